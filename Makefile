@@ -1,0 +1,41 @@
+# Everything from nothing but git, make and Python 3.11: `make run`, then `make test`.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+.PHONY: help run test lint types check bench honest clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+run: $(READY)  ## pictures to registered model: every stage that is not up to date
+	$(BIN)/python -m flows.pipeline
+
+test: lint types $(READY)  ## ruff, mypy and all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10
+
+lint: $(READY)  ## style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)  ## types of the library
+	$(BIN)/mypy
+
+honest: $(READY)  ## is the bundled task honest work? (nearest colours, shuffled pictures)
+	$(BIN)/python -m scripts.honest
+
+clean:  ## remove what can be made again, but for DVC's cache
+	rm -rf $(VENV) .work .mypy_cache .pytest_cache .ruff_cache
+
+# A file in the environment remembers which requirements.lock it was made from.
+$(READY): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; say which with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@

@@ -1,0 +1,8 @@
+"""When and where the work runs. Prefect's home lies inside the checkout, and nothing phones home."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("PREFECT_HOME", str(Path(".prefect").resolve()))
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,0 +1,81 @@
+"""Child processes that never outlive the flow."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+GRACE_S = 10.0
+
+_libc = ctypes.CDLL(None)
+_running: set["subprocess.Popen[str]"] = set()
+_guard = threading.Lock()
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[str], None]) -> int:
+    """Run a command in a session of its own and hand on each line that it prints.
+
+    Its session lets the whole group be ended: a signal to DVC alone leaves the stage behind
+    it running. Should this process be killed outright, the kernel ends the child.
+
+    Args:
+        command: program and arguments.
+        environment: all of its variables.
+        hear: takes each line of its output, as it comes.
+
+    Returns:
+        Its exit code.
+    """
+    child = subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+    with _guard:
+        _running.add(child)
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            hear(line.rstrip())
+        return child.wait()
+    finally:
+        stop(child)
+        with _guard:
+            _running.discard(child)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def stop(child: "subprocess.Popen[str]") -> None:
+    """End a child and all that it started: first by SIGINT, after ten seconds outright."""
+    if child.poll() is None:
+        _signal(child, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_S)
+    _signal(child, signal.SIGKILL)
+    child.wait()
+
+
+def _signal(child: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def stop_all() -> None:
+    """End every child, as the flow does when it is cancelled or interrupted."""
+    with _guard:
+        running = list(_running)
+    for child in running:
+        stop(child)

@@ -1,0 +1,170 @@
+"""All of it: DVC's graph stage by stage, then the best model into the registry."""
+
+import argparse
+import os
+import re
+import signal
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
+from prefect.states import Completed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import children
+from flows.graph import read_graph
+from tasks.lineage import FLOW_RUN_VARIABLE
+from tasks.outputs import read_json
+from tasks.register import Registered, register_best
+from tasks.stage import load_params
+from waymark.errors import ParameterError, WaymarkError
+
+REPORT = Path("reports/index.html")
+COMPARISON = Path("reports/compare.json")
+SKIPPED = ("didn't change, skipping", "is cached - skipping run")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+MAIN_FIGURES = ("mean_km", "median_km", "constant_mean_km", "oracle_mean_km", "coverage_90")
+
+_one_training = threading.Semaphore(1)  # two at once on one machine are slower than one after the other
+
+
+class StageFailed(WaymarkError):
+    """A stage ended with an error of its own."""
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE)
+def run_stage(stage: str) -> State[Any]:
+    """Bring one stage of DVC's graph up to date."""
+    logger = get_run_logger()
+    lines: list[str] = []
+
+    def hear(line: str) -> None:
+        lines.append(line)
+        logger.info(line)
+
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    with _one_training if stage.startswith("train@") else threading.Semaphore():
+        code = children.run(command, _environment(), hear)
+    if code != 0:
+        raise StageFailed(_reason(stage, lines))
+    if any(mark in line for line in lines for mark in SKIPPED):
+        return Completed(name="Skipped", message="nothing that it depends on has changed")
+    return Completed(message="ran")
+
+
+def _environment() -> dict[str, str]:
+    """Let children find this Python first, print at once, and know the flow run."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    run_id = str(runtime.flow_run.id or "")
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", FLOW_RUN_VARIABLE: run_id}
+
+
+def _reason(stage: str, lines: list[str]) -> str:
+    """Find the stage's own line in what DVC printed."""
+    own = [line for line in lines if line.startswith(f"{stage.split('@')[0]}: ")]
+    dvc = [line for line in lines if line.startswith("ERROR:")]
+    return (own or dvc or lines or [f"{stage} failed"])[-1]
+
+
+@task(cache_policy=NO_CACHE)
+def register() -> Registered:
+    """Register the location model that is best on val."""
+    return register_best()
+
+
+@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type]
+def pipeline() -> Registered | None:
+    """Bring every stage up to date, then register the location model that is best on val."""
+    check_params()
+    futures: dict[str, Any] = {}
+    try:
+        for node in read_graph():
+            before = [futures[stage] for stage in node.after]
+            futures[node.stage] = run_stage.submit(node.stage, wait_for=before)
+        wait(list(futures.values()))
+    finally:
+        children.stop_all()
+    failed = [future.state for future in futures.values() if future.state.is_failed()]
+    if failed:
+        failed[0].result(raise_on_failure=True)
+    comparison = read_json(COMPARISON)
+    create_markdown_artifact(markdown=_table(comparison), key="metrics", description="figures of all models")
+    return register() if comparison["best_on_val"] is not None else None
+
+
+def check_params() -> None:
+    """Refuse parameters that a stage would refuse, before DVC removes that stage's outputs.
+
+    Raises:
+        ParameterError: the first wrong key.
+    """
+    document = load_params()
+    models = document.get("models")
+    if not isinstance(models, dict) or not models:
+        raise ParameterError("params.yaml: models must hold at least one model")
+    if wrong := [name for name in models if not MODEL_NAME.fullmatch(str(name))]:
+        raise ParameterError(f"params.yaml: models.{wrong[0]}: names consist of letters, digits, _ and -")
+    for module in sorted(Path("tasks").glob("*.py")):
+        stage = getattr(import_module(f"tasks.{module.stem}"), "STAGE", None)
+        if stage is not None:
+            for model in models if stage.for_model else [None]:
+                stage.read(document, model)
+
+
+def _table(comparison: dict[str, Any]) -> str:
+    rows = [
+        f"| {model} | {split} | " + " | ".join(_shown(figures[split].get(name)) for name in MAIN_FIGURES) + " |"
+        for model, figures in comparison["models"].items()
+        for split in ("val", "test")
+    ]
+    head = f"| model | split | {' | '.join(MAIN_FIGURES)} |\n|---|---|{'---:|' * len(MAIN_FIGURES)}\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def _shown(figure: float | None) -> str:
+    return "–" if figure is None else f"{figure:.3g}" if figure < 1 else f"{figure:.1f}"
+
+
+def _say(registered: Registered | None) -> None:
+    print(_table(read_json(COMPARISON)))
+    if registered is not None:
+        role = "champion and challenger" if registered.is_champion else "challenger"
+        print(f"{registered.model} is version {registered.version} of waymark-location, {role}")
+    print(f"report: {REPORT}")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the flow as a command: exit 0, or 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.pipeline",
+        description="Bring every stage up to date, register the best location model, and say where the report is.",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        check_params()
+        registered = pipeline()
+    except WaymarkError as error:
+        if arguments.debug:
+            raise
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        children.stop_all()
+        sys.exit(130)
+    _say(registered)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What one step does: one module for each stage of dvc.yaml."""

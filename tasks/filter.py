@@ -1,0 +1,130 @@
+"""Keep the records that are worth learning from; say of each other one why it went."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tasks.outputs import file_digest, whole_folder, write_json
+from tasks.stage import STRICT, Stage
+from waymark.errors import SourceError
+from waymark.geo import load_region
+from waymark.records import landmarks_table, read_records, write_table
+from waymark.selection import (
+    Dropped,
+    bad_coordinates,
+    beyond_fraction,
+    by_landmark,
+    exact_duplicates,
+    excluded,
+    outside_region,
+)
+
+logger = logging.getLogger(__name__)
+
+RAW = Path("data/raw")
+FILTERED = Path("data/filtered")
+DROPPED_SCHEMA = pa.schema([("record_id", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True, config=STRICT)
+class Filter:
+    """Section `filter` of params.yaml, and `region`.
+
+    Args:
+        region: country code or vector file that records must lie in; null takes every place.
+        shore_km: how far off the coarse outline a record may lie.
+        min_images: landmarks with fewer records are dropped.
+        max_images: of a landmark with more records, this many are kept.
+        largest: how many landmarks are kept, the largest first.
+        fraction: share of the records for quick experiments.
+        seed: of `fraction` and `max_images`.
+        exclude: ids of records, or landmarks, to leave out.
+    """
+
+    region: str | None
+    shore_km: Annotated[float, Field(ge=0)] = 5.0
+    min_images: Annotated[int, Field(ge=1)] | None = None
+    max_images: Annotated[int, Field(ge=1)] | None = None
+    largest: Annotated[int, Field(ge=1)] | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int = 1
+    exclude: tuple[str, ...] = ()
+
+
+STAGE = Stage("filter", Filter, shared=("region",))
+
+
+def filter_records(settings: Filter) -> None:
+    """Keep the records that are worth learning from; say of each other one why it went."""
+    records = read_records(RAW / "records.parquet")
+    dropped: Dropped = {}
+    kept = records
+    for rule in _rules(settings):
+        found = rule(kept)
+        dropped |= found
+        kept = kept.filter(pc.invert(pc.is_in(kept["record_id"], pa.array(list(found), pa.string()))))
+    if not kept.num_rows:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in _summary(dropped).most_common(3))
+        raise SourceError(f"no record is left of {records.num_rows} ({reasons}); relax filter or region in params.yaml")
+    _write(records, kept, dropped)
+    logger.info("%d of %d records stay", kept.num_rows, records.num_rows)
+
+
+def _rules(settings: Filter) -> Iterator[Callable[[pa.Table], Dropped]]:
+    """Give the rules in their order; each sees what the ones before it left."""
+    yield lambda kept: excluded(kept, settings.exclude)
+    yield bad_coordinates
+    if settings.region is not None:
+        region = load_region(settings.region)
+        yield lambda kept: outside_region(kept, region, tolerance_km=settings.shore_km)
+    yield lambda kept: exact_duplicates(kept, _digests(kept))
+    if settings.fraction < 1:
+        yield lambda kept: beyond_fraction(kept, settings.fraction, settings.seed)
+    yield lambda kept: by_landmark(
+        kept,
+        min_images=settings.min_images,
+        max_images=settings.max_images,
+        largest=settings.largest,
+        seed=settings.seed,
+    )
+
+
+def _digests(records: pa.Table) -> dict[str, str]:
+    paths = [view["path"] for views in records["views"].to_pylist() for view in views]
+    return {path: file_digest(RAW / path) for path in paths if (RAW / path).is_file()}
+
+
+def _summary(dropped: Dropped) -> Counter[str]:
+    """Count the reasons, without the detail that differs from record to record."""
+    return Counter(reason.split(": ")[0] for reason in dropped.values())
+
+
+def _write(records: pa.Table, kept: pa.Table, dropped: Dropped) -> None:
+    rows = [{"record_id": record_id, "reason": dropped[record_id]} for record_id in sorted(dropped)]
+    names = pq.read_table(RAW / "landmarks.parquet").to_pylist()
+    landmarks = landmarks_table(kept, {row["landmark"]: row["name"] for row in names})
+    report = {
+        "records": records.num_rows,
+        "kept": kept.num_rows,
+        "with_coordinates": kept.num_rows - kept["latitude"].null_count,
+        "with_landmark": int(pc.sum(pc.greater(pc.list_value_length(kept["landmarks"]), 0)).as_py()),
+        "landmarks": landmarks.num_rows,
+        "dropped": dict(sorted(_summary(dropped).items())),
+    }
+    with whole_folder(FILTERED) as folder:
+        write_table(kept, folder / "records.parquet")
+        write_table(pa.Table.from_pylist(rows, DROPPED_SCHEMA), folder / "dropped.parquet")
+        write_table(landmarks, folder / "landmarks.parquet")
+        write_json(report, folder / "report.json")
+
+
+if __name__ == "__main__":
+    STAGE.main(filter_records)

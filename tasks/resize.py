@@ -1,0 +1,132 @@
+"""Decode every picture once, to squares of one size in memory-mapped shards."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from tasks.outputs import link_or_copy, whole_folder, work_folder
+from tasks.stage import STRICT, Stage
+from waymark.errors import ImageError
+from waymark.images.decode import Picture
+from waymark.images.resizing import channel_figures, perceptual_hash, read_pictures
+from waymark.images.shards import INDEX_SCHEMA, shard_name, shard_rows, write_shard
+from waymark.records import read_records, write_table
+
+logger = logging.getLogger(__name__)
+
+RAW = Path("data/raw")
+RECORDS = Path("data/filtered/records.parquet")
+SHARDS = Path("data/shards")
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("view", pa.int32()),
+        ("path", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Resize:
+    """Section `resize` of params.yaml.
+
+    Args:
+        size_px: side of the squares.
+        max_pixels: width times height beyond which a picture counts as giant.
+        max_quarantined: share of pictures that may be undecodable before the stage refuses.
+    """
+
+    size_px: Annotated[int, Field(ge=8, le=4096)]
+    max_pixels: Annotated[int, Field(gt=0)]
+    max_quarantined: Annotated[float, Field(ge=0, le=1)]
+
+
+STAGE = Stage("resize", Resize)
+
+View = dict[str, Any]  # record_id, view, path
+
+
+def resize(settings: Resize) -> None:
+    """Decode every picture once, to squares of one size in memory-mapped shards."""
+    views = list(_views(read_records(RECORDS)))
+    work = work_folder("resize", {**asdict(settings), "max_quarantined": None}, [RECORDS, RAW / "source.json"])
+    rows = shard_rows(settings.size_px)
+    parts = [views[start : start + rows] for start in range(0, len(views), rows)]
+    with tqdm(total=len(views), unit="picture", desc="resize", disable=None) as progress:
+        for shard, part in enumerate(parts):
+            if not _finished(work, shard):
+                _write_part(part, shard, settings, work, progress)
+            else:
+                progress.update(len(part))
+    _publish(work, len(parts), settings)
+    shutil.rmtree(work)
+
+
+def _views(records: pa.Table) -> Iterator[View]:
+    for record in records.select(["record_id", "views"]).to_pylist():
+        for view, where in enumerate(record["views"]):
+            yield {"record_id": record["record_id"], "view": view, "path": where["path"]}
+
+
+def _finished(work: Path, shard: int) -> bool:
+    """The part of the index is renamed into place last: it marks the shard as finished."""
+    return (work / f"index-{shard:05d}.parquet").exists()
+
+
+def _write_part(part: list[View], shard: int, settings: Resize, work: Path, progress: "tqdm[Any]") -> None:
+    pictures = read_pictures([RAW / view["path"] for view in part], settings.size_px, max_pixels=settings.max_pixels)
+    kept, index, quarantine = [], [], []
+    for view, picture in zip(part, pictures, strict=True):
+        index.append(_index_row(view, picture, shard, len(kept)))
+        if picture.pixels is not None:
+            kept.append(picture.pixels)
+        else:
+            quarantine.append({**view, "status": picture.status, "reason": picture.reason})
+        progress.update()
+    if kept:
+        write_shard(kept, settings.size_px, work / shard_name(shard))
+    write_table(pa.Table.from_pylist(quarantine, QUARANTINE_SCHEMA), work / f"quarantine-{shard:05d}.parquet")
+    marker = work / f"index-{shard:05d}.parquet"
+    write_table(pa.Table.from_pylist(index, INDEX_SCHEMA), marker.with_suffix(".new"))
+    marker.with_suffix(".new").rename(marker)
+
+
+def _index_row(view: View, picture: Picture, shard: int, row: int) -> dict[str, Any]:
+    where = {"record_id": view["record_id"], "view": view["view"], "status": picture.status}
+    if picture.pixels is None:
+        return where
+    figures = channel_figures(picture.pixels)
+    return {**where, "shard": shard, "row": row, "perceptual_hash": perceptual_hash(picture.pixels), **figures}
+
+
+def _publish(work: Path, shards: int, settings: Resize) -> None:
+    index = pa.concat_tables([pq.read_table(work / f"index-{n:05d}.parquet") for n in range(shards)])
+    quarantine = pa.concat_tables([pq.read_table(work / f"quarantine-{n:05d}.parquet") for n in range(shards)])
+    share = quarantine.num_rows / index.num_rows
+    if share > settings.max_quarantined:
+        first = quarantine.slice(0, 1).to_pylist()[0]
+        raise ImageError(
+            f"{quarantine.num_rows} of {index.num_rows} pictures cannot be decoded, such as {first['path']}"
+            f" ({first['reason']}); mend them or raise resize.max_quarantined above {share:.4f}"
+        )
+    with whole_folder(SHARDS) as folder:
+        for path in sorted(work.glob("shard-*.arrow")):
+            link_or_copy(path, folder / path.name)
+        write_table(index.replace_schema_metadata({"size_px": str(settings.size_px)}), folder / "index.parquet")
+        write_table(quarantine, folder / "quarantine.parquet")
+    logger.info("resized %d pictures, %d quarantined", index.num_rows - quarantine.num_rows, quarantine.num_rows)
+
+
+if __name__ == "__main__":
+    STAGE.main(resize)

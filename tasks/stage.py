@@ -1,0 +1,207 @@
+"""What every stage shares: its parameters, one writer at a time, one-line errors."""
+
+import argparse
+import ctypes
+import dataclasses
+import fcntl
+import json
+import logging
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from waymark.errors import ParameterError, WaymarkError, nearest_name
+
+logger = logging.getLogger(__name__)
+
+PARAMS_FILE = Path("params.yaml")
+WORK = Path(".work")
+STRICT = ConfigDict(extra="forbid", strict=True)
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Generic[S]):
+    """A stage of dvc.yaml: its name and the parameters that it reads.
+
+    Args:
+        name: of the stage, its module and, unless `section` says otherwise, its section of params.yaml.
+        settings: frozen dataclass whose fields are the keys of the section and of `shared`.
+        section: dotted place of the section, where `{model}` is the model's name; empty for none.
+        shared: top-level keys that the stage reads besides.
+        for_model: whether the stage runs once for each model.
+    """
+
+    name: str
+    settings: type[S]
+    section: str | None = None
+    shared: tuple[str, ...] = ()
+    for_model: bool = False
+
+    def params(self, model: str | None = None) -> list[str]:
+        """List the keys that dvc.yaml must declare for this stage."""
+        section = self.name if self.section is None else self.section
+        return [*([section.format(model=model)] if section else []), *self.shared]
+
+    def read(self, document: dict[str, Any], model: str | None = None) -> S:
+        """Turn the stage's part of params.yaml into its settings.
+
+        Raises:
+            ParameterError: a key is unknown, missing or of the wrong type.
+        """
+        values: dict[str, Any] = {}
+        for dotted in self.params(model):
+            found = _look_up(document, dotted)
+            if dotted in self.shared:
+                values[dotted] = found
+            elif found is not None and not isinstance(found, dict):
+                raise ParameterError(f"params.yaml: {dotted} must be a section with keys, not {found!r}")
+            else:
+                values.update(found or {})
+        place = self.params(model)[0] if self.section != "" else ""
+        return validate(self.settings, values, place, self.shared)
+
+    def main(self, body: Callable[..., None]) -> NoReturn:
+        """Run the stage as a command: exit 0, or 1 with one line on stderr."""
+        arguments = _parse(self, body)
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+        logging.captureWarnings(True)
+        die_with_parent()
+        model = getattr(arguments, "model", None)
+        try:
+            with only_writer(self.name if model is None else f"{self.name}@{model}"):
+                settings = self.read(load_params(), model)
+                body(*([settings] if model is None else [model, settings]))
+        except WaymarkError as error:
+            if arguments.debug:
+                raise
+            sys.exit(f"{self.name}: {' '.join(str(error).split())}")
+        except KeyboardInterrupt:
+            sys.exit(130)
+        sys.exit(0)
+
+
+def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tasks.{stage.name}",
+        description=(body.__doc__ or "").strip().splitlines()[0],
+        epilog=f"Reads {', '.join(stage.params('MODEL'))} of params.yaml.",
+    )
+    if stage.for_model:
+        parser.add_argument("model", help="name of an entry of models: in params.yaml")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args()
+
+
+def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Read params.yaml as DVC reads it (YAML 1.2).
+
+    Raises:
+        ParameterError: the file is missing or no YAML mapping.
+    """
+    try:
+        document = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise ParameterError(f"{path} is missing; run from the root of the checkout") from None
+    except YAMLError as error:
+        raise ParameterError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ParameterError(f"{path} must hold sections with keys")
+    return document
+
+
+def _look_up(document: dict[str, Any], dotted: str) -> Any:
+    found: Any = document
+    for depth, key in enumerate(dotted.split(".")):
+        if not isinstance(found, dict) or key not in found:
+            at = ".".join(dotted.split(".")[:depth])
+            known = found if isinstance(found, dict) else {}
+            where = f"{at}." if at else ""
+            raise ParameterError(f"params.yaml has no {where}{key}; {nearest_name(key, map(str, known))}")
+        found = found[key]
+    return found
+
+
+def validate(settings: type[S], values: dict[str, Any], place: str, shared: tuple[str, ...] = ()) -> S:
+    """Check values against a frozen dataclass, and name the wrong key.
+
+    Raises:
+        ParameterError: the first key that is unknown, missing or of the wrong type.
+    """
+    try:
+        text = json.dumps(values)
+    except TypeError as error:
+        raise ParameterError(f"params.yaml: {place}: {error}") from None
+    try:
+        return TypeAdapter(settings).validate_json(text)
+    except ValidationError as error:
+        raise ParameterError("params.yaml: " + _explain(error, settings, place, shared)) from None
+
+
+def _explain(error: ValidationError, settings: type, place: str, shared: tuple[str, ...]) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    inside = path[:1] and path[0] in shared
+    dotted = ".".join(path if inside or not place else [place, *path])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key {dotted}; {nearest_name(path[-1], _names_at(settings, path[:-1]))}"
+    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{dotted} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    return f"{dotted}: {message}{value}"
+
+
+def _names_at(settings: Any, path: list[str]) -> set[str]:
+    """List the keys known at a place inside nested settings, over every branch of a union."""
+    kinds = [settings]
+    for part in path:
+        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+
+
+def _inside(kind: Any, part: str) -> list[Any]:
+    hints = typing.get_type_hints(kind)
+    if part not in hints:  # the tag of a union stands in pydantic's path, too
+        return [kind] if dataclasses.fields(kind)[0].default == part else []
+    found, queue = [], [hints[part]]
+    while queue:
+        hint = queue.pop()
+        if dataclasses.is_dataclass(hint):
+            found.append(hint)
+        elif typing.get_origin(hint) in (typing.Union, types.UnionType, typing.Annotated):
+            queue.extend(typing.get_args(hint))
+    return found
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies: nobody cleans up after kill -9."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def only_writer(name: str) -> Iterator[None]:
+    """Hold the stage's lock, which the kernel lets go when the process dies.
+
+    Raises:
+        WaymarkError: another process runs the stage.
+    """
+    lock = WORK / "locks" / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WaymarkError(f"another process runs {name} in this checkout; wait for it or stop it") from None
+        yield

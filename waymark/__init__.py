@@ -1,0 +1,1 @@
+"""Waymark learns where a photo was taken and which landmark it shows."""

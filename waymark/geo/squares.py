@@ -1,0 +1,82 @@
+"""Which squares of a plane hold land, and the land in each: a quadtree, so that a big outline is cut only once a level.
+
+The plane may be metres of a CRS (x, y) or degrees (longitude, latitude). Squares are snapped to whole multiples of the
+spacing, counted from the plane's origin.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from waymark.errors import GridError
+from waymark.geo.regions import only_polygons
+
+MAX_CELLS = 200_000
+POLYGON, MULTIPOLYGON = 3, 6  # shapely's type ids
+
+
+class Squares(NamedTuple):
+    """Squares that hold land, from south to north, and in a row from west to east.
+
+    Attributes:
+        column: `(N,)` the square's west edge is `column * spacing`.
+        row: `(N,)` the square's south edge is `row * spacing`.
+        land: `(N,)` the polygons of land in it.
+    """
+
+    column: NDArray[np.int64]
+    row: NDArray[np.int64]
+    land: NDArray[np.object_]
+
+
+def squares_with_land(land: Any, spacing: float) -> Squares:
+    """Find the squares that share an area with the land.
+
+    Args:
+        land: polygons, valid, in the plane.
+        spacing: side of a square, in the plane's unit.
+
+    Returns:
+        The squares and the land in each.
+
+    Raises:
+        GridError: there would be more than 200,000.
+
+    >>> squares_with_land(shapely.box(0.5, 0.5, 2.5, 1.0), 1.0).column.tolist()
+    [0, 1, 2]
+    """
+    west, south, east, north = land.bounds
+    steps = max(east - west, north - south) / spacing
+    size = 2 ** max(int(np.ceil(np.log2(max(steps, 1)))), 0)
+    columns, rows = np.meshgrid(_tiles(west, east, spacing * size), _tiles(south, north, spacing * size))
+    squares = _cut(
+        columns.ravel() * size, rows.ravel() * size, np.full(columns.size, land, dtype=object), size, spacing
+    )
+    while size > 1:
+        size //= 2
+        quarters = [(squares.column + i * size, squares.row + j * size) for j in (0, 1) for i in (0, 1)]
+        column, row = (np.concatenate(part) for part in zip(*quarters, strict=True))
+        squares = _cut(column, row, np.tile(squares.land, 4), size, spacing)
+        if len(squares.row) > MAX_CELLS:
+            raise GridError(f"the grid would have more than {MAX_CELLS:,} cells; take a wider spacing or fewer cells")
+    order = np.lexsort((squares.column, squares.row))
+    return Squares(squares.column[order], squares.row[order], squares.land[order])
+
+
+def _tiles(low: float, high: float, side: float) -> NDArray[np.int64]:
+    return np.arange(np.floor(low / side), np.floor(high / side) + 1).astype(np.int64)
+
+
+def _cut(column: NDArray[np.int64], row: NDArray[np.int64], land: Any, size: int, spacing: float) -> Squares:
+    """Cut each piece of land to its square of `size` spacings, and keep the squares where something is left."""
+    boxes = shapely.box(column * spacing, row * spacing, (column + size) * spacing, (row + size) * spacing)
+    touched = np.flatnonzero(shapely.intersects(boxes, land))
+    cut = shapely.intersection(boxes[touched], land[touched])
+    # Land that touches a square's edge leaves lines and points beside the polygons, or alone.
+    mixed = ~np.isin(shapely.get_type_id(cut), (POLYGON, MULTIPOLYGON))
+    cut[mixed] = [only_polygons(shape) for shape in cut[mixed]]
+    held = shapely.area(cut) > 0
+    kept = touched[held]
+    return Squares(column[kept], row[kept], cut[held])

@@ -1,0 +1,87 @@
+"""From the bytes of a file to upright, square pixels; what cannot be decoded has a status."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from waymark.errors import ImageError
+
+pillow_heif.register_heif_opener()
+Image.MAX_IMAGE_PIXELS = None  # the limit is an argument here, checked before any pixel is decoded
+
+Status = Literal["ok", "missing", "unreadable", "truncated", "giant", "crashed"]
+EXIF_ORIENTATION = 0x0112
+MAX_PIXELS = 200_000_000  # where nobody says otherwise
+
+
+class Picture(NamedTuple):
+    """What came of one file: its pixels, or why there are none."""
+
+    status: Status
+    reason: str
+    pixels: NDArray[np.uint8] | None  # (size_px, size_px, 3)
+
+
+def square_pixels(data: bytes, size_px: int, *, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode a picture to the largest centred square, upright, scaled to one size.
+
+    Scaling is Pillow's LANCZOS in fixed point, which gives the same bytes on every CPU.
+
+    Args:
+        data: a file in any format that Pillow or libheif reads; of several frames the first.
+        size_px: side of the square in pixels.
+        max_pixels: width times height beyond which the picture is not decoded.
+
+    Returns:
+        `(size_px, size_px, 3)` RGB.
+
+    Raises:
+        ImageError: the picture has more than `max_pixels`.
+        OSError: Pillow cannot decode it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of broken EXIF: what matters is whether pixels come out
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+            shrink = min(image.size) // (2 * size_px)
+            if shrink > 1:  # JPEG decodes at 1/2, 1/4, 1/8 for a fraction of the time
+                image.draft("RGB", (image.width // shrink, image.height // shrink))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=box))
+
+
+def read_picture(path: Path, size_px: int, *, max_pixels: int) -> Picture:
+    """Decode a file, or say why not; never raises for what is wrong with the picture."""
+    try:
+        return Picture("ok", "", square_pixels(path.read_bytes(), size_px, max_pixels=max_pixels))
+    except FileNotFoundError:
+        return Picture("missing", "no such file", None)
+    except ImageError as error:
+        return Picture("giant", str(error), None)
+    except UnidentifiedImageError:
+        return Picture("unreadable", "no known picture format", None)
+    except Exception as error:  # decoders raise anything on hostile bytes; this is their border
+        status: Status = "truncated" if "truncated" in str(error) else "unreadable"
+        return Picture(status, f"{type(error).__name__}: {error}"[:200], None)
+
+
+def upright_dimensions(path: Path) -> tuple[int, int] | None:
+    """Read width and height as seen, without decoding; None where the header cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+                return (image.height, image.width) if turned else image.size
+    except Exception:  # the border again: broken headers raise anything
+        return None

@@ -1,0 +1,82 @@
+"""The figures of a model, from its predictions alone."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import minimize
+
+from waymark.metrics.functional import geoscore, haversine_km, within_km
+
+WITHIN_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
+
+Figures = dict[str, float | int | None]
+
+
+def place_figures(predictions: pd.DataFrame) -> Figures:
+    """Sum up the predictions of one split for people; every figure is over all records that have the truth.
+
+    Args:
+        predictions: rows of predictions.parquet.
+
+    Returns:
+        The figures that DVC shows as metrics; None where no record has the truth they need.
+    """
+    known = predictions[predictions["distance_km"].notna()]
+    distance_km = torch.tensor(known["distance_km"].to_numpy(dtype=np.float64))
+    if not len(known):
+        names = ("mean_km", "median_km", "p90_km", *map(_within_name, WITHIN_KM), "geoscore")
+        return {"records": 0, **dict.fromkeys(names), **_by_column(known)}
+    return {
+        "records": len(known),
+        "mean_km": float(distance_km.mean()),
+        "median_km": float(distance_km.quantile(0.5)),
+        "p90_km": float(distance_km.quantile(0.9)),
+        **{_within_name(km): float(within_km(distance_km, km)) for km in WITHIN_KM},
+        "geoscore": float(geoscore(distance_km).mean()),
+        **_by_column(known),
+    }
+
+
+def _within_name(km: int) -> str:
+    return f"within_{km}km"
+
+
+def _by_column(known: pd.DataFrame) -> Figures:
+    in_class = known[known["cell"].notna()]
+    covered = {share: known[known[f"radius_{share}_km"].notna()] for share in (50, 90)}
+    return {
+        "cell_accuracy": _mean(in_class["cell"] == in_class["predicted_cell"]),
+        "constant_mean_km": _mean(known["constant_km"]),
+        "oracle_mean_km": _mean(known["oracle_km"].dropna()),
+        **{
+            f"coverage_{share}": _mean(rows["distance_km"] <= rows[f"radius_{share}_km"])
+            for share, rows in covered.items()
+        },
+    }
+
+
+def _mean(values: "pd.Series[float] | pd.Series[bool]") -> float | None:
+    return float(values.astype(float).mean()) if len(values) else None
+
+
+def geometric_median(lat_lon: np.ndarray) -> np.ndarray:
+    """Find the place with the smallest mean great-circle distance to all places.
+
+    Args:
+        lat_lon: `(N, 2)` latitude, longitude in degrees, at least one.
+
+    Returns:
+        `(2,)` latitude, longitude in degrees. Around the antimeridian the search starts from the
+        best of the places themselves, so that it never starts on the far side of the Earth.
+    """
+    points = torch.from_numpy(np.asarray(lat_lon, dtype=np.float64))
+
+    def mean_km(place: np.ndarray) -> float:
+        return float(haversine_km(torch.from_numpy(place), points).mean())
+
+    sample = points[:: math.ceil(len(points) / 200)].numpy()
+    start = min(sample, key=mean_km)
+    found: np.ndarray = minimize(mean_km, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-6}).x
+    return found

@@ -1,0 +1,61 @@
+"""The metrics of the field as pure functions of tensors."""
+
+import torch
+from torch import Tensor
+
+EARTH_RADIUS_KM = 6371.0088  # mean radius R1, IUGG (Moritz 2000)
+GEOSCORE_SCALE_KM = 1492.7  # GeoGuessr's world map; Haas et al. 2023 (PIGEON), section 4
+GEOSCORE_MAX = 5000.0
+
+
+def haversine_km(predicted: Tensor, target: Tensor) -> Tensor:
+    """Measure great-circle distances on a sphere of radius 6371.0088 km.
+
+    The half chord h of the haversine formula (Sinnott 1984) comes from products of sines, and
+    the angle from atan2(sqrt(h), sqrt(1 - h)), so that neither equal nor antipodal points lose
+    their digits in float32; 1 - h is itself summed from squares rather than subtracted.
+
+    Args:
+        predicted: `(..., 2)` latitude, longitude in degrees.
+        target: `(..., 2)` latitude, longitude in degrees.
+
+    Returns:
+        `(...)` kilometres.
+
+    >>> haversine_km(torch.tensor([45.815, 15.982]), torch.tensor([43.508, 16.440])).round(decimals=1)
+    tensor(259.1)
+    """
+    delta = torch.deg2rad(target - predicted) / 2
+    mean = torch.deg2rad(target[..., 0] + predicted[..., 0]) / 2
+    d_latitude, d_longitude = delta[..., 0], delta[..., 1]
+    near = (torch.sin(d_latitude) * torch.cos(d_longitude)) ** 2 + (torch.cos(mean) * torch.sin(d_longitude)) ** 2
+    far = (torch.cos(d_latitude) * torch.cos(d_longitude)) ** 2 + (torch.sin(mean) * torch.sin(d_longitude)) ** 2
+    return 2 * EARTH_RADIUS_KM * torch.atan2(torch.sqrt(near), torch.sqrt(far))
+
+
+def geoscore(distance_km: Tensor) -> Tensor:
+    """Give the points that GeoGuessr's world map gives for a distance: 5000 exp(-d / 1492.7).
+
+    Args:
+        distance_km: `(...)` kilometres.
+
+    Returns:
+        `(...)` points from 0 to 5000, unrounded.
+
+    >>> geoscore(torch.tensor([0.0, 1492.7])).round()
+    tensor([5000., 1839.])
+    """
+    return GEOSCORE_MAX * torch.exp(-distance_km / GEOSCORE_SCALE_KM)
+
+
+def within_km(distance_km: Tensor, threshold_km: float) -> Tensor:
+    """Give the share of distances up to a threshold.
+
+    Args:
+        distance_km: `(N,)` kilometres, at least one.
+        threshold_km: distances equal to it count as within.
+
+    >>> within_km(torch.tensor([0.5, 1.0, 3.0, 4.0]), 1.0)
+    tensor(0.5000)
+    """
+    return (distance_km <= threshold_km).to(torch.get_default_dtype()).mean()

@@ -1,0 +1,139 @@
+"""How sure a model is: what validation says of its probabilities and distances."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+from torch.nn import functional as F
+
+from waymark.metrics.functional import haversine_km
+
+TEMPERATURES = (0.05, 20.0)
+FLOOR_SHARE = 0.05  # of the median difficulty: no radius shrinks to nothing
+
+
+def fit_temperature(logits: Tensor, label: Tensor) -> float:
+    """Find the temperature that makes probabilities honest: lowest cross-entropy on validation.
+
+    Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2.
+
+    Args:
+        logits: `(N, K)`.
+        label: `(N,)` class, -1 where the record has none.
+
+    Returns:
+        What logits are divided by; 1 where no record has a class.
+    """
+    known = label >= 0
+    if not known.any():
+        return 1.0
+    logits, label = logits[known].double(), label[known]
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits / math.exp(log_temperature), label))
+
+    low, high = map(math.log, TEMPERATURES)
+    return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x)
+
+
+def expected_distance_km(
+    probabilities: Tensor, positions: NDArray[np.float64], answer: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weigh the distances from an answer to all cells with the cells' probabilities.
+
+    Args:
+        probabilities: `(N, K)` of the cells.
+        positions: `(K, 2)` latitude, longitude of the cells in degrees.
+        answer: `(N, 2)` latitude, longitude in degrees.
+
+    Returns:
+        `(N,)` kilometres.
+    """
+    distance_km = haversine_km(torch.from_numpy(answer)[:, None], torch.from_numpy(positions)[None])  # (N, K)
+    weighted: NDArray[np.float64] = (probabilities.double() * distance_km).sum(dim=1).numpy()
+    return weighted
+
+
+@dataclass(frozen=True)
+class RetrievalIndex:
+    """Training records by what the network sees in them.
+
+    Args:
+        embedding: `(N, D)` of unit length.
+        lat_lon: `(N, 2)` degrees.
+    """
+
+    embedding: NDArray[np.float32]
+    lat_lon: NDArray[np.float64]
+
+    def spread_km(self, embedding: Tensor, answer: NDArray[np.float64], neighbours: int) -> NDArray[np.float64]:
+        """Measure how far from an answer the records lie that look most alike, in the mean.
+
+        Args:
+            embedding: `(M, D)`.
+            answer: `(M, 2)` latitude, longitude in degrees.
+            neighbours: how many records are asked, or all where there are fewer.
+
+        Returns:
+            `(M,)` kilometres.
+        """
+        search = NearestNeighbors(n_neighbors=min(neighbours, len(self.embedding)), algorithm="brute")
+        found = search.fit(self.embedding).kneighbors(unit_length(embedding), return_distance=False)  # (M, k)
+        places = torch.from_numpy(self.lat_lon[found])  # (M, k, 2)
+        spread: NDArray[np.float64] = haversine_km(torch.from_numpy(answer)[:, None], places).mean(dim=1).numpy()
+        return spread
+
+
+def unit_length(embedding: Tensor) -> NDArray[np.float32]:
+    """Scale `(N, D)` embeddings to length 1, so that their distance is an angle."""
+    scaled: NDArray[np.float32] = F.normalize(embedding.float(), dim=1).numpy()
+    return scaled
+
+
+@dataclass(frozen=True)
+class Radii:
+    """Split-conformal radii: a share of new records lies within, whatever the model.
+
+    The score of a validation record is its error divided by its difficulty (Lei et al. 2018,
+    Distribution-Free Predictive Inference for Regression, section 5.2, locally weighted), and
+    the radius of a new one is its difficulty times a quantile of the scores.
+
+    Args:
+        factor_50: quantile of the scores for 50 %, None where validation is too small to promise it.
+        factor_90: quantile of the scores for 90 %, likewise.
+        floor_km: added to every difficulty.
+    """
+
+    factor_50: float | None
+    factor_90: float | None
+    floor_km: float
+
+    def at(self, difficulty_km: NDArray[np.float64], factor: float | None) -> NDArray[np.float64]:
+        """Give the `(N,)` radii in km for a factor; NaN without one."""
+        return (difficulty_km + self.floor_km) * (math.nan if factor is None else factor)
+
+
+def fit_radii(error_km: NDArray[np.float64], difficulty_km: NDArray[np.float64]) -> Radii:
+    """Learn the radii from `(N,)` errors and difficulties of validation records."""
+    floor_km = FLOOR_SHARE * float(np.median(difficulty_km)) + 1e-3
+    scores = error_km / (difficulty_km + floor_km)
+    return Radii(conformal_quantile(scores, 0.5), conformal_quantile(scores, 0.9), floor_km)
+
+
+def conformal_quantile(scores: NDArray[np.float64], share: float) -> float | None:
+    """Give the smallest score that a new one exceeds with a chance of at most 1 - share.
+
+    Of n scores it is the ceil((n + 1) share)-th smallest; None where n is too small for one.
+
+    >>> conformal_quantile(np.arange(1.0, 10.0), 0.9)
+    9.0
+    >>> conformal_quantile(np.arange(1.0, 9.0), 0.9) is None
+    True
+    """
+    rank = math.ceil(round((len(scores) + 1) * share, 9))
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else None

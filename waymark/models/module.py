@@ -1,0 +1,132 @@
+"""How a locator is trained: one step for training and validation, the head first."""
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from waymark.geo import unproject
+from waymark.images.datamodule import Batch
+from waymark.metrics import MeanHaversine
+from waymark.models.locator import Locator
+from waymark.models.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Which optimizer and schedule, with their options by torch's names."""
+
+    optimizer: OptimizerName
+    schedule: ScheduleName
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+
+
+class LocatorModule(L.LightningModule):
+    """Trains a locator.
+
+    Args:
+        locator: to be trained.
+        optimization: how.
+        epochs: length of the training.
+        seed: of what is random inside the network, such as dropout.
+    """
+
+    def __init__(self, locator: Locator, optimization: Optimization, *, epochs: int, seed: int) -> None:
+        super().__init__()
+        self.locator, self.optimization, self.epochs, self.seed = locator, optimization, epochs, seed
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.val_km = MeanHaversine()
+        self.curves: list[dict[str, float]] = []  # a row for each epoch, also over a restart
+        self.learning_rate = 0.0
+
+    def _shared_step(self, batch: Batch, mean: MeanMetric) -> tuple[Tensor, Tensor]:
+        """Give loss and raw output, and count the loss by record, not by batch."""
+        output = self.locator(batch.views, batch.present)
+        loss = self.locator.head.loss(output, batch)
+        records = int(self.locator.head.known(batch).sum())
+        if records:
+            mean.update(loss.detach(), weight=records)
+        return loss, output
+
+    def on_train_epoch_start(self) -> None:
+        """Seed each epoch by its number, so that a restart repeats what the kill cut off."""
+        torch.manual_seed(self.seed + self.current_epoch)
+        self.learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Give the loss; no distance is computed here."""
+        return self._shared_step(batch, self.train_loss)[0]
+
+    def validation_step(self, batch: Batch) -> None:
+        """Add up the loss, and the great-circle distances of the answers."""
+        _, output = self._shared_step(batch, self.val_loss)
+        xy_m = self.locator.head.place(output).xy_m.cpu().numpy()
+        lat_lon = unproject(xy_m, self.locator.blueprint.crs, anywhere=True)
+        self.val_km.update(torch.from_numpy(lat_lon).to(self.device), batch.lat_lon)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the figures of the epoch, those that choose the best one among them.
+
+        Lightning calls this after the validation of the epoch and before it keeps checkpoints.
+        """
+        figures = {
+            "train/loss": _mean(self.train_loss),
+            "val/loss": _mean(self.val_loss),
+            "val/mean_km": float(self.val_km.compute()),
+        }
+        self.log_dict(figures, prog_bar=True)
+        rates = {"learning_rate": self.learning_rate}
+        row = {name.replace("/", "_"): value for name, value in (figures | rates).items()}
+        self.curves.append({"epoch": self.current_epoch, **row})
+        logger.info("epoch %d: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()), self.current_epoch)
+        for metric in (self.train_loss, self.val_loss, self.val_km):
+            metric.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the curves with the checkpoint."""
+        checkpoint["curves"] = self.curves
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the curves of the epochs before the restart."""
+        self.curves = list(checkpoint["curves"])
+
+    def configure_optimizers(self) -> Any:
+        """Build optimizer and schedule over all parameters; frozen ones get no gradient."""
+        how = self.optimization
+        optimizer = build_optimizer(how.optimizer, self.parameters(), **how.optimizer_options)
+        schedule = build_schedule(how.schedule, optimizer, epochs=self.epochs, **how.schedule_options)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _mean(losses: MeanMetric) -> float:
+    """Give the mean by record; NaN where no record has the truth that the head learns."""
+    return float(losses.compute()) if losses.update_called else math.nan
+
+
+class HeadFirst(Callback):
+    """Trains the head alone, and the backbone with it from a given epoch.
+
+    A frozen backbone is in evaluation mode: its batch statistics stay those of its weights.
+
+    Args:
+        unfreeze_epoch: first epoch in which the backbone learns; 0 trains all from the start.
+    """
+
+    def __init__(self, unfreeze_epoch: int) -> None:
+        self.unfreeze_epoch = unfreeze_epoch
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Freeze or unfreeze the backbone for the epoch that starts."""
+        backbone = cast(LocatorModule, pl_module).locator.backbone
+        learning = trainer.current_epoch >= self.unfreeze_epoch
+        backbone.requires_grad_(learning)
+        backbone.train(learning)

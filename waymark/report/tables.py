@@ -1,0 +1,156 @@
+"""Figures as people read them, and the tables that compare models by them."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from waymark.report.content import Metrics, Model
+
+MISSING = "–"
+
+THRESHOLDS_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the key in `metrics.json`, its heading, and what kind of number stands there."""
+
+    key: str
+    heading: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number as it is shown, and as it was given."""
+
+    text: str
+    exact: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, or one line to compare models with (`reference`)."""
+
+    name: str
+    cells: Sequence[Cell]
+    reference: bool = False
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by split below one heading."""
+
+    caption: str
+    columns: Sequence[Column]
+    groups: Mapping[str, Sequence[Row]]
+
+
+DISTANCES = (
+    Column("records", "records", "count"),
+    Column("mean_km", "mean km", "km"),
+    Column("times_constant", "× constant", "ratio"),
+    Column("median_km", "median km", "km"),
+    Column("p90_km", "p90 km", "km"),
+    Column("geoscore", "geoscore", "count"),
+    Column("cell_accuracy", "cell accuracy", "share"),
+    Column("coverage_50", "in 50 % radius", "share"),
+    Column("coverage_90", "in 90 % radius", "share"),
+)
+SHARES = tuple(Column(f"within_{limit}km", f"{limit:,} km", "share") for limit in THRESHOLDS_KM)
+LANDMARKS = (
+    Column("queries", "queries", "count"),
+    Column("gap", "GAP", "score"),
+    Column("top1", "top 1", "share"),
+    Column("top5", "top 5", "share"),
+)
+
+
+def shown(value: float | int | None, kind: str) -> str:
+    """A figure as people read it: kilometres to three digits, shares in per cent, an en dash for none.
+
+    >>> shown(7.123, "km"), shown(61.25, "km"), shown(1234.5, "km")
+    ('7.12', '61.2', '1,234')
+    >>> shown(0.905, "share"), shown(3120, "count"), shown(None, "km")
+    ('90.5 %', '3,120', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if kind == "share":
+        return f"{100 * value:.1f} %"
+    if kind == "count":
+        return f"{value:,.0f}"
+    if kind in ("ratio", "score"):
+        return f"{value:.{2 if kind == 'ratio' else 3}f}"
+    return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+
+
+def best_model(models: Iterable[Model]) -> str | None:
+    """Name of the model with the least `mean_km` on val, the first of equals; None where none has one."""
+    known = [(model, model.metrics.get("val", {}).get("mean_km")) for model in models]
+    errors = {model.name: value for model, value in known if value is not None and math.isfinite(value)}
+    return min(errors, key=lambda name: errors[name]) if errors else None
+
+
+def model_tables(models: Sequence[Model]) -> list[Table]:
+    """The tables of distances, of shares within distances and of landmarks; those without any figure are left out."""
+    tables = [
+        _table("Distance to the truth, and how well the models know it", DISTANCES, models, references=True),
+        _table("Share of records placed within a distance", SHARES, models),
+        _table("Landmarks", LANDMARKS, models),
+    ]
+    return [table for table in tables if any(table.groups.values())]
+
+
+def _table(caption: str, columns: Sequence[Column], models: Sequence[Model], *, references: bool = False) -> Table:
+    best = best_model(models)
+    groups: dict[str, list[Row]] = {}
+    for split in _splits(models):
+        rows = []
+        for model in models:
+            figures = with_ratio(model.metrics.get(split, {}))
+            if any(figures.get(column.key) is not None for column in columns[1:]):
+                rows.append(Row(model.name, _cells(figures, columns), best=model.name == best))
+        if rows and references:
+            rows += _references(models, split, columns)
+        if rows:
+            groups[split] = rows
+    return Table(caption, columns, groups)
+
+
+def with_ratio(figures: Metrics) -> Metrics:
+    """Figures with `times_constant`, the mean error as a multiple of the constant baseline's."""
+    mean, constant = figures.get("mean_km"), figures.get("constant_mean_km")
+    return {**figures, "times_constant": mean / constant if mean is not None and constant else None}
+
+
+def _references(models: Sequence[Model], split: str, columns: Sequence[Column]) -> list[Row]:
+    """Constant baseline and oracle floor: one row for each value, with its models' names where there are several."""
+    rows = []
+    for key, label in (("constant_mean_km", "constant baseline"), ("oracle_mean_km", "oracle floor")):
+        owners: dict[str, list[str]] = {}
+        values: dict[str, Metrics] = {}
+        for model in models:
+            figures = model.metrics.get(split, {})
+            value = figures.get(key)
+            if value is None:
+                continue
+            text = f"{value:.6g}"
+            owners.setdefault(text, []).append(model.name)
+            constant = {"mean_km": value, "constant_mean_km": figures.get("constant_mean_km")}
+            values.setdefault(text, with_ratio(constant))
+        for text, names in owners.items():
+            name = label if len(owners) == 1 else f"{label} ({', '.join(names)})"
+            rows.append(Row(name, _cells(values[text], columns), reference=True))
+    return rows
+
+
+def _cells(figures: Metrics, columns: Sequence[Column]) -> list[Cell]:
+    values = [(figures.get(column.key), column.kind) for column in columns]
+    return [Cell(shown(value, kind), "" if value is None else str(value)) for value, kind in values]
+
+
+def _splits(models: Sequence[Model]) -> list[str]:
+    known = {split for model in models for split in model.metrics}
+    return [split for split in ("test", "val") if split in known] + sorted(known - {"test", "val"})

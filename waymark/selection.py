@@ -1,0 +1,207 @@
+"""Which records stay: each rule names the records that it drops and why."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from geopandas import GeoDataFrame
+from numpy.typing import NDArray
+
+from waymark.errors import CoordinateError
+from waymark.geo import project, resolve_crs
+
+Dropped = dict[str, str]  # record_id -> "reason: detail"
+
+NULL_ISLAND_DEG = 0.01  # about 1 km around 0, 0: nobody lives there, unset GPS does
+SWAPPED_SHARE = 0.5
+
+
+def hash_share(text: str, seed: int) -> float:
+    """Map a text to a number in [0, 1) that never changes and looks random.
+
+    >>> hash_share("place-00001", 1) == hash_share("place-00001", 1) != hash_share("place-00001", 2)
+    True
+    """
+    digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def coordinates(records: pa.Table) -> NDArray[np.float64]:
+    """Give `(N, 2)` latitude, longitude in degrees, NaN where a record has none."""
+    columns = [pc.fill_null(records[name], np.nan).to_numpy() for name in ("latitude", "longitude")]
+    return np.stack(columns, axis=1)
+
+
+def excluded(records: pa.Table, names: Sequence[str]) -> Dropped:
+    """Drop records that are named, by their id or by a landmark of theirs."""
+    unwanted = set(names)
+    rows = zip(records["record_id"].to_pylist(), records["landmarks"].to_pylist(), strict=True)
+    return {
+        record_id: "excluded by name" for record_id, landmarks in rows if unwanted.intersection([record_id, *landmarks])
+    }
+
+
+def bad_coordinates(records: pa.Table) -> Dropped:
+    """Drop records whose coordinates are no place: halves, NaN, out of range, null island."""
+    dropped: Dropped = {}
+    columns = (records[name].to_pylist() for name in ("record_id", "latitude", "longitude"))
+    for record_id, latitude, longitude in zip(*columns, strict=True):
+        if latitude is None and longitude is None:
+            continue
+        if latitude is None or longitude is None or latitude != latitude or longitude != longitude:
+            dropped[record_id] = "unreadable coordinates"
+        elif not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+            dropped[record_id] = f"unreadable coordinates: {latitude}, {longitude} is no place on Earth"
+        elif abs(latitude) < NULL_ISLAND_DEG and abs(longitude) < NULL_ISLAND_DEG:
+            dropped[record_id] = "null island: 0, 0 is what a device writes that knows no place"
+    return dropped
+
+
+def outside_region(records: pa.Table, region: GeoDataFrame, *, tolerance_km: float) -> Dropped:
+    """Drop records that lie off the region by more than a tolerance for its coarse shore.
+
+    Args:
+        records: with coordinates that are places, or none.
+        region: polygons in EPSG:4326.
+        tolerance_km: distance up to which a record off the outline stays.
+
+    Raises:
+        CoordinateError: most records lie outside, and inside once latitude and longitude are exchanged.
+    """
+    lat_lon = coordinates(records)
+    known = np.flatnonzero(~np.isnan(lat_lon[:, 0]))
+    distance_km = _distance_km(lat_lon[known], region, tolerance_km)
+    out = distance_km > tolerance_km
+    if out.sum() > SWAPPED_SHARE * max(1, len(known)):
+        _refuse_swapped(lat_lon[known], region, tolerance_km)
+    ids = records["record_id"].to_pylist()
+    return {
+        ids[row]: "outside the region: " + (f"by {km:.0f} km" if np.isfinite(km) else "by far")
+        for row, km in zip(known[out], distance_km[out], strict=True)
+    }
+
+
+def _distance_km(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_km: float) -> NDArray[np.float64]:
+    """Measure how far `(N, 2)` points lie off the region; infinite beyond its neighbourhood."""
+    west, south, east, north = region.total_bounds
+    margin_deg = 5.0
+    near = (
+        (lat_lon[:, 0] >= south - margin_deg)
+        & (lat_lon[:, 0] <= north + margin_deg)
+        & (lat_lon[:, 1] >= west - margin_deg)
+        & (lat_lon[:, 1] <= east + margin_deg)
+    )
+    corners = np.array([[south, west], [north, east]])
+    crs = resolve_crs("auto", corners)
+    outline = shapely.union_all(region.to_crs(crs).geometry.to_numpy())
+    shapely.prepare(outline)
+    distance_km = np.where(near, 0.0, np.inf)
+    points = shapely.points(lat_lon[near][:, ::-1])
+    outside = ~shapely.intersects(shapely.union_all(region.geometry.to_numpy()), points)
+    rows = np.flatnonzero(near)[outside]
+    distance_m = [outline.distance(point) for point in shapely.points(_metres(lat_lon[rows], crs))]
+    distance_km[rows] = np.round(np.asarray(distance_m, dtype=np.float64) / 1000, 6)
+    return distance_km
+
+
+def _metres(lat_lon: NDArray[np.float64], crs: str) -> NDArray[np.float64]:
+    """Project points, those off the CRS's area of use to infinity."""
+    xy_m = np.full(lat_lon.shape, np.inf)
+    for row, point in enumerate(lat_lon):
+        try:
+            xy_m[row] = project(point[None], crs)[0]
+        except CoordinateError:
+            continue
+    return xy_m
+
+
+def _refuse_swapped(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_km: float) -> None:
+    exchanged = lat_lon[:, ::-1]
+    possible = exchanged[np.abs(exchanged[:, 0]) <= 90]
+    inside = int((_distance_km(possible, region, tolerance_km) <= tolerance_km).sum())
+    if inside > SWAPPED_SHARE * len(lat_lon):
+        raise CoordinateError(
+            f"latitude and longitude look swapped: {inside} of {len(lat_lon)} records lie in the region once they"
+            " are exchanged; exchange the two columns in the source"
+        )
+
+
+def exact_duplicates(records: pa.Table, digests: Mapping[str, str]) -> Dropped:
+    """Drop records all of whose views are byte for byte those of an earlier record.
+
+    Args:
+        records: in the order of `record_id`.
+        digests: hash of the content of each picture, by its path.
+    """
+    first: dict[tuple[str, ...], str] = {}
+    dropped: Dropped = {}
+    for record_id, views in zip(records["record_id"].to_pylist(), records["views"].to_pylist(), strict=True):
+        content = tuple(digests.get(view["path"], f"missing {view['path']}") for view in views)
+        if content in first:
+            dropped[record_id] = f"exact duplicate: of {first[content]}"
+        else:
+            first[content] = record_id
+    return dropped
+
+
+def beyond_fraction(records: pa.Table, fraction: float, seed: int) -> Dropped:
+    """Keep a share of the records, chosen by a hash of their group, the same ones every time."""
+    rows = zip(records["record_id"].to_pylist(), records["group"].to_pylist(), strict=True)
+    return {
+        record_id: f"not in the fraction: of {fraction:g}"
+        for record_id, group in rows
+        if hash_share(group or record_id, seed) >= fraction
+    }
+
+
+def by_landmark(
+    records: pa.Table, *, min_images: int | None, max_images: int | None, largest: int | None, seed: int
+) -> Dropped:
+    """Drop landmarks with too few pictures, keep the largest, and cap those with too many.
+
+    The first landmark of a record counts. Records without a landmark stay.
+
+    Args:
+        records: what the other rules left.
+        min_images: landmarks with fewer records are dropped.
+        max_images: of a landmark with more, this many are kept, chosen by hash.
+        largest: how many landmarks are kept, the largest first, ties by name.
+        seed: of the choice under `max_images`.
+    """
+    label = {
+        record_id: landmarks[0]
+        for record_id, landmarks in zip(records["record_id"].to_pylist(), records["landmarks"].to_pylist(), strict=True)
+        if landmarks
+    }
+    counts = Counter(label.values())
+    ranked = sorted(counts, key=lambda landmark: (-counts[landmark], landmark))
+    enough = [landmark for landmark in ranked if counts[landmark] >= (min_images or 0)]
+    kept = set(enough[:largest])
+    dropped = {
+        record_id: _why(landmark, counts[landmark], min_images)
+        for record_id, landmark in label.items()
+        if landmark not in kept
+    }
+    if max_images is not None:
+        stay = {record_id: landmark for record_id, landmark in label.items() if landmark in kept}
+        dropped |= _above_cap(stay, max_images, seed)
+    return dropped
+
+
+def _why(landmark: str, count: int, min_images: int | None) -> str:
+    kind = "too few images" if min_images is not None and count < min_images else "not among the largest"
+    return f"{kind}: landmark {landmark} has {count}"
+
+
+def _above_cap(label: Mapping[str, str], max_images: int, seed: int) -> Dropped:
+    taken: Counter[str] = Counter()
+    dropped: Dropped = {}
+    for record_id in sorted(label, key=lambda record_id: (hash_share(record_id, seed), record_id)):
+        taken[label[record_id]] += 1
+        if taken[label[record_id]] > max_images:
+            dropped[record_id] = f"above max_images: landmark {label[record_id]} has more than {max_images}"
+    return dropped

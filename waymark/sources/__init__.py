@@ -1,0 +1,7 @@
+"""Sources of records: each turns what somebody has into one table and its pictures."""
+
+from waymark.sources.adapter import Fetched, Source
+from waymark.sources.synthetic import SyntheticSource
+from waymark.sources.table import TableSource
+
+__all__ = ["Fetched", "Source", "SyntheticSource", "TableSource"]

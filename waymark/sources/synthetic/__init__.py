@@ -1,0 +1,5 @@
+"""The bundled source: made-up pictures of places in Croatia and of made-up landmarks."""
+
+from waymark.sources.synthetic.source import SyntheticSource
+
+__all__ = ["SyntheticSource"]
