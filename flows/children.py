@@ -44,8 +44,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
     with _guard:
         _running.add(child)
     try:
-        assert child.stdout is not None
-        for line in child.stdout:
+        for line in child.stdout or ():
             hear(line.rstrip())
         return child.wait()
     finally:

@@ -29,6 +29,7 @@ from waymark.errors import ParameterError, WaymarkError
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
 SKIPPED = ("didn't change, skipping", "is cached - skipping run")
+CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 MAIN_FIGURES = ("mean_km", "median_km", "constant_mean_km", "oracle_mean_km", "coverage_90")
 
@@ -47,7 +48,8 @@ def run_stage(stage: str) -> State[Any]:
 
     def hear(line: str) -> None:
         lines.append(line)
-        logger.info(line)
+        if line and not line.startswith(CHATTER):
+            logger.info(line)
 
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     with _one_training if stage.startswith("train@") else threading.Semaphore():

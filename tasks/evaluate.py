@@ -15,7 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tasks import tracking
-from tasks.examples import Target, headings, make_examples, open_shards, read_table, read_target
+from tasks.examples import Target, headings, make_examples, open_shards, places_of, read_table, read_target
 from tasks.outputs import read_json, whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark.geo import extent_region, load_region
@@ -96,7 +96,7 @@ def _predict(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: 
     predictions["distance_km"] = _distance_km(predictions, guesses.lat_lon)
     predictions["radius_50_km"], predictions["radius_90_km"] = guesses.radius_50_km, guesses.radius_90_km
     train = table[(table["split"] == "train") & table["latitude"].notna()]
-    constant = geometric_median(train[["latitude", "longitude"]].to_numpy(dtype=np.float64))
+    constant = geometric_median(places_of(train))
     predictions["constant_km"] = _distance_km(predictions, np.broadcast_to(constant, guesses.lat_lon.shape))
     _add_cells(predictions, guesser, guesses.cell, read_target(Path(guesser.locator.blueprint.target)))
     for name in ("predicted_landmark", "score", "rank"):
@@ -105,8 +105,8 @@ def _predict(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: 
 
 
 def _distance_km(predictions: pd.DataFrame, lat_lon: np.ndarray) -> np.ndarray:
-    truth = predictions[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-    return haversine_km(torch.tensor(np.asarray(lat_lon)), torch.from_numpy(truth)).numpy()
+    truth = places_of(predictions)
+    return haversine_km(torch.tensor(np.array(lat_lon)), torch.from_numpy(truth)).numpy()
 
 
 def _add_cells(predictions: pd.DataFrame, guesser: Guesser, predicted: np.ndarray, target: Target) -> None:
@@ -165,7 +165,7 @@ def _write_plots(model: str, predictions: pd.DataFrame, folder: Path) -> None:
 
 
 def _map(model: str, predictions: pd.DataFrame, region: str | None) -> str:
-    places = predictions[["latitude", "longitude"]].dropna().to_numpy(dtype=np.float64)
+    places = places_of(predictions.dropna(subset=["latitude", "longitude"]))
     outline = extent_region(places) if region is None else load_region(region)
     title = f"{model}: where its guesses lie"
     return map_page(error_map(predictions, outline, title=title), title=title)

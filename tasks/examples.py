@@ -71,7 +71,7 @@ def make_examples(table: pd.DataFrame, xy_m: NDArray[np.float64], label: NDArray
     return Examples(
         record_ids=table["record_id"].tolist(),
         headings=[headings(views) for views in table["views"]],
-        lat_lon=table[["latitude", "longitude"]].to_numpy(dtype=np.float64),
+        lat_lon=places_of(table),
         xy_m=xy_m,
         label=label,
     )
@@ -80,6 +80,11 @@ def make_examples(table: pd.DataFrame, xy_m: NDArray[np.float64], label: NDArray
 def open_shards() -> Shards:
     """Map the pictures."""
     return Shards(SHARDS)
+
+
+def places_of(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Give `(N, 2)` latitude, longitude in degrees, NaN where unknown; a copy that may be written to."""
+    return np.array(table[["latitude", "longitude"]], dtype=np.float64)
 
 
 def with_places(table: pd.DataFrame, split: str, model: str) -> pd.DataFrame:

@@ -19,7 +19,17 @@ from lightning.pytorch.loggers import MLFlowLogger
 from numpy.typing import NDArray
 
 from tasks import tracking
-from tasks.examples import INPUTS, SPLIT, Target, make_examples, open_shards, read_table, read_target, with_places
+from tasks.examples import (
+    INPUTS,
+    SPLIT,
+    Target,
+    make_examples,
+    open_shards,
+    places_of,
+    read_table,
+    read_target,
+    with_places,
+)
 from tasks.model_entry import Cells, ModelEntry
 from tasks.outputs import read_json, whole_folder, work_folder, write_json
 from tasks.stage import Stage
@@ -74,7 +84,7 @@ def train(model: str, entry: ModelEntry) -> None:
 
 
 def _truth(table: pd.DataFrame, target: Target) -> Truth:
-    xy_m = project(table[["latitude", "longitude"]].to_numpy(dtype=np.float64), target.crs)
+    xy_m = project(places_of(table), target.crs)
     if target.cells is None:
         return Truth(table, xy_m, np.full(len(table), -1, dtype=np.int64))
     return Truth(table, xy_m, target.places.loc[table["record_id"], "cell"].to_numpy(dtype=np.int64))
@@ -138,7 +148,7 @@ def _teach_head(locator: Locator, entry: ModelEntry, target: Target, truth: Trut
         centres_m = project(cells[["latitude", "longitude"]].to_numpy(), target.crs)
         head.remember(kept, cell_positions(kept, truth.cell, truth.xy_m, centres_m, entry.head.position))
     elif isinstance(head, CoordinatesHead) and not isinstance(entry.head, Cells):
-        lat_lon = truth.table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
+        lat_lon = places_of(truth.table)
         region = extent_region(lat_lon) if entry.region is None else load_region(entry.region)
         bounds_m = region.to_crs(target.crs).total_bounds.reshape(2, 2)  # lowest, highest x, y
         head.remember(truth.xy_m, bounds_m, entry.head.scaling)
