@@ -103,20 +103,9 @@ def _distance_km(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_k
     points = shapely.points(lat_lon[near][:, ::-1])
     outside = ~shapely.intersects(shapely.union_all(region.geometry.to_numpy()), points)
     rows = np.flatnonzero(near)[outside]
-    distance_m = [outline.distance(point) for point in shapely.points(_metres(lat_lon[rows], crs))]
-    distance_km[rows] = np.round(np.asarray(distance_m, dtype=np.float64) / 1000, 6)
+    distance_m = shapely.distance(outline, shapely.points(project(lat_lon[rows], crs, anywhere=True)))
+    distance_km[rows] = np.round(distance_m / 1000, 6)
     return distance_km
-
-
-def _metres(lat_lon: NDArray[np.float64], crs: str) -> NDArray[np.float64]:
-    """Project points, those off the CRS's area of use to infinity."""
-    xy_m = np.full(lat_lon.shape, np.inf)
-    for row, point in enumerate(lat_lon):
-        try:
-            xy_m[row] = project(point[None], crs)[0]
-        except CoordinateError:
-            continue
-    return xy_m
 
 
 def _refuse_swapped(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_km: float) -> None:
@@ -149,12 +138,16 @@ def exact_duplicates(records: pa.Table, digests: Mapping[str, str]) -> Dropped:
 
 
 def beyond_fraction(records: pa.Table, fraction: float, seed: int) -> Dropped:
-    """Keep a share of the records, chosen by a hash of their group, the same ones every time."""
+    """Keep a share of the records, chosen by a hash of their group, the same ones every time.
+
+    The hash is another one than that of the splits, which would else find every record that
+    stays in training where both have the same seed.
+    """
     rows = zip(records["record_id"].to_pylist(), records["group"].to_pylist(), strict=True)
     return {
         record_id: f"not in the fraction: of {fraction:g}"
         for record_id, group in rows
-        if hash_share(group or record_id, seed) >= fraction
+        if hash_share(f"fraction {group or record_id}", seed) >= fraction
     }
 
 
@@ -200,7 +193,7 @@ def _why(landmark: str, count: int, min_images: int | None) -> str:
 def _above_cap(label: Mapping[str, str], max_images: int, seed: int) -> Dropped:
     taken: Counter[str] = Counter()
     dropped: Dropped = {}
-    for record_id in sorted(label, key=lambda record_id: (hash_share(record_id, seed), record_id)):
+    for record_id in sorted(label, key=lambda record_id: (hash_share(f"cap {record_id}", seed), record_id)):
         taken[label[record_id]] += 1
         if taken[label[record_id]] > max_images:
             dropped[record_id] = f"above max_images: landmark {label[record_id]} has more than {max_images}"

@@ -35,15 +35,15 @@ def check_fractions(fractions: Sequence[float]) -> None:
     """
     if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0:
         raise SplitError(f"split.fractions must be three shares (train, val, test) from 0 to 1, not {list(fractions)}")
-    if abs(sum(fractions) - 1) > SUM_TOLERANCE:
-        raise SplitError(f"split.fractions {list(fractions)} add up to {sum(fractions):g}; make them add up to 1")
+    if not abs(sum(fractions) - 1) <= SUM_TOLERANCE:  # NaN is no sum either
+        raise SplitError(f"split.fractions {list(fractions)} add up to {sum(fractions):.9g}; make them add up to 1")
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float], seed: int) -> Assignment:
     """Let a hash of the group decide, so that new data never moves old data.
 
-    Where there are so few groups that a wanted split comes out empty, the training group
-    whose hash lies nearest to that split's interval moves there. With dozens of groups or
+    Where there are so few groups that a wanted split comes out empty, the group whose hash lies
+    nearest to the middle of that split's interval moves there, from a split that has others. With dozens of groups or
     more that never happens, and the assignment depends on nothing but group and seed.
 
     Args:
@@ -86,7 +86,7 @@ def stratified(classes: Mapping[str, str], fractions: Sequence[float], seed: int
 
     Of n groups of a class, test and val get their share rounded to the nearest whole (a half
     goes up) but leave at least one for training: a class of one is trained on, a class of two
-    gives its second to test only where the share reaches a half.
+    gives its second to test only where twice the share of test reaches a half.
 
     Args:
         classes: class of each group.
@@ -99,11 +99,20 @@ def stratified(classes: Mapping[str, str], fractions: Sequence[float], seed: int
     assigned: Assignment = {}
     for groups in members.values():
         groups.sort(key=lambda group: (hash_share(group, seed), group))
-        test = min(int(len(groups) * fractions[2] + 0.5), len(groups) - 1)
-        val = min(int(len(groups) * fractions[1] + 0.5), len(groups) - 1 - test)
+        test = min(_nearest_whole(len(groups) * fractions[2]), len(groups) - 1)
+        val = min(_nearest_whole(len(groups) * fractions[1]), len(groups) - 1 - test)
         for rank, group in enumerate(groups):
             assigned[group] = "test" if rank < test else "val" if rank < test + val else "train"
     return assigned
+
+
+def _nearest_whole(share: float) -> int:
+    """Round a half up; 50 * 0.29 is 14.5, though floats say 14.499999999999998.
+
+    >>> _nearest_whole(50 * 0.29)
+    15
+    """
+    return int(round(share, 9) + 0.5)
 
 
 def by_blocks(xy_m: NDArray[np.float64], *, block_m: float, fractions: Sequence[float], seed: int) -> list[str]:
@@ -129,9 +138,10 @@ def within_buffer(xy_m: NDArray[np.float64], splits: Sequence[str], buffer_m: fl
         buffer_m: width of the strip in which nobody is trained on.
     """
     train = np.array([split == "train" for split in splits], dtype=bool)
+    held_out = np.array([split in ("val", "test") for split in splits], dtype=bool)
     near = np.zeros(len(splits), dtype=bool)
-    if buffer_m > 0 and train.any() and not train.all():
-        distance_m, _ = cKDTree(xy_m[~train]).query(xy_m[train])
+    if buffer_m > 0 and train.any() and held_out.any():
+        distance_m, _ = cKDTree(xy_m[held_out]).query(xy_m[train])
         near[train] = distance_m < buffer_m
     return near
 

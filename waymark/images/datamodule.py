@@ -96,17 +96,23 @@ class RecordDataset(Dataset[Batch]):
 class EvenBatches(Sampler[list[Draw]]):
     """Batches of nearly equal length that together hold every row once.
 
-    No row is dropped, and no batch is left with a single row, which batch norm could not take.
+    No row is dropped, and no batch is left with a single row, which batch norm could not take:
+    batches of 2 have one of 3 among them where the rows are odd.
 
     Args:
         rows: number of rows.
-        batch_size: most rows in a batch.
+        batch_size: rows in a batch; the last ones are shared out, so that most have a few less.
         seed: of the order; None keeps the rows in order and marks them as outside training.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int | None) -> None:
         self.rows, self.seed, self.epoch = rows, seed, 0
-        self.batches = max(1, -(-rows // batch_size))
+        self.batches = min(-(-rows // batch_size), max(1, rows // min(2, batch_size)))
+
+    @property
+    def sampler(self) -> "EvenBatches":
+        """The object whose epoch Lightning sets: it asks a batch sampler for its sampler."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes; Lightning calls it, also when training goes on after a kill."""
@@ -119,7 +125,7 @@ class EvenBatches(Sampler[list[Draw]]):
         order, epoch = np.arange(self.rows), None
         if self.seed is not None:
             order, epoch = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows), self.epoch
-        for batch in np.array_split(order, self.batches):
+        for batch in np.array_split(order, self.batches) if self.rows else []:
             yield [Draw(int(row), epoch) for row in batch]
 
 

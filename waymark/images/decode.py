@@ -17,6 +17,7 @@ Image.MAX_IMAGE_PIXELS = None  # the limit is an argument here, checked before a
 
 Status = Literal["ok", "missing", "unreadable", "truncated", "giant", "crashed"]
 EXIF_ORIENTATION = 0x0112
+CUT_OFF = ("truncated", "end of file")  # what decoders say of a file whose end is missing
 MAX_PIXELS = 200_000_000  # where nobody says otherwise
 
 
@@ -53,11 +54,20 @@ def square_pixels(data: bytes, size_px: int, *, max_pixels: int) -> NDArray[np.u
             shrink = min(image.size) // (2 * size_px)
             if shrink > 1:  # JPEG decodes at 1/2, 1/4, 1/8 for a fraction of the time
                 image.draft("RGB", (image.width // shrink, image.height // shrink))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _in_colour(ImageOps.exif_transpose(image))
     side = min(upright.size)
     left, top = (upright.width - side) // 2, (upright.height - side) // 2
     box = (left, top, left + side, top + side)
     return np.asarray(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=box))
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    """Convert to RGB; of 16 bits the upper 8, where Pillow would make all above 255 white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise OSError(f"mode {image.mode}: nobody says which number is white")
+    return image.convert("RGB")
 
 
 def read_picture(path: Path, size_px: int, *, max_pixels: int) -> Picture:
@@ -71,7 +81,7 @@ def read_picture(path: Path, size_px: int, *, max_pixels: int) -> Picture:
     except UnidentifiedImageError:
         return Picture("unreadable", "no known picture format", None)
     except Exception as error:  # decoders raise anything on hostile bytes; this is their border
-        status: Status = "truncated" if "truncated" in str(error) else "unreadable"
+        status: Status = "truncated" if any(sign in str(error).lower() for sign in CUT_OFF) else "unreadable"
         return Picture(status, f"{type(error).__name__}: {error}"[:200], None)
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 SHARD_BYTES = 64 * 2**20
-CHANNELS = pa.list_(pa.int64(), 3)  # red, green, blue
+CHANNELS = pa.list_(pa.int64())  # red, green, blue; Parquet cannot read back nulls among lists of fixed length
 
 INDEX_SCHEMA = pa.schema(
     [

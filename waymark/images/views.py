@@ -25,7 +25,7 @@ def heading_slots(records: Iterable[Sequence[Heading]]) -> list[Heading]:
     known = {heading % 360 for record in records for heading in record if heading is not None}
     most = max((len(record) for record in records), default=1)
     if known and len(known) <= MAX_SLOTS:
-        return [*sorted(known), *[None] * (most - len(known))]
+        return [*sorted(known), *[None] * (min(most, MAX_SLOTS) - len(known))]
     return [None] * min(most, MAX_SLOTS)
 
 

@@ -68,8 +68,9 @@ def geometric_median(lat_lon: np.ndarray) -> np.ndarray:
         lat_lon: `(N, 2)` latitude, longitude in degrees, at least one.
 
     Returns:
-        `(2,)` latitude, longitude in degrees. Around the antimeridian the search starts from the
-        best of the places themselves, so that it never starts on the far side of the Earth.
+        `(2,)` latitude, longitude in degrees, the longitude from -180 to 180. The search starts from
+        the best of the places themselves, so that around the antimeridian it never starts on the far
+        side of the Earth.
     """
     points = torch.from_numpy(np.asarray(lat_lon, dtype=np.float64))
 
@@ -79,4 +80,5 @@ def geometric_median(lat_lon: np.ndarray) -> np.ndarray:
     sample = points[:: math.ceil(len(points) / 200)].numpy()
     start = min(sample, key=mean_km)
     found: np.ndarray = minimize(mean_km, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-6}).x
+    found[1] = (found[1] + 180) % 360 - 180  # the search may have crossed the antimeridian
     return found

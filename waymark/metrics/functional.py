@@ -13,7 +13,8 @@ def haversine_km(predicted: Tensor, target: Tensor) -> Tensor:
 
     The half chord h of the haversine formula (Sinnott 1984) comes from products of sines, and
     the angle from atan2(sqrt(h), sqrt(1 - h)), so that neither equal nor antipodal points lose
-    their digits in float32; 1 - h is itself summed from squares rather than subtracted.
+    their digits in float32; 1 - h is itself summed from squares rather than subtracted. Both
+    roots are taken as norms, whose gradient at zero is zero: it is finite for equal points too.
 
     Args:
         predicted: `(..., 2)` latitude, longitude in degrees.
@@ -23,14 +24,16 @@ def haversine_km(predicted: Tensor, target: Tensor) -> Tensor:
         `(...)` kilometres.
 
     >>> haversine_km(torch.tensor([45.815, 15.982]), torch.tensor([43.508, 16.440])).round(decimals=1)
-    tensor(259.1)
+    tensor(259.1000)
     """
     delta = torch.deg2rad(target - predicted) / 2
     mean = torch.deg2rad(target[..., 0] + predicted[..., 0]) / 2
     d_latitude, d_longitude = delta[..., 0], delta[..., 1]
-    near = (torch.sin(d_latitude) * torch.cos(d_longitude)) ** 2 + (torch.cos(mean) * torch.sin(d_longitude)) ** 2
-    far = (torch.cos(d_latitude) * torch.cos(d_longitude)) ** 2 + (torch.sin(mean) * torch.sin(d_longitude)) ** 2
-    return 2 * EARTH_RADIUS_KM * torch.atan2(torch.sqrt(near), torch.sqrt(far))
+    sine, cosine = torch.sin(d_longitude), torch.cos(d_longitude)
+    near = torch.stack([torch.sin(d_latitude) * cosine, torch.cos(mean) * sine], dim=-1)  # (..., 2)
+    far = torch.stack([torch.cos(d_latitude) * cosine, torch.sin(mean) * sine], dim=-1)  # (..., 2)
+    half_angle = torch.atan2(torch.linalg.vector_norm(near, dim=-1), torch.linalg.vector_norm(far, dim=-1))
+    return 2 * EARTH_RADIUS_KM * half_angle
 
 
 def geoscore(distance_km: Tensor) -> Tensor:
@@ -58,4 +61,4 @@ def within_km(distance_km: Tensor, threshold_km: float) -> Tensor:
     >>> within_km(torch.tensor([0.5, 1.0, 3.0, 4.0]), 1.0)
     tensor(0.5000)
     """
-    return (distance_km <= threshold_km).to(torch.get_default_dtype()).mean()
+    return (distance_km <= threshold_km).to(distance_km.dtype).mean()

@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 from contextlib import redirect_stderr
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from waymark.errors import ModelError, nearest_name
 logger = logging.getLogger(__name__)
 
 FAMILIES = ("resnet", "resnext", "efficientnet_b", "vgg16", "convnext", "mobilenet")
+CLASSIFIERS = ("fc.", "classifier.")  # prefixes of the tensors that a state dict may lack
 SCRATCH_BN_MOMENTUM = 0.1  # torchvision's mobile nets carry 0.01, which suits hundreds of epochs only
 
 
@@ -55,28 +56,31 @@ class Backbone(nn.Module):
 
 
 def _build(name: str, weights: str) -> nn.Module:
-    if weights == "none":
-        network: nn.Module = zoo.get_model(name)
-        return network
+    network: nn.Module = zoo.get_model(name)
     if weights == "default":
-        return _download(name)
-    network = zoo.get_model(name)
-    _load(network, Path(weights))
+        _load(network, _cached_weights(name))
+    elif weights != "none":
+        _load(network, Path(weights))
     return network
 
 
-def _download(name: str) -> nn.Module:
+def _cached_weights(name: str) -> Path:
+    """Find torchvision's best weights in torch's cache, and download them where they are not there."""
+    url = zoo.get_model_weights(name).DEFAULT.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if path.exists():
+        return path
+    digest = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the start of their sha256
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with redirect_stderr(sys.stdout):  # torch.hub reports there; stderr is for errors
-            network: nn.Module = zoo.get_model(name, weights="DEFAULT")
-    except (URLError, OSError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
-        file = Path(zoo.get_model_weights(name).DEFAULT.url).name
+            torch.hub.download_url_to_file(url, str(path), digest)
+    except (OSError, HTTPException, RuntimeError) as error:  # torch.hub raises the last where the digest is wrong
         raise ModelError(
-            f"weights of {name} are not cached and cannot be downloaded ({error}); put {file} into {cache},"
+            f"weights of {name} are not cached and cannot be downloaded ({error}); put {path.name} into {path.parent},"
             " set weights to a path, or to none"
         ) from error
-    return network
+    return path
 
 
 def _load(network: nn.Module, path: Path) -> None:
@@ -85,18 +89,25 @@ def _load(network: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle raises anything on a file that is none
-        raise ModelError(f"weights {path} are no state dict that loads without running code: {error}") from error
+        reason = type(error).__name__
+        raise ModelError(f"weights {path} are no state dict that loads without running code ({reason})") from error
     if not isinstance(state, dict):
         raise ModelError(f"weights {path} hold a {type(state).__name__}, not a state dict")
     own = network.state_dict()
-    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
-    lacking = [key for key in own if key not in fitting and not key.startswith(("fc.", "classifier."))]
-    if lacking:
+    fitting = {key: value for key, value in state.items() if key in own and _shape(value) == own[key].shape}
+    wrong = [key for key in sorted({*own, *state} - {*fitting}) if not key.startswith(CLASSIFIERS)]
+    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]  # older files lack it, nothing reads it
+    if wrong:
         raise ModelError(
-            f"weights {path} do not fit: {len(lacking)} tensors are missing or of another shape, {lacking[0]}"
+            f"weights {path} do not fit: {len(wrong)} tensors are missing, of another shape or of another network,"
+            f" such as {wrong[0]}"
         )
     network.load_state_dict(fitting, strict=False)
     logger.info("loaded %d of %d tensors from %s", len(fitting), len(own), os.fspath(path))
+
+
+def _shape(value: object) -> torch.Size | None:
+    return value.shape if isinstance(value, Tensor) else None
 
 
 def _without_classifier(network: nn.Module) -> tuple[nn.Module, int]:

@@ -111,10 +111,14 @@ def load_locator(path: Path) -> Locator:
     except FileNotFoundError:
         raise ModelError(f"{path} is missing; train the model first") from None
     except Exception as error:  # pickle raises anything on a file that is none
-        raise ModelError(f"{path} is no checkpoint that loads without running code: {error}") from error
+        reason = type(error).__name__
+        raise ModelError(f"{path} is no checkpoint that loads without running code ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} is no checkpoint of format {FORMAT}; train the model again")
-    fields = {**content["blueprint"], "slots": tuple(content["blueprint"]["slots"])}
-    locator = Locator(Blueprint(**fields))
-    locator.load_state_dict(content["state"])
+    try:
+        fields = {**content["blueprint"], "slots": tuple(content["blueprint"]["slots"])}
+        locator = Locator(Blueprint(**fields))
+        locator.load_state_dict(content["state"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{path} does not hold what its blueprint says; train the model again") from error
     return locator.eval()

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,8 @@ from waymark.records import records_table
 from waymark.sources.adapter import Fetched
 
 COLUMNS = ("path", "latitude", "longitude", "landmark", "group", "split")
+MEANT = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
+NO_NUMBER = ("na", "n/a", "nan", "null", "none")
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -72,9 +75,14 @@ class TableSource:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str)
-    except (ValueError, OSError) as error:  # what pandas and pyarrow raise on a file that is no table
-        raise SourceError(f"{path} cannot be read as a table: {error}") from error
+        frame = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # of a file that is no table
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{path} cannot be read as a table: {reason}") from error
+    for name in map(str, frame.columns):
+        meant = MEANT.get(name.strip().lower(), name.strip().lower())
+        if meant in COLUMNS and meant not in frame.columns:
+            raise SourceError(f"{path} has a column {name!r}, which is not read; call it {meant}")
     if "path" not in frame.columns:
         hint = nearest_name("path", map(str, frame.columns))
         raise SourceError(f"{path} has no column path ({hint}); it must name each picture, relative to the table")
@@ -85,6 +93,16 @@ def _read(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise SourceError(f"{path} lists no picture; add a row for each")
     return frame
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path, dtype_backend="numpy_nullable")  # else 3 becomes 3.0 beside an empty cell
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)  # NA is a name, not nothing
 
 
 def _rows(frame: pd.DataFrame, table: Path) -> Iterator[dict[str, Any]]:
@@ -118,7 +136,7 @@ def _text(value: Any) -> str | None:
 
 def _number(text: str | None, name: str, table: Path, row: int) -> float | None:
     """Read a number; what is no number stays NaN, which `filter` drops with its reason."""
-    if text is None:
+    if text is None or text.lower() in NO_NUMBER:
         return None
     try:
         return float(text)

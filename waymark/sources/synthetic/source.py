@@ -76,6 +76,7 @@ class SyntheticSource:
             landmark_names={landmark.label: landmark.name for landmark in known},
             origin={
                 "name": "synthetic",
+                "made_up": True,
                 "description": DESCRIPTION,
                 "licence": LICENCE,
                 "seed": self.seed,

@@ -1,0 +1,225 @@
+"""Bad input gets one clear line and exit code 1, and outputs stay as they were."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from closure import ROOT
+from PIL import Image
+from ruamel.yaml import YAML
+
+yaml = YAML()
+
+RECORDS = 12
+DATA_STAGES = ("download", "filter", "resize", "project", "grid", "split")
+
+
+def write_params(folder, **changes):
+    """Write the bundled params for the folder's own pictures; changes name keys as `grid__spacing_m`."""
+    params = yaml.load(ROOT / "params.yaml")
+    params["download"].update(source="table", path="input")
+    params["filter"]["min_images"] = None
+    params["resize"]["size_px"] = 16
+    for entry in params["models"].values():
+        entry.update(epochs=1, batch_size=8)
+    for dotted, value in changes.items():
+        *path, last = dotted.split("__")
+        section = params
+        for key in path:
+            section = section[key]
+        section[last] = value
+    yaml.dump(params, folder / "params.yaml")
+
+
+def write_table(folder, **columns):
+    """Write pictures in Croatia and their table; columns replace or, where None, remove."""
+    (folder / "input").mkdir(exist_ok=True)
+    rng = np.random.default_rng(1)
+    for number in range(RECORDS):
+        pixels = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "input" / f"{number}.jpg")
+    table = pd.DataFrame(
+        {
+            "path": [f"{number}.jpg" for number in range(RECORDS)],
+            "latitude": 45.4 + rng.random(RECORDS) / 5,
+            "longitude": 16.0 + rng.random(RECORDS) / 2,
+        }
+    )
+    for name, values in columns.items():
+        table = table.drop(columns=name) if values is None else table.assign(**{name: values})
+    table.to_csv(folder / "input" / "photos.csv", index=False)
+
+
+def run(folder, *stage):
+    return subprocess.run(
+        [sys.executable, "-m", f"tasks.{stage[0]}", *stage[1:]],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for top in ("data", "trained", "reports")
+        for path in sorted((folder / top).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A project whose data stages went well."""
+    folder = tmp_path_factory.mktemp("good")
+    write_table(folder)
+    write_params(folder)
+    for stage in DATA_STAGES:
+        result = run(folder, stage)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+    return folder
+
+
+@pytest.fixture
+def project(good, tmp_path):
+    shutil.copytree(good, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def refuses(folder, *stage, message):
+    """Run a stage that must fail: one line, exit code 1, nothing changed."""
+    before = contents(folder)
+    result = run(folder, *stage)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith(f"{stage[0]}: ")
+    for part in [message] if isinstance(message, str) else message:
+        assert part in result.stderr
+    assert contents(folder) == before
+    assert not list((folder / "data").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("download", {"download__source": "flikr"}, ("download.source", "'synthetic' or 'table'", "'flikr'")),
+        ("download", {"download__path": "inptu"}, ("inptu does not exist", "set download.path")),
+        ("download", {"download__pth": "x"}, "unknown key download.pth; did you mean 'path'?"),
+        ("filter", {"region": "Croatia"}, ("Croatia", "HRV")),
+        ("filter", {"region": "borders.gpkg"}, "borders.gpkg"),
+        ("filter", {"region": "JPN"}, ("no record is left of 12", "outside the region: 12")),
+        ("filter", {"filter__min_images": "many"}, ("filter.min_images", "'many'")),
+        ("resize", {"resize__size_px": 2}, "resize.size_px"),
+        ("project", {"crs": "EPSG:4326"}, "EPSG:4326"),
+        ("project", {"crs": "EPSG:99999999"}, "EPSG:99999999"),
+        ("project", {"crs": "EPSG:32601"}, ("EPSG:32601", "crs: auto")),
+        ("grid", {"grid__spacing_deg": 0.2}, ("spacing_m", "spacing_deg", "cells")),
+        ("grid", {"grid__spacing_m": 10.0}, "spacing_m"),
+        ("split", {"split__fractions": [0.8, 0.1, 0.2]}, "add up to 1.1"),
+        ("split", {"split__by": "hsah"}, ("split.by", "'hsah'")),
+        ("split", {"split__by": "column"}, "no record brings a split along"),
+    ],
+)
+def test_wrong_parameter(project, stage, changes, message):
+    write_params(project, **changes)
+    refuses(project, stage, message=message)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": None}, "has no column path"),
+        ({"longitude": None}, "has a column latitude but no longitude"),
+        ({"latitude": ["45,5"] * RECORDS}, "has a comma"),
+        ({"path": ["../secret.jpg"] * RECORDS}, "leads out of the folder"),
+    ],
+)
+def test_wrong_table(project, columns, message):
+    write_table(project, **columns)
+    refuses(project, "download", message=message)
+
+
+def test_swapped_coordinates(project):
+    table = pd.read_csv(project / "input" / "photos.csv")
+    write_table(project, latitude=table["longitude"], longitude=table["latitude"])
+    assert run(project, "download").returncode == 0
+    refuses(project, "filter", message=("look swapped", "exchange the two columns"))
+
+
+def test_absent_coordinates(project):
+    write_table(project, latitude=None, longitude=None)
+    for stage in DATA_STAGES:
+        assert run(project, stage).returncode == 0
+    assert len(pd.read_parquet(project / "data/projected/places.parquet")) == 0
+    assert len(pd.read_parquet(project / "data/grid/places.parquet")) == 0
+    refuses(project, "train", "coordinates", message=("no train record has coordinates", "add coordinates"))
+
+
+def test_all_records_in_one_cell(project):
+    write_table(project, latitude=[45.4 + n / 10_000 for n in range(RECORDS)], longitude=[16.0] * RECORDS)
+    for stage in DATA_STAGES:
+        assert run(project, stage).returncode == 0
+    refuses(project, "train", "cells", message=("one cell", "grid.spacing_m"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models__cells__backbone": "resnet81"}, ("unknown backbone 'resnet81'", "did you mean 'resnet18'?")),
+        ({"models__cells__weights": "lost.pt"}, ("lost.pt do not exist", "set weights to")),
+        ({"models__cells__target": "data/projected"}, ("learns from data/grid", "models.cells.target")),
+    ],
+)
+def test_wrong_model(project, changes, message):
+    write_params(project, **changes)
+    refuses(project, "train", "cells", message=message)
+
+
+def break_pictures(folder):
+    """Break four pictures in four ways, and give the status that each must get."""
+    pictures = folder / "data/raw/images"
+    whole = (pictures / "0.jpg").read_bytes()
+    (pictures / "0.jpg").write_bytes(whole[: len(whole) // 2])
+    (pictures / "1.jpg").write_bytes(b"this is no picture")
+    Image.new("1", (20_000, 20_000)).save(pictures / "2.jpg", "PNG")
+    (pictures / "3.jpg").unlink()
+    return {"0.jpg": "truncated", "1.jpg": "unreadable", "2.jpg": "giant", "3.jpg": "missing"}
+
+
+def test_broken_pictures_are_quarantined(project):
+    expected = break_pictures(project)
+    write_params(project, resize__max_quarantined=0.5)
+    assert run(project, "resize").returncode == 0
+    quarantine = pd.read_parquet(project / "data/shards/quarantine.parquet")
+    assert dict(zip(quarantine["record_id"], quarantine["status"], strict=True)) == expected
+    assert run(project, "split").returncode == 0
+    split = pd.read_parquet(project / "data/split/records.parquet").set_index("record_id")
+    assert set(split.loc[list(expected), "reason"]) == {"no picture"}
+    assert set(split.loc[list(expected), "split"]) == {"unused"}
+
+
+def test_too_many_broken_pictures(project):
+    break_pictures(project)
+    write_params(project, resize__max_quarantined=0.3)
+    refuses(project, "resize", message=("4 of 12 pictures cannot be decoded", "0.jpg", "resize.max_quarantined"))
+
+
+def test_missing_params_file(project):
+    (project / "params.yaml").unlink()
+    refuses(project, "grid", message="run from the root")
+
+
+def test_debug_shows_the_traceback(project):
+    write_params(project, grid__spacing_km=4)
+    result = run(project, "grid", "--debug")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr

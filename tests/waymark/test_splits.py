@@ -1,0 +1,210 @@
+import hashlib
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from waymark.errors import SplitError
+from waymark.splits import (
+    by_blocks,
+    by_hash,
+    check_fractions,
+    from_column,
+    near_duplicates,
+    stratified,
+    within_buffer,
+)
+
+FRACTIONS = [(0.8, 0.1, 0.1), (0.7, 0.15, 0.15), (0.9, 0.05, 0.05), (0.8, 0.2, 0.0)]
+GROUPS = [f"place-{number:05}" for number in range(10_000)]
+
+
+@pytest.mark.parametrize("fractions", [*FRACTIONS, (1.0, 0.0, 0.0), (0.34, 0.33, 0.33)])
+def test_fractions_that_add_up_are_taken(fractions):
+    check_fractions(fractions)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "said"),
+    [
+        ((0.8, 0.1, 0.2), r"add up to 1\.1; make them add up to 1"),
+        ((0.8, 0.1, 0.05), r"add up to 0\.95;"),
+        ((0.8, 0.1, 0.1001), r"add up to 1\.0001;"),
+        ((0.8, 0.1, 0.10000001), r"add up to 1\.00000001;"),
+        ((float("nan"), 0.1, 0.1), "add up to nan"),
+        ((0.8, 0.2), "must be three shares"),
+        ((1.1, -0.2, 0.1), "must be three shares"),
+        ((0.0, 0.5, 0.5), "must be three shares"),
+    ],
+)
+def test_fractions_that_are_no_division_are_refused_with_their_sum(fractions, said):
+    with pytest.raises(SplitError, match=said):
+        check_fractions(fractions)
+
+
+@pytest.mark.parametrize("fractions", FRACTIONS)
+def test_hash_comes_near_the_fractions_for_many_groups(fractions):
+    counts = Counter(by_hash(GROUPS, fractions, 1).values())
+    for split, fraction in zip(("train", "val", "test"), fractions, strict=True):
+        deviation = (fraction * (1 - fraction) / len(GROUPS)) ** 0.5  # of a binomial share
+        assert abs(counts[split] / len(GROUPS) - fraction) <= 4 * deviation
+
+
+def test_hash_depends_on_group_and_seed_only():
+    expected = by_hash(GROUPS, (0.8, 0.1, 0.1), 1)
+    assert by_hash(GROUPS[::-1] + GROUPS[:50], (0.8, 0.1, 0.1), 1) == expected
+    other = by_hash(GROUPS, (0.8, 0.1, 0.1), 2)
+    moved = sum(other[group] != expected[group] for group in GROUPS) / len(GROUPS)
+    assert moved == pytest.approx(1 - 0.8**2 - 0.1**2 - 0.1**2, abs=0.02)  # what independent draws would move
+
+
+def test_hash_is_the_same_in_every_release():
+    """Were it to change, yesterday's test records would be trained on."""
+    assigned = by_hash(GROUPS[:200], (0.5, 0.25, 0.25), 7)
+    for group, split in assigned.items():
+        quarter = hashlib.sha256(f"7:{group}".encode()).digest()[0] // 64
+        assert split == ("train", "train", "val", "test")[quarter]
+
+
+def test_new_groups_never_move_old_ones():
+    before = by_hash(GROUPS[:100], (0.8, 0.1, 0.1), 3)
+    assert set(before.values()) == {"train", "val", "test"}
+    after = by_hash(GROUPS, (0.8, 0.1, 0.1), 3)
+    assert {group: after[group] for group in before} == before
+
+
+def test_an_empty_split_is_filled_and_nothing_else_moves(caplog):
+    groups = GROUPS[:4]
+    for seed in range(60):
+        raw = {group: by_hash(GROUPS, (0.8, 0.1, 0.1), seed)[group] for group in groups} if seed < 12 else None
+        caplog.clear()
+        assigned = by_hash(groups, (0.8, 0.1, 0.1), seed)
+        assert set(assigned.values()) == {"train", "val", "test"}
+        if raw is not None:
+            missing = {"train", "val", "test"} - set(raw.values())
+            moved = [group for group in groups if assigned[group] != raw[group]]
+            assert len(moved) == len(missing) == len(caplog.records)
+            assert {assigned[group] for group in moved} == missing
+
+
+def test_a_split_of_fraction_zero_stays_empty():
+    for seed in range(20):
+        assert "test" not in by_hash(GROUPS[:3], (0.8, 0.2, 0.0), seed).values()
+    assert set(by_hash(GROUPS[:1], (1.0, 0.0, 0.0), 1).values()) == {"train"}
+
+
+@pytest.mark.parametrize(("groups", "fractions"), [(2, (0.8, 0.1, 0.1)), (1, (0.8, 0.2, 0.0)), (0, (1.0, 0.0, 0.0))])
+def test_fewer_groups_than_splits_are_refused(groups, fractions):
+    with pytest.raises(SplitError, match=f"{groups} groups cannot fill train"):
+        by_hash(GROUPS[:groups] * 2, fractions, 1)
+
+
+def exact_counts(size, fractions):
+    """The rule of `stratified` in exact arithmetic."""
+    _, val, test = (Fraction(str(fraction)) for fraction in fractions)
+    tests = min(int(size * test + Fraction(1, 2)), size - 1)
+    vals = min(int(size * val + Fraction(1, 2)), size - 1 - tests)
+    return {"train": size - vals - tests, "val": vals, "test": tests}
+
+
+@pytest.mark.parametrize("fractions", [*FRACTIONS, (0.42, 0.29, 0.29)])
+def test_stratified_is_exact_in_each_class(fractions):
+    sizes = [1, 2, 3, 4, 5, 7, 9, 10, 15, 20, 30, 37, 50, 100, 201]
+    classes = {f"{size}-{number}": f"class {size}" for size in sizes for number in range(size)}
+    assigned = stratified(classes, fractions, 1)
+    assert assigned.keys() == classes.keys()
+    for size in sizes:
+        counts = Counter(assigned[group] for group, its_class in classes.items() if its_class == f"class {size}")
+        assert {split: counts[split] for split in ("train", "val", "test")} == exact_counts(size, fractions)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "expected"),
+    [
+        ((0.8, 0.1, 0.1), (80, 10, 10)),
+        ((0.7, 0.15, 0.15), (70, 15, 15)),
+        ((0.9, 0.05, 0.05), (90, 5, 5)),
+        ((0.8, 0.2, 0.0), (80, 20, 0)),
+    ],
+)
+def test_stratified_divides_a_hundred_as_it_says(fractions, expected):
+    counts = Counter(stratified(dict.fromkeys(GROUPS[:100], "tower"), fractions, 1).values())
+    assert tuple(counts[split] for split in ("train", "val", "test")) == expected
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.2, 0.4, 0.4), (0.5, 0.25, 0.25), (0.01, 0.5, 0.49)])
+def test_stratified_trains_on_every_class_however_small(fractions):
+    for size in range(1, 8):
+        assert "train" in stratified(dict.fromkeys(GROUPS[:size], "tower"), fractions, 1).values()
+
+
+def test_stratified_tests_the_second_of_two_only_where_twice_the_share_reaches_a_half():
+    pair = dict.fromkeys(GROUPS[:2], "tower")
+    assert sorted(stratified(pair, (0.5, 0.25, 0.25), 1).values()) == ["test", "train"]
+    assert sorted(stratified(pair, (0.52, 0.24, 0.24), 1).values()) == ["train", "train"]
+    assert stratified({"alone": "tower"}, (0.2, 0.4, 0.4), 1) == {"alone": "train"}
+
+
+def test_stratified_depends_on_the_seed_not_on_the_order():
+    classes = {group: f"class {number % 7}" for number, group in enumerate(GROUPS[:700])}
+    expected = stratified(classes, (0.8, 0.1, 0.1), 1)
+    assert stratified(dict(reversed(classes.items())), (0.8, 0.1, 0.1), 1) == expected
+    assert stratified(classes, (0.8, 0.1, 0.1), 2) != expected
+
+
+@pytest.fixture
+def places():
+    return np.random.default_rng(5).uniform(-100_000, 100_000, (4000, 2))
+
+
+def test_blocks_give_whole_squares_to_one_split(places):
+    splits = by_blocks(places, block_m=20_000, fractions=(0.6, 0.2, 0.2), seed=1)
+    assert set(splits) == {"train", "val", "test"}
+    held = {}
+    for (x_m, y_m), split in zip(places, splits, strict=True):
+        held.setdefault((x_m // 20_000, y_m // 20_000), set()).add(split)
+    assert len(held) == 100  # the squares below zero too
+    assert all(len(its) == 1 for its in held.values())
+
+
+def test_no_training_place_is_within_the_buffer_of_val_or_test(places):
+    splits = np.array(by_blocks(places, block_m=20_000, fractions=(0.6, 0.2, 0.2), seed=1))
+    near = within_buffer(places, splits.tolist(), 2_000)
+    distance_m = np.linalg.norm(places[:, None] - places[None], axis=2)[:, splits != "train"].min(axis=1)
+    np.testing.assert_array_equal(near, (splits == "train") & (distance_m < 2_000))
+    assert near.any()
+    assert (splits[~near] == "train").any()
+
+
+def test_a_buffer_surrounds_val_and_test_not_the_unused():
+    places = np.array([[0.0, 0], [100, 0], [5000, 0], [5100, 0]])
+    assert within_buffer(places, ["train", "unused", "train", "val"], 1_000).tolist() == [False, False, True, False]
+    assert not within_buffer(places, ["train", "unused", "train", "train"], 1_000).any()
+    assert not within_buffer(places, ["test"] * 4, 1_000).any()
+    assert not within_buffer(places, ["train", "val", "train", "val"], 0).any()
+
+
+def test_a_column_brings_its_own_names():
+    given = ["train", "Training", "val", "VALID", "validation", "test", None]
+    assert from_column(given) == ["train", "train", "val", "val", "val", "test", "unused"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["train", "dev", "test"], "column split holds 'dev'; it may hold train, val and test"),
+        (["train", ""], "column split holds ''"),
+        ([None, None], "no record brings a split along; use hash"),
+    ],
+)
+def test_a_column_of_other_words_is_refused(values, said):
+    with pytest.raises(SplitError, match=said):
+        from_column(values)
+
+
+def test_of_near_duplicates_the_training_copy_yields():
+    hashes = ["aa", "aa", "bb", "bb", "cc", "cc", "", "", "dd", "aa"]
+    splits = ["train", "test", "val", "train", "train", "train", "train", "test", "unused", "unused"]
+    assert near_duplicates(hashes, splits).tolist() == [True, False, False, True, *[False] * 6]
+    assert near_duplicates(["aa", "aa"], ["val", "test"]).tolist() == [False, False]
