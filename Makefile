@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help run test lint types check bench honest clean
+.PHONY: help run test lint types bench honest clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,9 @@ lint: $(READY)  ## style
 
 types: $(READY)  ## types of the library
 	$(BIN)/mypy
+
+bench: $(READY)  ## speed and memory, as ratios
+	$(BIN)/python -m scripts.bench
 
 honest: $(READY)  ## is the bundled task honest work? (nearest colours, shuffled pictures)
 	$(BIN)/python -m scripts.honest

@@ -20,6 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import children
 from flows.graph import read_graph
+from tasks.compare import remove_leftovers
 from tasks.lineage import FLOW_RUN_VARIABLE
 from tasks.outputs import read_json
 from tasks.register import Registered, register_best
@@ -85,6 +86,7 @@ def register() -> Registered:
 def pipeline() -> Registered | None:
     """Bring every stage up to date, then register the location model that is best on val."""
     check_params()
+    remove_leftovers(load_params()["models"])
     futures: dict[str, Any] = {}
     try:
         for node in read_graph():

@@ -2,7 +2,9 @@
 
 import base64
 import logging
+import shutil
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ STAGE = Stage("compare", Compare, section="", shared=("region", "models"))
 
 def compare(settings: Compare) -> None:
     """Set the models beside each other, in a report that people look at."""
+    remove_leftovers(settings.models)
     models = [_model(name, entry) for name, entry in settings.models.items()]
     figures = {model.name: model.metrics for model in models}
     comparison = {"best_on_val": best_on_val(figures), "models": figures}
@@ -50,6 +53,17 @@ def compare(settings: Compare) -> None:
     with whole_file(REPORTS / "compare.json") as path:
         write_json(comparison, path)
     logger.info("best on val: %s", comparison["best_on_val"])
+
+
+def remove_leftovers(models: Container[str]) -> None:
+    """Remove the reports of models that are no entries any more.
+
+    DVC leaves them lying (its cache keeps them, too), and the hash of `reports/models`, on which
+    this stage depends, would differ from that of a checkout that never had them.
+    """
+    for folder in sorted((REPORTS / "models").glob("*/")):
+        if folder.name not in models:
+            shutil.rmtree(folder)
 
 
 def best_on_val(figures: dict[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import logging
+import os
 import signal
 import sys
 import types
@@ -188,6 +189,9 @@ def _inside(kind: Any, part: str) -> list[Any]:
 def die_with_parent() -> None:
     """Ask the kernel to end this process when its parent dies: nobody cleans up after kill -9."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    session = os.getsid(0)
+    if session not in (os.getpid(), os.getsid(os.getppid())):  # an orphan has a parent from elsewhere:
+        sys.exit(1)  # its own died before the kernel was asked
 
 
 @contextmanager

@@ -44,8 +44,11 @@ class Augmentation:
         """Hide some of the `(V,)` views that are there, never all."""
         if self.drop_view == 0:
             return present
-        kept = present & (torch.rand(present.shape) >= self.drop_view)
-        return kept if kept.any() else present
+        chance = torch.rand(present.shape)
+        kept = present & (chance >= self.drop_view)
+        best = chance.where(present, torch.tensor(-1.0)).argmax()
+        kept[best] = present[best]
+        return kept
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Which view of a record stands in which slot of a model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MAX_SLOTS = 8  # headings beyond are free angles, not a rig's
 
@@ -32,6 +32,8 @@ def heading_slots(records: Iterable[Sequence[Heading]]) -> list[Heading]:
 def place_views(headings: Sequence[Heading], slots: Sequence[Heading]) -> list[int | None]:
     """Give each view the slot of its heading, or the first free one.
 
+    Of two views that want the same slot the nearer one gets it.
+
     Args:
         headings: in degrees of each view, None where unknown.
         slots: heading in degrees of each slot, None for a position.
@@ -46,22 +48,20 @@ def place_views(headings: Sequence[Heading], slots: Sequence[Heading]) -> list[i
     """
     placed: list[int | None] = [None] * len(headings)
     free = set(range(len(slots)))
-    for view, heading in enumerate(headings):
-        slot = _nearest(heading, slots, free)
-        if slot is not None:
+    for _, view, slot in sorted(_wishes(headings, slots)):
+        if slot in free:
             placed[view] = slot
             free.discard(slot)
-    for view, slot in enumerate(placed):
-        if slot is None and free:
+    for view, its in enumerate(placed):
+        if its is None and free:
             placed[view] = min(free)
             free.discard(min(free))
     return placed
 
 
-def _nearest(heading: Heading, slots: Sequence[Heading], free: set[int]) -> int | None:
-    """Find the free slot whose heading is nearest, if it is nearer than any other slot's could be."""
+def _wishes(headings: Sequence[Heading], slots: Sequence[Heading]) -> Iterator[tuple[float, int, int]]:
+    """Give for each view with a heading how far the nearest slot's is off, the view, and that slot."""
     angles = {slot: its for slot, its in enumerate(slots) if its is not None}
-    if heading is None or not angles:
-        return None
-    nearest = min(angles, key=lambda slot: (abs((heading - angles[slot] + 180) % 360 - 180), slot))
-    return nearest if nearest in free else None
+    for view, heading in enumerate(headings):
+        if heading is not None and angles:
+            yield min((abs((heading - its + 180) % 360 - 180), view, slot) for slot, its in angles.items())

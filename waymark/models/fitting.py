@@ -24,6 +24,14 @@ class Fitted(NamedTuple):
     best_val_mean_km: float
 
 
+class Patience(EarlyStopping):
+    """Stops when nothing gets better, also where a kill came after the stop and training goes on."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop at once where the checkpoint says that patience had run out."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
 def fit(
     module: LocatorModule,
     data: RecordDataModule,
@@ -45,17 +53,11 @@ def fit(
         patience: epochs without a better `val/mean_km` after which training stops.
         loggers: that follow the curves.
     """
-    best = ModelCheckpoint(
-        work,
-        filename="best",
-        monitor=MONITOR,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [HeadFirst(unfreeze_epoch), best]
+    best = _keep("best", work, monitor=MONITOR)
+    # Lightning's own save_last writes in epochs only that are the best so far.
+    callbacks: list[Callback] = [HeadFirst(unfreeze_epoch), best, _keep("last", work, monitor=None)]
     if patience is not None:
-        callbacks.append(EarlyStopping(MONITOR, patience=patience, check_on_train_epoch_end=True))
+        callbacks.append(Patience(MONITOR, patience=patience, check_on_train_epoch_end=True))
     if visible := sys.stdout.isatty():
         callbacks.append(TQDMProgressBar())
     trainer = L.Trainer(
@@ -75,4 +77,12 @@ def fit(
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     module.locator.to("cpu").eval()
-    return Fitted(module.curves, int(state["epoch"]), float(best.best_model_score))  # type: ignore[arg-type]
+    best_epoch = int(state["epoch"])
+    return Fitted(module.curves, best_epoch, module.curves[best_epoch]["val_mean_km"])
+
+
+def _keep(name: str, work: Path, *, monitor: str | None) -> ModelCheckpoint:
+    """Keep one checkpoint: of the epoch that is best by the monitor, or of the last epoch without one."""
+    return ModelCheckpoint(
+        work, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False
+    )

@@ -127,7 +127,12 @@ def load_guesser(checkpoint: Path, calibration: Path) -> Guesser:
         table = pq.read_table(calibration / "index.parquet")
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename} is missing; calibrate the model first") from None
-    embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    lat_lon = np.stack([table["latitude"].to_numpy(), table["longitude"].to_numpy()], axis=1)
-    kept = Calibration(content["temperature"], content["neighbours"], Radii(**content["radii"]))
+    except (ValueError, pa.ArrowException) as error:
+        raise ModelError(f"{calibration} is no calibration ({error}); calibrate the model again") from error
+    try:
+        embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+        lat_lon = np.stack([table["latitude"].to_numpy(), table["longitude"].to_numpy()], axis=1)
+        kept = Calibration(content["temperature"], content["neighbours"], Radii(**content["radii"]))
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{calibration} is of another format ({error}); calibrate the model again") from error
     return Guesser(load_locator(checkpoint), kept, RetrievalIndex(embedding, lat_lon))

@@ -9,8 +9,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
+from waymark.errors import ModelError
 from waymark.geo import unproject
 from waymark.images.datamodule import Batch
 from waymark.metrics import MeanHaversine
@@ -67,10 +69,19 @@ class LocatorModule(L.LightningModule):
         return self._shared_step(batch, self.train_loss)[0]
 
     def validation_step(self, batch: Batch) -> None:
-        """Add up the loss, and the great-circle distances of the answers."""
+        """Add up the loss, and the great-circle distances of the answers.
+
+        Raises:
+            ModelError: the answers are no numbers any more.
+        """
         _, output = self._shared_step(batch, self.val_loss)
-        xy_m = self.locator.head.place(output).xy_m.cpu().numpy()
-        lat_lon = unproject(xy_m, self.locator.blueprint.crs, anywhere=True)
+        xy_m = self.locator.head.place(output).xy_m.cpu()
+        if not xy_m.isfinite().all():
+            raise ModelError(
+                f"training diverged in epoch {self.current_epoch}: the answers are no numbers any more;"
+                " choose a smaller learning rate (optimizer.lr)"
+            )
+        lat_lon = unproject(xy_m.numpy(), self.locator.blueprint.crs, anywhere=True)
         self.val_km.update(torch.from_numpy(lat_lon).to(self.device), batch.lat_lon)
 
     def on_train_epoch_end(self) -> None:
@@ -84,12 +95,24 @@ class LocatorModule(L.LightningModule):
             "val/mean_km": float(self.val_km.compute()),
         }
         self.log_dict(figures, prog_bar=True)
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(figures["val/loss"])
         rates = {"learning_rate": self.learning_rate}
         row = {name.replace("/", "_"): value for name, value in (figures | rates).items()}
         self.curves.append({"epoch": self.current_epoch, **row})
         logger.info("epoch %d: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()), self.current_epoch)
         for metric in (self.train_loss, self.val_loss, self.val_km):
             metric.reset()
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step the schedules that follow no metric.
+
+        Lightning steps those that do after it has kept the checkpoint, which would forget the
+        step; so `on_train_epoch_end` has done that before.
+        """
+        if metric is None:
+            scheduler.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curves with the checkpoint."""

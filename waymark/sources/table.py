@@ -76,7 +76,12 @@ class TableSource:
 def _read(path: Path) -> pd.DataFrame:
     try:
         frame = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # of a file that is no table
+    except pd.errors.ParserWarning as error:
+        raise SourceError(
+            f"{path} has rows with more cells than its header; quote a cell that holds a comma, and write decimals"
+            " with a point"
+        ) from error
+    except (ValueError, OSError) as error:  # what pandas and pyarrow raise on a file that is no table
         reason = " ".join(str(error).split())
         raise SourceError(f"{path} cannot be read as a table: {reason}") from error
     for name in map(str, frame.columns):
@@ -101,7 +106,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _csv(path: Path) -> pd.DataFrame:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # else longer rows lose their last cells
         return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)  # NA is a name, not nothing
 
 

@@ -1,0 +1,68 @@
+"""Speed and memory, as ratios measured in one run on the data as they stand (after `make run`).
+
+python -m scripts.bench
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tasks.examples import open_shards, read_table
+from tasks.lesson import prepare
+from tasks.stage import load_params
+from tasks.train import STAGE
+from waymark.images.decode import MAX_PIXELS, read_picture
+from waymark.images.resizing import available_workers, read_pictures
+
+PICTURES = 2000
+ROUNDS = 3
+
+
+def fastest_s(work: Callable[[], object]) -> float:
+    """Time some work, the fastest of a few rounds: the others were disturbed."""
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    """Print the ratios."""
+    shards, table = open_shards(), read_table()
+    paths = [Path("data/raw") / view["path"] for views in table["views"] for view in views][:PICTURES]
+    size_px = shards.size_px
+    alone = fastest_s(lambda: [read_picture(path, size_px, max_pixels=MAX_PIXELS) for path in paths])
+    pool = fastest_s(lambda: list(read_pictures(paths, size_px, max_pixels=MAX_PIXELS)))
+    keys = [
+        (record_id, view)
+        for record_id, views in zip(table["record_id"], table["views"], strict=True)
+        for view in range(len(views))
+    ]
+    mapped = fastest_s(lambda: [shards[key].copy() for key in keys[:PICTURES] if key in shards])
+    print(f"decode in {available_workers()} processes / in one: {pool / alone:.2f} of the time")
+    print(f"read from shards / decode: {mapped / alone:.4f} of the time")
+
+    model = next(iter(load_params()["models"]))
+    lesson = prepare(model, STAGE.read(load_params(), model), table)
+    loader = lesson.loaders.training(lesson.train)
+    load = fastest_s(lambda: sum(len(batch.label) for batch in loader))
+    batch = next(iter(loader))
+
+    def step() -> None:
+        lesson.locator.train()
+        lesson.locator.head.loss(lesson.locator(batch.views, batch.present), batch).backward()
+
+    steps = fastest_s(step) * len(loader)
+    print(
+        f"load and augment / forward and backward on {torch.get_num_threads()} threads: {load / steps:.3f} of the time"
+    )
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What the files of a finished run say, against implementations that share nothing with ours."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pyproj import Geod, Transformer
+
+pytestmark = pytest.mark.xdist_group("project")
+
+SPHERE = Geod(a=6371008.8, b=6371008.8)
+WITHIN_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
+
+
+@pytest.fixture(params=["cells", "coordinates"])
+def model(request):
+    return request.param
+
+
+@pytest.fixture
+def predictions(finished, model):
+    return pd.read_parquet(finished.folder / f"reports/models/{model}/predictions.parquet")
+
+
+def sphere_km(rows, latitude, longitude):
+    return SPHERE.inv(rows["longitude"], rows["latitude"], rows[longitude], rows[latitude])[2] / 1000
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_metrics_are_those_of_the_predictions(finished, model, predictions, split):
+    metrics = json.loads((finished.folder / f"reports/models/{model}/metrics.json").read_text())[split]
+    rows = predictions[(predictions["split"] == split) & predictions["distance_km"].notna()]
+    km = np.sort(rows["distance_km"].to_numpy())
+    expected = {
+        "records": len(km),
+        "mean_km": np.mean(km),
+        "median_km": np.median(km),
+        "p90_km": np.percentile(km, 90),
+        "geoscore": np.mean([5000 * np.e ** (-d / 1492.7) for d in km]),
+        "constant_mean_km": rows["constant_km"].mean(),
+        "oracle_mean_km": rows["oracle_km"].mean() if model == "cells" else None,
+        "coverage_50": None if rows["radius_50_km"].isna().all() else np.mean(km_within(rows, "radius_50_km")),
+        "coverage_90": None if rows["radius_90_km"].isna().all() else np.mean(km_within(rows, "radius_90_km")),
+        **{f"within_{limit}km": np.searchsorted(km, limit, side="right") / len(km) for limit in WITHIN_KM},
+    }
+    in_class = rows[rows["cell"].notna()]
+    expected["cell_accuracy"] = (in_class["cell"] == in_class["predicted_cell"]).mean() if len(in_class) else None
+    assert set(metrics) == set(expected)
+    for name, value in expected.items():
+        assert metrics[name] == (value if value is None else pytest.approx(value, rel=1e-9)), name
+
+
+def km_within(rows, radius):
+    known = rows[rows[radius].notna()]
+    return known["distance_km"] <= known[radius]
+
+
+def test_every_held_out_record_has_its_row(finished, predictions):
+    split = pd.read_parquet(finished.folder / "data/split/records.parquet").set_index("record_id")["split"]
+    held_out = split[split.isin(["val", "test"])]
+    assert dict(zip(predictions["record_id"], predictions["split"], strict=True)) == held_out.to_dict()
+
+
+def test_distances_are_great_circles_to_the_records_own_places(finished, predictions):
+    records = pd.read_parquet(finished.folder / "data/filtered/records.parquet").set_index("record_id")
+    placed = predictions[predictions["distance_km"].notna()].reset_index(drop=True)
+    assert len(placed) > 5
+    for name in ("latitude", "longitude"):
+        assert (placed[name].to_numpy() == records.loc[placed["record_id"], name].to_numpy()).all()
+    measured = sphere_km(placed, "predicted_latitude", "predicted_longitude")
+    assert np.allclose(placed["distance_km"], measured, atol=1e-6)
+
+
+def test_the_constant_is_the_best_single_answer_for_train(finished, predictions):
+    records = pd.read_parquet(finished.folder / "data/filtered/records.parquet").set_index("record_id")
+    split = pd.read_parquet(finished.folder / "data/split/records.parquet")
+    train = records.loc[split.loc[split["split"] == "train", "record_id"]].dropna(subset=["latitude"])
+    rows = predictions[predictions["distance_km"].notna()]
+    candidates = [
+        (latitude, longitude)
+        for latitude in np.arange(train["latitude"].min(), train["latitude"].max(), 0.02)
+        for longitude in np.arange(train["longitude"].min(), train["longitude"].max(), 0.02)
+    ]
+
+    def mean_km(table, place):
+        count = len(table)
+        metres = SPHERE.inv(table["longitude"], table["latitude"], [place[1]] * count, [place[0]] * count)[2]
+        return np.mean(metres) / 1000
+
+    best = min(candidates, key=lambda place: mean_km(train, place))
+    assert rows["constant_km"].mean() == pytest.approx(mean_km(rows, best), abs=3.0)
+
+
+def test_predictions_keep_to_their_contract(finished, model):
+    schema = pq.read_schema(finished.folder / f"reports/models/{model}/predictions.parquet")
+    assert schema.names == [
+        *("record_id", "split", "latitude", "longitude", "predicted_latitude", "predicted_longitude"),
+        *("distance_km", "cell", "predicted_cell", "oracle_km", "constant_km", "radius_50_km", "radius_90_km"),
+        *("landmarks", "predicted_landmark", "score", "rank"),
+    ]
+    assert schema.field("score").type == pa.float64()
+    assert schema.field("landmarks").type == pa.list_(pa.string())
+
+
+def checkpoint(finished, model):
+    return torch.load(finished.folder / f"trained/{model}/model.ckpt", weights_only=True)["state"]
+
+
+def training(finished):
+    split = pd.read_parquet(finished.folder / "data/split/records.parquet")
+    return split.loc[split["split"] == "train", "record_id"]
+
+
+def test_statistics_are_of_training_pixels_alone(finished):
+    """A wart of the original: statistics from all splits."""
+    index = pd.read_parquet(finished.folder / "data/shards/index.parquet")
+    rows = index[index["record_id"].isin(training(finished))]
+    assert 0 < len(rows) < len(index)
+    with pa.memory_map(str(finished.folder / "data/shards/shard-00000.arrow")) as source:
+        pixels = pa.ipc.open_file(source).read_all()["pixels"].to_pylist()
+    train = np.stack([np.frombuffer(pixels[row], np.uint8) for row in rows["row"]]).reshape(-1, 3).astype(float)
+    statistics = json.loads((finished.folder / "data/split/statistics.json").read_text())
+    assert statistics["pictures"] == len(rows)
+    for name, expected in (
+        ("mean", train.mean(0)),
+        ("std", train.std(0)),
+        ("min", train.min(0)),
+        ("max", train.max(0)),
+    ):
+        assert np.allclose(statistics[name], expected, rtol=1e-9)
+    for model in ("cells", "coordinates"):
+        assert np.allclose(checkpoint(finished, model)["mean"], train.mean(0), rtol=1e-6)
+        assert np.allclose(checkpoint(finished, model)["std"], train.std(0), rtol=1e-6)
+
+
+def test_cells_and_their_positions_are_learnt_on_train_alone(finished):
+    """A wart of the original: weighted centroids from all splits."""
+    cells = pd.read_parquet(finished.folder / "data/grid/places.parquet").set_index("record_id")["cell"]
+    places = pd.read_parquet(finished.folder / "data/projected/places.parquet").set_index("record_id")
+    train = places.join(cells).loc[training(finished)]
+    means = train.groupby("cell")[["x_m", "y_m"]].mean()
+    state = checkpoint(finished, "cells")
+    assert len(means) < cells.nunique()  # some cells hold none but val or test records: they are no classes
+    assert state["head.cell_ids"].tolist() == means.index.tolist()
+    assert np.allclose(state["head.positions_m"], means.to_numpy(), atol=1e-6)
+
+
+def test_the_scaler_is_learnt_on_train_alone(finished):
+    places = pd.read_parquet(finished.folder / "data/projected/places.parquet").set_index("record_id")
+    train = places.loc[training(finished), ["x_m", "y_m"]].to_numpy()
+    state = checkpoint(finished, "coordinates")
+    extent = train.max(0) - train.min(0)
+    assert np.allclose(state["head.offset_m"], (train.max(0) + train.min(0)) / 2)
+    assert np.allclose(state["head.scale_m"], extent.max() / 2)  # one scale for both axes
+
+
+def test_places_are_projected_as_pyproj_does(finished):
+    places = pd.read_parquet(finished.folder / "data/projected/places.parquet")
+    transformer = Transformer.from_crs("EPSG:4326", "EPSG:3765", always_xy=True)
+    x_m, y_m = transformer.transform(places["longitude"], places["latitude"])
+    assert np.allclose(places["x_m"], x_m, atol=6e-4)
+    assert np.allclose(places["y_m"], y_m, atol=6e-4)
+    assert (places["x_m"] == places["x_m"].round(3)).all()

@@ -1,0 +1,97 @@
+"""A stage that is cut off goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from closure import ROOT
+from small import DATA_STAGES, run, write_params, write_table
+
+import tasks.resize
+from tasks.resize import STAGE as RESIZE
+from tasks.resize import resize
+from tasks.stage import load_params
+from waymark.images import resizing, shards
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    write_table(tmp_path)
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_resize_keeps_finished_shards(project, monkeypatch):
+    for stage in ("download", "filter"):
+        assert run(project, stage).returncode == 0
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5 * 16 * 16 * 3)  # three shards of at most five pictures
+    settings = RESIZE.read(load_params())
+    decoded = []
+
+    def cut_off(paths, size_px, *, max_pixels):
+        if decoded and cut_off.armed:
+            raise KeyboardInterrupt
+        decoded.append([path.name for path in paths])
+        yield from resizing.read_pictures(paths, size_px, max_pixels=max_pixels, workers=1)
+
+    cut_off.armed = True
+    monkeypatch.setattr(tasks.resize, "read_pictures", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        resize(settings)
+    assert not (project / "data/shards").exists()
+    cut_off.armed = False
+    resize(settings)
+    names = [name for part in decoded for name in part]
+    assert len(names) == len(set(names)) == 12  # nothing was decoded twice
+    whole = {path.name: path.read_bytes() for path in (project / "data/shards").iterdir()}
+    assert sorted(whole) == ["index.parquet", "quarantine.parquet", *[f"shard-0000{n}.arrow" for n in range(3)]]
+    assert not list((project / ".work/resize").iterdir())
+    resize(settings)
+    assert {path.name: path.read_bytes() for path in (project / "data/shards").iterdir()} == whole
+
+
+def test_training_goes_on_from_its_last_epoch_in_the_same_run(project):
+    write_params(project, models__cells__epochs=12)
+    for stage in DATA_STAGES:
+        assert run(project, stage).returncode == 0
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{project}/mlflow.db"
+    training = subprocess.Popen(
+        [sys.executable, "-m", "tasks.train", "cells"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    for line in training.stdout:
+        if line.startswith("epoch 2:"):
+            break
+    time.sleep(0.5)  # in the middle of a later epoch
+    training.send_signal(signal.SIGKILL)
+    training.wait()
+    assert not (project / "trained/cells").exists()
+    again = run(project, "train", "cells")
+    assert again.returncode == 0, again.stderr
+    first = next(line for line in again.stdout.splitlines() if line.startswith("epoch "))
+    assert int(first.split()[1].rstrip(":")) >= 2
+    curves = json.loads((project / "trained/cells/training.json").read_text())["curves"]
+    assert [row["epoch"] for row in curves] == list(range(12))
+    assert not list((project / ".work/train").iterdir())
+    listed = "import mlflow; print(len(mlflow.search_runs(experiment_names=['waymark'])))"
+    count = subprocess.run([sys.executable, "-c", listed], env=environment, capture_output=True, text=True, check=True)
+    assert count.stdout.split()[-1] == "1"
+
+
+def test_a_training_repeats_to_the_byte(project):
+    for stage in DATA_STAGES:
+        assert run(project, stage).returncode == 0
+    written = []
+    for _ in range(2):
+        assert run(project, "train", "coordinates").returncode == 0
+        folder = project / "trained/coordinates"
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"model.ckpt", "training.json"}
+    assert pd.read_parquet(project / "data/split/records.parquet")["split"].isin(["train", "val", "test"]).all()

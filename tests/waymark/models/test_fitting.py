@@ -1,0 +1,188 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from test_tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
+
+from waymark.errors import ModelError
+from waymark.geo import project
+from waymark.models.fitting import fit
+from waymark.models.module import LocatorModule, Optimization
+
+EPOCHS = 5
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+class Killed(BaseException):
+    """What no code of the training may catch."""
+
+
+class Mortal(LocatorModule):
+    """Dies in the second batch of an epoch."""
+
+    dies_in = 3
+
+    def training_step(self, batch):
+        if self.current_epoch == self.dies_in and self.trainer.fit_loop.epoch_loop.batch_idx == 1:
+            raise Killed
+        return super().training_step(batch)
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.locator.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def val_mean_km(module, data):
+    """The mean error with the weights that the locator has now, measured apart from training."""
+    data.val.lat_lon.setflags(write=False)
+    module.val_km.reset()
+    with torch.inference_mode():
+        for batch in data.val_dataloader():
+            module.validation_step(batch)
+    return float(module.val_km.compute())
+
+
+@pytest.mark.parametrize(("head", "lr"), [("cells", 3.0), ("coordinates", 0.3)])
+def test_the_best_epoch_is_left_in_the_locator_and_not_the_last(world, tmp_path, head, lr):
+    """A learning rate far too large lets each epoch jump about."""
+    wild = Optimization("sgd", "constant", {"lr": lr, "momentum": 0.5})
+    module, data = make_module(world, epochs=EPOCHS, head=head, optimization=wild), make_data(world)
+    fitted = fit(module, data, tmp_path, epochs=EPOCHS, unfreeze_epoch=EPOCHS)
+    errors_km = [row["val_mean_km"] for row in fitted.curves]
+    assert len(set(errors_km)) > 2
+    assert fitted.best_epoch == int(np.argmin(errors_km)) < EPOCHS - 1  # else this test shows nothing
+    assert fitted.best_val_mean_km == min(errors_km)
+    assert not module.locator.training
+    assert val_mean_km(module, data) == pytest.approx(min(errors_km), rel=1e-9)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(last["locator.head.linear.weight"], module.locator.head.linear.weight)
+
+
+SCHEDULES = {
+    "constant": {},
+    "step": {"step_epochs": 2, "factor": 0.3},
+    "plateau": {"factor": 0.3, "patience": 0},
+    "cosine": {"lr_min": 0.0},
+}
+
+
+def train(world, work, *, kind=LocatorModule, schedule="cosine", seed=1, backbone="mobilenet_v3_small"):
+    how = Optimization("adamw", schedule, {"lr": 0.02, "weight_decay": 0.05}, SCHEDULES[schedule])
+    module = make_module(world, epochs=EPOCHS, optimization=how, kind=kind, seed=seed, backbone=backbone)
+    fitted = fit(module, make_data(world, seed=seed), work, epochs=EPOCHS, unfreeze_epoch=1)
+    return fitted, weights(module), torch.load(work / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_after_a_kill_training_goes_on_and_ends_as_if_there_had_been_none(world, tmp_path, schedule):
+    """Also the plateau, whose step Lightning takes only after it has written the epoch down."""
+    whole, whole_weights, whole_last = train(world, tmp_path / "whole", schedule=schedule)
+    with pytest.raises(Killed):
+        train(world, tmp_path / "killed", kind=Mortal, schedule=schedule)
+    assert torch.load(tmp_path / "killed/last.ckpt", weights_only=True)["epoch"] == 2
+    torch.manual_seed(99)  # a new process knows nothing of the old one's chance
+    again, again_weights, again_last = train(world, tmp_path / "killed", schedule=schedule)
+    assert again == whole
+    assert same(again_weights, whole_weights)
+    assert same(again_last["state_dict"], whole_last["state_dict"])
+    rates = {row["learning_rate"] for row in whole.curves}
+    assert len(rates) == 1 if schedule == "constant" else len(rates) > 1
+
+
+def test_layers_that_draw_lots_draw_the_same_after_a_kill(world, tmp_path):
+    stochastic = {"backbone": "efficientnet_b0"}
+    whole, whole_weights, _ = train(world, tmp_path / "whole", **stochastic)
+    with pytest.raises(Killed):
+        train(world, tmp_path / "killed", kind=Mortal, **stochastic)
+    again, again_weights, _ = train(world, tmp_path / "killed", **stochastic)
+    assert again == whole
+    assert same(again_weights, whole_weights)
+
+
+@pytest.mark.parametrize("dies_in", [0, 1])
+def test_a_kill_before_the_first_checkpoint_or_before_the_backbone_learns_costs_no_more(world, tmp_path, dies_in):
+    whole, whole_weights, _ = train(world, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(world, tmp_path / "killed", kind=type("Early", (Mortal,), {"dies_in": dies_in}))
+    again, again_weights, _ = train(world, tmp_path / "killed")
+    assert again == whole
+    assert same(again_weights, whole_weights)
+
+
+class Idle(LocatorModule):
+    """Has nothing left to learn."""
+
+    def training_step(self, batch):
+        raise AssertionError("a step was taken")
+
+
+def test_going_on_after_the_last_epoch_trains_no_more(world, tmp_path):
+    """As when the kill came between the training and the writing of its outputs."""
+    whole, whole_weights, _ = train(world, tmp_path)
+    again, again_weights, _ = train(world, tmp_path, kind=Idle)
+    assert again == whole
+    assert same(again_weights, whole_weights)
+
+
+def hopeless(world, work, kind=LocatorModule, **options):
+    """Fit where training draws the answers to one end, and the truths of val lie at the other."""
+    how = Optimization("sgd", "constant", {"lr": 0.05})
+    module = make_module(world, epochs=EPOCHS, optimization=how, kind=kind)
+    there = replace(world.train, xy_m=np.tile(project([HIGH], HTRS), (len(world.train), 1)))
+    elsewhere = replace(world.val, lat_lon=np.tile(LOW, (len(world.val), 1)))
+    data = make_data(world._replace(train=there, val=elsewhere))
+    return fit(module, data, work, epochs=EPOCHS, unfreeze_epoch=EPOCHS, **options), weights(module)
+
+
+@pytest.mark.parametrize("patience", [1, 2, None])
+def test_training_stops_when_nothing_got_better_for_as_many_epochs_as_there_is_patience(world, tmp_path, patience):
+    fitted, _ = hopeless(world, tmp_path, patience=patience)
+    errors_km = [row["val_mean_km"] for row in fitted.curves]
+    assert errors_km == sorted(errors_km)
+    assert fitted.best_epoch == 0
+    assert len(errors_km) == (EPOCHS if patience is None else 1 + patience)
+
+
+def test_going_on_after_an_early_stop_trains_no_more(world, tmp_path):
+    stopped, stopped_weights = hopeless(world, tmp_path, patience=1)
+    again, again_weights = hopeless(world, tmp_path, patience=1, kind=Idle)
+    assert again == stopped
+    assert same(again_weights, stopped_weights)
+
+
+def test_the_same_seed_gives_the_same_training_and_another_another(world, tmp_path):
+    one, one_weights, _ = train(world, tmp_path / "one")
+    torch.rand(5)  # chance that was used elsewhere has no say
+    two, two_weights, _ = train(world, tmp_path / "two")
+    other, other_weights, _ = train(world, tmp_path / "other", seed=2)
+    assert one == two
+    assert same(one_weights, two_weights)
+    assert one.curves != other.curves
+    assert not torch.equal(one_weights["head.linear.weight"], other_weights["head.linear.weight"])
+
+
+@pytest.mark.parametrize("head", ["cells", "coordinates"])
+def test_a_training_that_diverges_says_so(world, tmp_path, head):
+    module = make_module(world, epochs=2, head=head, optimization=Optimization("sgd", "constant", {"lr": 1e30}))
+    with pytest.raises(ModelError, match=r"diverged in epoch 0: .*choose a smaller learning rate \(optimizer.lr\)"):
+        fit(module, make_data(world), tmp_path, epochs=2)
+
+
+def test_loggers_follow_the_curves(world, tmp_path):
+    module = make_module(world, epochs=2)
+    store = CSVLogger(tmp_path / "log")
+    curves = fit(module, make_data(world), tmp_path / "work", epochs=2, loggers=[store]).curves
+    logged = pd.read_csv(store.log_dir + "/metrics.csv").to_dict("records")
+    assert [row["val/mean_km"] for row in logged] == pytest.approx([row["val_mean_km"] for row in curves], rel=1e-6)
+    assert [row["train/loss"] for row in logged] == pytest.approx([row["train_loss"] for row in curves], rel=1e-6)

@@ -1,0 +1,171 @@
+import os
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from waymark.errors import ModelError
+from waymark.models.locator import FORMAT, Blueprint, Locator, load_locator
+
+torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
+
+BLUEPRINT = Blueprint(
+    "mobilenet_v3_small", "concat", (0.0, 90.0, None), "cells", 5, "mean", "EPSG:3765", 32, "data/grid"
+)
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def build(**changes):
+    torch.manual_seed(1)
+    locator = Locator(replace(BLUEPRINT, **changes))
+    locator.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
+    locator.std.copy_(torch.tensor([50.0, 60.0, 0.0]))
+    if changes.get("head") == "coordinates":
+        xy_m = np.array([[400e3, 4900e3], [500e3, 5100e3]])
+        locator.head.remember(xy_m, np.array([[390e3, 4800e3], [520e3, 5200e3]]), "isotropic")
+    else:
+        locator.head.remember(np.arange(5) * 3, np.arange(10.0).reshape(5, 2) * 1e4)
+    for layer in locator.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    locator.train()(pictures(8, seed=9), torch.ones(8, 3, dtype=torch.bool))  # else an untrained net sees nothing
+    return locator.eval()
+
+
+def pictures(records=4, seed=1):
+    return torch.randint(
+        0, 256, (records, 3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+PRESENT = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [True, True, False]])
+
+
+@pytest.mark.parametrize("views", ["concat", "mean"])
+def test_features_are_those_of_single_pictures_joined(views):
+    locator, single = build(views=views), []
+    with torch.inference_mode():
+        for record, present in zip(pictures(), PRESENT, strict=True):
+            scaled = (record.float() - locator.mean[:, None, None]) / torch.tensor([50.0, 60.0, 1.0])[:, None, None]
+            scaled[:, 2] = 0  # a channel that never changes says nothing
+            features = [locator.backbone(picture[None])[0] for picture in scaled]
+            there = [feature for feature, is_there in zip(features, present, strict=True) if is_there]
+            blank = [feature * is_there for feature, is_there in zip(features, present, strict=True)]
+            single.append(torch.cat(blank) if views == "concat" else torch.stack(there).mean(dim=0))
+        found = locator.embed(pictures(), PRESENT)
+    torch.testing.assert_close(found, torch.stack(single), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("views", ["concat", "mean"])
+def test_pixels_of_a_missing_view_change_nothing(views, training):
+    """Not the output, and in training not the batch statistics."""
+    outcomes = []
+    for seed in (1, 2):
+        locator = build(views=views).train(training)
+        shown = torch.where(PRESENT[..., None, None, None], pictures(), pictures(seed=seed))
+        output = locator(shown, PRESENT).detach()
+        outcomes.append([output, *(value.clone() for value in locator.state_dict().values())])
+    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
+    seen = [build(views=views)(pictures(seed=seed), PRESENT) for seed in (1, 2)]
+    assert not torch.allclose(*seen, atol=1e-2)
+
+
+def test_batch_statistics_are_those_of_the_views_that_are_there():
+    locator = build().train()
+    norm = next(layer for layer in locator.backbone.modules() if isinstance(layer, nn.BatchNorm2d))
+    seen = []
+    norm.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].detach()))
+    locator(pictures(), PRESENT)
+    assert len(seen[0]) == PRESENT.sum()
+    torch.testing.assert_close(norm.running_mean, seen[0].mean(dim=(0, 2, 3)))
+
+
+def test_the_mean_does_not_mind_the_order_of_views_and_concat_does():
+    order = torch.tensor([2, 0, 1])
+    for views, alike in (("mean", True), ("concat", False)):
+        locator = build(views=views)
+        with torch.inference_mode():
+            one, other = locator(pictures(), PRESENT), locator(pictures()[:, order], PRESENT[:, order])
+        assert torch.allclose(one, other, atol=1e-5) == alike
+
+
+@pytest.mark.parametrize("views", ["concat", "mean"])
+def test_a_record_without_any_view_gets_a_finite_answer(views):
+    locator = build(views=views)
+    with torch.inference_mode():
+        output = locator(pictures(), PRESENT & torch.tensor([[True], [False], [True], [True]]))
+        nothing = locator(pictures(), torch.zeros(4, 3, dtype=torch.bool))
+    assert output.isfinite().all()
+    assert nothing.isfinite().all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"views": "mean"}, {"head": "coordinates", "classes": 0}])
+def test_a_checkpoint_alone_gives_the_same_model_bit_for_bit(tmp_path, changes):
+    locator = build(**changes)
+    locator.save(tmp_path / "model.ckpt")
+    loaded = load_locator(tmp_path / "model.ckpt")
+    assert loaded.blueprint == locator.blueprint
+    assert not loaded.training
+    with torch.inference_mode():
+        output = locator(pictures(), PRESENT)
+        assert torch.equal(loaded(pictures(), PRESENT), output)
+        assert torch.equal(loaded.head.place(output).xy_m, locator.head.place(output).xy_m)
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in locator.state_dict().items())
+
+
+def test_the_checkpoint_holds_statistics_and_head_and_needs_no_pickle(tmp_path):
+    build().save(tmp_path / "model.ckpt")
+    content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert content["blueprint"] == asdict(BLUEPRINT)
+    assert content["state"]["mean"].tolist() == [110.0, 120.0, 130.0]
+    assert content["state"]["std"].tolist() == [50.0, 60.0, 0.0]
+    assert content["state"]["head.cell_ids"].tolist() == [0, 3, 6, 9, 12]
+    assert content["state"]["head.positions_m"].dtype == torch.float64
+
+
+def refusal(path):
+    with pytest.raises(ModelError) as caught:
+        load_locator(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    content = {"format": FORMAT, "blueprint": asdict(BLUEPRINT), "state": Bomb(tmp_path / "exploded")}
+    torch.save(content, tmp_path / "bomb.ckpt")
+    assert "without running code" in refusal(tmp_path / "bomb.ckpt")
+    assert not (tmp_path / "exploded").exists()
+    torch.load(tmp_path / "bomb.ckpt", weights_only=False)
+    assert (tmp_path / "exploded").exists()  # it was a bomb
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    assert "is missing; train the model first" in refusal(tmp_path / "nothing.ckpt")
+    build().save(tmp_path / "whole.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:-5000])
+    assert "without running code" in refusal(tmp_path / "cut.ckpt")
+    state = torch.load(tmp_path / "whole.ckpt", weights_only=True)["state"]
+    blueprint = asdict(BLUEPRINT)
+    for content, reason in [
+        ([1], f"format {FORMAT}"),
+        ({"format": FORMAT + 1, "blueprint": blueprint, "state": state}, f"format {FORMAT}; train the model again"),
+        ({"format": FORMAT}, "blueprint"),
+        ({"format": FORMAT, "blueprint": blueprint | {"colour": 1}, "state": state}, "blueprint"),
+        ({"format": FORMAT, "blueprint": blueprint | {"classes": 6}, "state": state}, "blueprint"),
+        ({"format": FORMAT, "blueprint": blueprint, "state": {}}, "blueprint"),
+    ]:
+        torch.save(content, tmp_path / "other.ckpt")
+        assert reason in refusal(tmp_path / "other.ckpt")

@@ -1,0 +1,96 @@
+"""A world small enough to train on in a second; its pictures say where they were taken, by their colours."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from waymark.geo import project
+from waymark.images.datamodule import Examples, RecordDataModule, RecordLoaders
+from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
+from waymark.images.transforms import Augmentation
+from waymark.models.heads import CellsHead
+from waymark.models.locator import Blueprint, Locator
+from waymark.models.module import LocatorModule, Optimization
+
+torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
+
+HTRS = "EPSG:3765"
+LOW, HIGH = np.array([44.0, 15.0]), np.array([46.0, 17.0])
+SIZE_PX = 16
+HEADINGS = (0.0, 180.0)
+
+
+class World(NamedTuple):
+    train: Examples
+    val: Examples
+    shards: Shards
+
+
+def make_world(folder, train=24, val=7, seed=1):
+    """Write a shard of two views for each record, whose red is the latitude and whose green the longitude."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    share = generator.random((train + val, 2))
+    record_ids = [f"record-{row:03d}" for row in range(train + val)]
+    pictures, rows = [], []
+    for record_id, (red, green) in zip(record_ids, share, strict=True):
+        for view in range(len(HEADINGS)):
+            noise = generator.integers(0, 20, (SIZE_PX, SIZE_PX, 3))
+            pictures.append((noise + np.array([red, green, 0.3 + 0.4 * view]) * 230).astype(np.uint8))
+            rows.append({"record_id": record_id, "view": view, "shard": 0, "row": len(rows), "status": "ok"})
+    write_shard(pictures, SIZE_PX, folder / shard_name(0))
+    index = pa.Table.from_pylist(rows, INDEX_SCHEMA.with_metadata({"size_px": str(SIZE_PX)}))
+    pq.write_table(index, folder / "index.parquet")
+    lat_lon = LOW + share * (HIGH - LOW)
+    label = (share > 0.5) @ np.array([2, 1])
+    parts = slice(0, train), slice(train, None)
+    examples = [
+        Examples(
+            record_ids[part], [HEADINGS] * len(lat_lon[part]), lat_lon[part], project(lat_lon[part], HTRS), label[part]
+        )
+        for part in parts
+    ]
+    return World(*examples, Shards(folder))
+
+
+def make_locator(world, head="coordinates", seed=1, views="concat", backbone="mobilenet_v3_small"):
+    """Build a locator that knows what the training records say."""
+    torch.manual_seed(seed)
+    locator = Locator(Blueprint(backbone, views, HEADINGS, head, 4, "mean", HTRS, SIZE_PX, "data/grid"))
+    locator.mean.fill_(128.0)
+    locator.std.fill_(60.0)
+    xy_m = world.train.xy_m
+    if isinstance(locator.head, CellsHead):
+        means = np.stack([xy_m[world.train.label == label].mean(axis=0) for label in range(4)])
+        locator.head.remember(np.arange(4) * 10, means)
+    else:
+        locator.head.remember(xy_m, project([LOW - 0.1, HIGH + 0.1], HTRS), "isotropic")
+    return locator
+
+
+def make_module(world, *, epochs, optimization=None, kind=LocatorModule, seed=1, **locator):
+    """Build what Lightning trains."""
+    optimization = optimization or Optimization("adamw", "constant", {"lr": 2e-3})
+    return kind(make_locator(world, seed=seed, **locator), optimization, epochs=epochs, seed=seed)
+
+
+def make_data(world, batch_size=8, seed=1, augmentation=None):
+    """Load what Lightning trains on; a drawn view is hidden now and then, so that chance has a part."""
+    loaders = RecordLoaders(world.shards, HEADINGS, batch_size, augmentation or Augmentation(drop_view=0.2), seed)
+    return RecordDataModule(world.train, world.val, loaders)
+
+
+def test_the_tiny_worlds_pictures_tell_the_place(tmp_path):
+    world = make_world(tmp_path)
+    red_green = np.stack(
+        [world.shards[record_id, 1][..., :2].mean(axis=(0, 1)) for record_id in world.train.record_ids]
+    )
+    guess = LOW + (red_green - 9.5) / 230 * (HIGH - LOW)
+    np.testing.assert_allclose(guess, world.train.lat_lon, atol=0.03)
+    assert set(world.train.label) == {0, 1, 2, 3}
+    batch = next(iter(make_data(world).val_dataloader()))
+    assert batch.views.shape == (7, 2, 3, SIZE_PX, SIZE_PX)
+    assert batch.present.all()
