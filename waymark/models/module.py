@@ -60,9 +60,16 @@ class LocatorModule(L.LightningModule):
         return loss, output
 
     def on_train_epoch_start(self) -> None:
-        """Seed each epoch by its number, so that a restart repeats what the kill cut off."""
-        torch.manual_seed(self.seed + self.current_epoch)
+        """Note the learning rate of the epoch."""
         self.learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed each batch by its number, so that a restart repeats what the kill cut off.
+
+        Once an epoch is not enough: loaders draw from the same source, and do so at other
+        moments after a restart.
+        """
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
 
     def training_step(self, batch: Batch) -> Tensor:
         """Give the loss; no distance is computed here."""
