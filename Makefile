@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 
 .PHONY: help run test lint types bench honest clean
 
