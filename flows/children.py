@@ -1,6 +1,5 @@
 """Child processes that never outlive the flow."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -8,12 +7,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-GRACE_S = 10.0
+from waymark.processes import die_with_parent
 
-_libc = ctypes.CDLL(None)
+GRACE_S = 10.0
+STOPPED = 130
+
 _running: set["subprocess.Popen[str]"] = set()
 _guard = threading.Lock()
+_stopping = threading.Event()
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[str], None]) -> int:
@@ -28,20 +29,22 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
         hear: takes each line of its output, as it comes.
 
     Returns:
-        Its exit code.
+        Its exit code; that of an interrupt when `stop_all` came before it.
     """
-    child = subprocess.Popen(
-        command,
-        env=dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
-    with _guard:
+    with _guard:  # so that no child begins while all are being ended
+        if _stopping.is_set():
+            return STOPPED
+        child = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
         _running.add(child)
     try:
         for line in child.stdout or ():
@@ -51,10 +54,6 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
         stop(child)
         with _guard:
             _running.discard(child)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stop(child: "subprocess.Popen[str]") -> None:
@@ -72,9 +71,15 @@ def _signal(child: "subprocess.Popen[str]", number: signal.Signals) -> None:
         os.killpg(child.pid, number)
 
 
+def allow() -> None:
+    """Let children begin, as a flow does when it starts."""
+    _stopping.clear()
+
+
 def stop_all() -> None:
-    """End every child, as the flow does when it is cancelled or interrupted."""
+    """End every child and let no other begin, as the flow does when it ends, is cancelled or interrupted."""
     with _guard:
+        _stopping.set()
         running = list(_running)
     for child in running:
         stop(child)

@@ -15,17 +15,16 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import children
 from flows.graph import read_graph
-from tasks.compare import remove_leftovers
 from tasks.lineage import FLOW_RUN_VARIABLE
 from tasks.outputs import read_json
 from tasks.register import Registered, register_best
-from tasks.stage import load_params
-from waymark.errors import ParameterError, WaymarkError
+from tasks.stage import load_params, one_line
+from waymark.errors import ParameterError, WaymarkError, nearest_name
 
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
@@ -35,10 +34,6 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 MAIN_FIGURES = ("mean_km", "median_km", "constant_mean_km", "oracle_mean_km", "coverage_90")
 
 _one_training = threading.Semaphore(1)  # two at once on one machine are slower than one after the other
-
-
-class StageFailed(WaymarkError):
-    """A stage ended with an error of its own."""
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)
@@ -56,9 +51,9 @@ def run_stage(stage: str) -> State[Any]:
     with _one_training if stage.startswith("train@") else threading.Semaphore():
         code = children.run(command, _environment(), hear)
     if code != 0:
-        raise StageFailed(_reason(stage, lines))
+        return Failed(message=_reason(stage, lines))
     if any(mark in line for line in lines for mark in SKIPPED):
-        return Completed(name="Skipped", message="nothing that it depends on has changed")
+        return Completed(name="Skipped", message="its outputs for these parameters and inputs are at hand")
     return Completed(message="ran")
 
 
@@ -83,10 +78,10 @@ def register() -> Registered:
 
 
 @flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type]
-def pipeline() -> Registered | None:
+def pipeline() -> Registered | State[Any] | None:
     """Bring every stage up to date, then register the location model that is best on val."""
     check_params()
-    remove_leftovers(load_params()["models"])
+    children.allow()
     futures: dict[str, Any] = {}
     try:
         for node in read_graph():
@@ -95,9 +90,10 @@ def pipeline() -> Registered | None:
         wait(list(futures.values()))
     finally:
         children.stop_all()
-    failed = [future.state for future in futures.values() if future.state.is_failed()]
-    if failed:
-        failed[0].result(raise_on_failure=True)
+    states = [future.state for future in futures.values()]
+    if not all(state.is_completed() for state in states):
+        failed = next((state for state in states if state.is_failed()), None)
+        return Failed(message=failed.message if failed and failed.message else "a stage did not run to its end")
     comparison = read_json(COMPARISON)
     create_markdown_artifact(markdown=_table(comparison), key="metrics", description="figures of all models")
     return register() if comparison["best_on_val"] is not None else None
@@ -115,11 +111,15 @@ def check_params() -> None:
         raise ParameterError("params.yaml: models must hold at least one model")
     if wrong := [name for name in models if not MODEL_NAME.fullmatch(str(name))]:
         raise ParameterError(f"params.yaml: models.{wrong[0]}: names consist of letters, digits, _ and -")
+    known: set[str] = set()
     for module in sorted(Path("tasks").glob("*.py")):
         stage = getattr(import_module(f"tasks.{module.stem}"), "STAGE", None)
         if stage is not None:
+            known.update(key.split(".")[0] for key in stage.params("model"))
             for model in models if stage.for_model else [None]:
                 stage.read(document, model)
+    if unknown := sorted(set(map(str, document)) - known):
+        raise ParameterError(f"params.yaml: unknown section {unknown[0]}; {nearest_name(unknown[0], known)}")
 
 
 def _table(comparison: dict[str, Any]) -> str:
@@ -159,15 +159,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         check_params()
-        registered = pipeline()
-    except WaymarkError as error:
+        ended = pipeline(return_state=True)
+    except (WaymarkError, FileNotFoundError) as error:
         if arguments.debug:
             raise
-        sys.exit(str(error))
+        sys.exit(one_line(error))
     except KeyboardInterrupt:
         children.stop_all()
         sys.exit(130)
-    _say(registered)
+    if not ended.is_completed():
+        sys.exit(ended.message or "the flow did not run to its end")
+    _say(ended.result())
 
 
 if __name__ == "__main__":

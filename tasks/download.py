@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from tasks.outputs import file_digest, whole_folder, write_json
 from tasks.stage import STRICT, Stage
+from waymark.errors import SourceError
 from waymark.records import landmarks_table, write_table
 from waymark.sources import Fetched, Source, SyntheticSource, TableSource
 
@@ -61,7 +62,14 @@ class Download:
     table: Table = Field(default_factory=Table)
 
 
-STAGE = Stage("download", Download)
+def _check(settings: Download) -> None:
+    if settings.source == "table" and not Path(settings.path).exists():
+        raise SourceError(
+            f"{settings.path} does not exist; set download.path to a table or to the folder that holds it"
+        )
+
+
+STAGE = Stage("download", Download, check=_check)
 
 
 def download(settings: Download) -> None:

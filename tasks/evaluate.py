@@ -1,7 +1,6 @@
 """Answer for every val and test record, and sum the answers up."""
 
 import base64
-import io
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -20,6 +18,7 @@ from tasks.outputs import read_json, whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark.geo import extent_region, load_region
 from waymark.images.datamodule import RecordLoaders
+from waymark.images.decode import jpeg_bytes
 from waymark.images.shards import Shards
 from waymark.metrics.figures import geometric_median, place_figures
 from waymark.metrics.functional import haversine_km
@@ -144,16 +143,10 @@ def _gallery(predictions: pd.DataFrame, table: pd.DataFrame, shards: Shards, cou
 
 def _pictures(record_id: str, its_headings: list[float | None], shards: Shards) -> list[dict[str, Any]]:
     return [
-        {"heading_deg": heading, "jpeg": _jpeg(shards[record_id, view])}
+        {"heading_deg": heading, "jpeg": base64.b64encode(jpeg_bytes(shards[record_id, view])).decode()}
         for view, heading in enumerate(its_headings)
         if (record_id, view) in shards
     ]
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _write_plots(model: str, predictions: pd.DataFrame, folder: Path) -> None:

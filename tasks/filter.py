@@ -59,7 +59,12 @@ class Filter:
     exclude: tuple[str, ...] = ()
 
 
-STAGE = Stage("filter", Filter, shared=("region",))
+def _check(settings: Filter) -> None:
+    if settings.region is not None:
+        load_region(settings.region)
+
+
+STAGE = Stage("filter", Filter, shared=("region",), check=_check)
 
 
 def filter_records(settings: Filter) -> None:

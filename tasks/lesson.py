@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from tasks.examples import SPLIT, Target, make_examples, open_shards, places_of, read_target, with_places
 from tasks.model_entry import Cells, ModelEntry
 from tasks.outputs import read_json
-from waymark.errors import ModelError
+from waymark.errors import ModelError, nearest_name
 from waymark.geo import extent_region, load_region, project
 from waymark.images.datamodule import Examples, RecordDataModule, RecordLoaders
 from waymark.images.transforms import Augmentation
 from waymark.images.views import heading_slots
+from waymark.models.backbones import backbone_names
 from waymark.models.fitting import Fitted, fit
 from waymark.models.heads import CellsHead, CoordinatesHead
 from waymark.models.heads.cells import cell_positions
@@ -42,6 +43,22 @@ class Lesson(NamedTuple):
     val: Examples
     locator: Locator
     loaders: RecordLoaders
+
+
+def check_entry(entry: ModelEntry) -> None:
+    """Refuse what can be seen to be wrong before anything is read.
+
+    Raises:
+        ModelError: the backbone is unknown, its weights are not there, or head and target do not fit.
+    """
+    if entry.backbone not in backbone_names():
+        raise ModelError(f"unknown backbone {entry.backbone!r}; {nearest_name(entry.backbone, backbone_names())}")
+    if entry.weights not in ("default", "none") and not Path(entry.weights).is_file():
+        raise ModelError(
+            f"weights {entry.weights} do not exist; set weights to default, none, or the path of a state dict"
+        )
+    if isinstance(entry.head, Cells) and entry.target != "data/grid":
+        raise ModelError("the head cells learns from data/grid; set the target of its model to that")
 
 
 def prepare(model: str, entry: ModelEntry, table: pd.DataFrame) -> Lesson:
@@ -81,8 +98,6 @@ def _kept_cells(cell: NDArray[np.int64], entry: ModelEntry, model: str) -> NDArr
     """List the cells with a training record: no other can be a class."""
     if not isinstance(entry.head, Cells):
         return np.empty(0, dtype=np.int64)
-    if entry.target != "data/grid":
-        raise ModelError(f"{model} has the head cells, which learns from data/grid; set models.{model}.target to it")
     kept = np.unique(cell)
     if len(kept) < 2:
         raise ModelError(

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tasks.outputs import file_digest
 from tasks.stage import load_params
@@ -61,7 +62,10 @@ def _stage_digests() -> dict[str, str]:
     """Give the md5 of each data stage's output, as dvc.lock has it."""
     if not LOCK.exists():
         return {}
-    stages = YAML(typ="safe").load(LOCK).get("stages", {})
+    try:
+        stages = (YAML(typ="safe").load(LOCK) or {}).get("stages", {})
+    except YAMLError:  # a stage beside this one is writing it
+        return {}
     return {
         f"data.{name}.md5": out["md5"]
         for name, stage in stages.items()

@@ -18,6 +18,8 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     beside = destination.with_name(f".{destination.name}.new")
     old = destination.with_name(f".{destination.name}.old")
     destination.parent.mkdir(parents=True, exist_ok=True)
+    if old.exists() and not destination.exists():  # killed between the two renames below
+        old.rename(destination)
     for left_over in (beside, old):
         shutil.rmtree(left_over, ignore_errors=True)
     beside.mkdir()
@@ -54,11 +56,13 @@ def file_digest(path: Path) -> str:
 def work_folder(stage: str, settings: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
     """Give the folder in which a stage keeps what must survive an interruption.
 
-    Its name is a hash of the stage, its settings and its inputs' contents, so that work is
-    taken up again only where it would come out the same. The stage removes it on success.
+    Its name is a hash of the stage, its settings, its inputs' contents and the code, so that work
+    is taken up again only where it would come out the same. The stage removes it on success.
     """
+    here = Path(__file__).parent
+    code = [*here.glob("*.py"), *(here.parent / "waymark").rglob("*.py")]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in sorted(inputs):
+    for path in [*sorted(inputs), *sorted(code)]:
         key.update(f"\n{path}:{file_digest(path)}".encode())
     folder = WORK / stage / key.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from tasks.outputs import whole_folder
 from tasks.stage import STRICT, Stage
-from waymark.geo import describe_crs, project, resolve_crs
+from waymark.geo import describe_crs, load_region, project, region_lat_lon, resolve_crs
 from waymark.records import read_records, write_table
 from waymark.selection import coordinates
 
@@ -21,16 +21,18 @@ PROJECTED = Path("data/projected")
 
 @dataclass(frozen=True, config=STRICT)
 class Project:
-    """The shared key `crs` of params.yaml.
+    """The shared keys `crs` and `region` of params.yaml.
 
     Args:
         crs: a metric coordinate reference system such as EPSG:3765, or `auto`.
+        region: what `auto` must serve besides the places; null for these alone.
     """
 
     crs: str
+    region: str | None
 
 
-STAGE = Stage("project", Project, section="", shared=("crs",))
+STAGE = Stage("project", Project, section="", shared=("crs", "region"))
 
 
 def project_places(settings: Project) -> None:
@@ -38,7 +40,10 @@ def project_places(settings: Project) -> None:
     records = read_records(RECORDS)
     lat_lon = coordinates(records)
     known = ~np.isnan(lat_lon[:, 0])
-    crs = resolve_crs(settings.crs, lat_lon[known])
+    served = (
+        [lat_lon[known]] if settings.region is None else [lat_lon[known], region_lat_lon(load_region(settings.region))]
+    )
+    crs = resolve_crs(settings.crs, np.concatenate(served))
     xy_m = project(lat_lon[known], crs)
     places = pa.table(
         {

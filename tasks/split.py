@@ -49,12 +49,11 @@ class Split:
     buffer_m: Annotated[float, Field(ge=0)] = 2_000.0
 
 
-STAGE = Stage("split", Split)
+STAGE = Stage("split", Split, check=lambda settings: splits.check_fractions(settings.fractions))
 
 
 def split(settings: Split) -> None:
     """Say which records are trained on, choose the model, or test it."""
-    splits.check_fractions(settings.fractions)
     records = read_records(RECORDS).to_pandas()
     records["group"] = records["group"].fillna(records["record_id"])
     index = pq.read_table(INDEX).to_pandas()
@@ -108,7 +107,9 @@ def _divide_places(records: pd.DataFrame, division: pd.DataFrame, settings: Spli
     of_group = placed.drop_duplicates("group").set_index("group")["record_id"]
     anchors = places.loc[of_group[placed["group"]], ["x_m", "y_m"]].to_numpy()
     its_split = splits.by_blocks(anchors, block_m=settings.block_m, fractions=settings.fractions, seed=settings.seed)
-    division.loc[placed.index, "split"] = its_split
+    of_split = dict(zip(placed["group"], its_split, strict=True))
+    grouped = records["group"].isin(of_split)  # also those of its records that have no place themselves
+    division.loc[grouped, "split"] = records.loc[grouped, "group"].map(of_split)
     own = places.loc[placed["record_id"], ["x_m", "y_m"]].to_numpy()
     strip = placed.index[splits.within_buffer(own, its_split, settings.buffer_m)]
     division.loc[strip, ["split", "reason"]] = ["unused", f"within {settings.buffer_m:g} m of val or test"]

@@ -1,17 +1,15 @@
 """What every stage shares: its parameters, one writer at a time, one-line errors."""
 
 import argparse
-import ctypes
 import dataclasses
 import fcntl
 import json
 import logging
 import os
-import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -21,13 +19,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from waymark.errors import ParameterError, WaymarkError, nearest_name
+from waymark.processes import die_with_parent
 
 logger = logging.getLogger(__name__)
 
 PARAMS_FILE = Path("params.yaml")
 WORK = Path(".work")
 STRICT = ConfigDict(extra="forbid", strict=True)
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 S = TypeVar("S")
 
@@ -42,6 +40,7 @@ class Stage(Generic[S]):
         section: dotted place of the section, where `{model}` is the model's name; empty for none.
         shared: top-level keys that the stage reads besides.
         for_model: whether the stage runs once for each model.
+        check: raises where the settings do not fit together, or name what is not there.
     """
 
     name: str
@@ -49,6 +48,7 @@ class Stage(Generic[S]):
     section: str | None = None
     shared: tuple[str, ...] = ()
     for_model: bool = False
+    check: Callable[[S], None] | None = None
 
     def params(self, model: str | None = None) -> list[str]:
         """List the keys that dvc.yaml must declare for this stage."""
@@ -69,28 +69,45 @@ class Stage(Generic[S]):
             elif found is not None and not isinstance(found, dict):
                 raise ParameterError(f"params.yaml: {dotted} must be a section with keys, not {found!r}")
             else:
+                self._refuse_shared(dotted, found or {})
                 values.update(found or {})
         place = self.params(model)[0] if self.section != "" else ""
-        return validate(self.settings, values, place, self.shared)
+        settings = validate(self.settings, values, place, self.shared)
+        if self.check is not None:
+            self.check(settings)
+        return settings
+
+    def _refuse_shared(self, section: str, keys: Iterable[str]) -> None:
+        for key in self.shared:
+            if key in keys:
+                raise ParameterError(f"params.yaml: unknown key {section}.{key}; {key} stands at the top level")
 
     def main(self, body: Callable[..., None]) -> NoReturn:
         """Run the stage as a command: exit 0, or 1 with one line on stderr."""
         arguments = _parse(self, body)
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
         logging.captureWarnings(True)
-        die_with_parent()
+        os.environ.setdefault("TORCH_HOME", str(Path(".cache/torch").resolve()))
+        end_with_parent()
         model = getattr(arguments, "model", None)
         try:
             with only_writer(self.name if model is None else f"{self.name}@{model}"):
                 settings = self.read(load_params(), model)
                 body(*([settings] if model is None else [model, settings]))
-        except WaymarkError as error:
+        except (WaymarkError, FileNotFoundError) as error:
             if arguments.debug:
                 raise
-            sys.exit(f"{self.name}: {' '.join(str(error).split())}")
+            sys.exit(f"{self.name}: {one_line(error)}")
         except KeyboardInterrupt:
             sys.exit(130)
         sys.exit(0)
+
+
+def one_line(error: Exception) -> str:
+    """Say in one line what is wrong, and for a missing input what brings it."""
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename or error} is missing; run the stages before this one with dvc repro"
+    return " ".join(str(error).split())
 
 
 def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:
@@ -186,12 +203,12 @@ def _inside(kind: Any, part: str) -> list[Any]:
     return found
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent dies: nobody cleans up after kill -9."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def end_with_parent() -> None:
+    """End with the parent, also where it died before the kernel was asked."""
+    die_with_parent()
     session = os.getsid(0)
-    if session not in (os.getpid(), os.getsid(os.getppid())):  # an orphan has a parent from elsewhere:
-        sys.exit(1)  # its own died before the kernel was asked
+    if session not in (os.getpid(), os.getsid(os.getppid())):  # an orphan has a parent from elsewhere
+        sys.exit(1)
 
 
 @contextmanager

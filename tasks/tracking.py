@@ -1,6 +1,5 @@
 """Runs in MLflow: found again by the checkpoint that they made, or logged anew."""
 
-import json
 import logging
 import os
 import warnings
@@ -9,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.examples import read_table
 from tasks.lineage import lineage
-from tasks.outputs import file_digest
+from tasks.outputs import file_digest, read_json
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "waymark"
 CHECKPOINT_TAG = "waymark.checkpoint.sha256"
 TRAINED = Path("trained")
+REPORTS = Path("reports/models")
 SPLIT_RECORDS = Path("data/split/records.parquet")
 
 
@@ -108,15 +109,17 @@ def run_of(model: str) -> str:
     if found:
         return str(found[0].info.run_id)
     logger.info("the store has no run of this %s; logging it anew", model)
-    training = json.loads((TRAINED / model / "training.json").read_text())
+    training = read_json(TRAINED / model / "training.json")
     run_id = _create(model, training["params"])
     store = client()
     for row in training["curves"]:
         for name in ("train_loss", "val_loss", "val_mean_km"):
             if row[name] is not None:
                 store.log_metric(run_id, name.replace("_", "/", 1), row[name], step=row["epoch"])
-    store.set_tag(run_id, CHECKPOINT_TAG, digest)
-    store.set_terminated(run_id)
+    store.set_tag(run_id, "waymark.logged_anew", "true")  # its lineage is that of this checkout, not of the training
+    end_training(run_id, model, read_table())
+    if (REPORTS / model / "metrics.json").exists():
+        log_evaluation(run_id, read_json(REPORTS / model / "metrics.json"), REPORTS / model)
     return run_id
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 
 from tasks import tracking
 from tasks.examples import INPUTS, read_table
-from tasks.lesson import Lesson, prepare, teach
+from tasks.lesson import Lesson, check_entry, prepare, teach
 from tasks.model_entry import ModelEntry
 from tasks.outputs import whole_folder, work_folder, write_json
 from tasks.stage import Stage
@@ -18,7 +18,7 @@ from waymark.models.fitting import Fitted
 
 TRAINED = Path("trained")
 
-STAGE = Stage("train", ModelEntry, section="models.{model}", shared=("region",), for_model=True)
+STAGE = Stage("train", ModelEntry, section="models.{model}", shared=("region",), for_model=True, check=check_entry)
 
 
 def train(model: str, entry: ModelEntry) -> None:

@@ -12,7 +12,7 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 
 from waymark.errors import CoordinateError
-from waymark.geo import project, resolve_crs
+from waymark.geo import project, region_lat_lon, resolve_crs
 
 Dropped = dict[str, str]  # record_id -> "reason: detail"
 
@@ -95,8 +95,7 @@ def _distance_km(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_k
         & (lat_lon[:, 1] >= west - margin_deg)
         & (lat_lon[:, 1] <= east + margin_deg)
     )
-    corners = np.array([[south, west], [north, east]])
-    crs = resolve_crs("auto", corners)
+    crs = resolve_crs("auto", region_lat_lon(region))
     outline = shapely.union_all(region.to_crs(crs).geometry.to_numpy())
     shapely.prepare(outline)
     distance_km = np.where(near, 0.0, np.inf)

@@ -110,7 +110,9 @@ def _example(guesser: Guesser, number: int, row: Mapping[Any, Any]) -> Batch:
 
 
 def _headings(given: Any, views: int) -> list[Heading]:
-    known: list[Heading] = [] if given is None or np.isscalar(given) else [None if np.isnan(h) else h for h in given]
+    known: list[Heading] = (
+        [] if given is None or np.isscalar(given) else [None if h is None or np.isnan(h) else h for h in given]
+    )
     return [*known, *[None] * (views - len(known))][:views]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from toy import clone
 
 from flows.graph import read_graph
+from flows.pipeline import check_params
+from waymark.errors import WaymarkError
 
 pytestmark = pytest.mark.xdist_group("project")
 
@@ -112,6 +115,32 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, finished):
     assert len(result.stderr.splitlines()) == 1
     assert "grid.spacing_m" in result.stderr
     assert not (project.folder / "data/raw").exists()
+
+
+def test_a_failing_stage_ends_the_flow_with_its_own_line(finished, tmp_path):
+    project = clone(tmp_path / "project", region="JPN", crs="auto")
+    result = project.run("python", "-m", "flows.pipeline", code=1)
+    assert result.stderr.splitlines()[-1].startswith("filter: no record is left of 60 (outside the region: 60)")
+    assert "Traceback" not in result.stdout + result.stderr
+    assert dict(task_runs(project))["download"] == "Completed"
+    assert dict(task_runs(project))["filter"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gird": {"spacing_m": 1.0}}, "unknown section gird; did you mean 'grid'?"),
+        ({"split__fractions": [0.8, 0.1, 0.2]}, "add up to 1.1"),
+        ({"models__cells__backbone": "resnet81"}, "did you mean 'resnet18'?"),
+        ({"grid__cells": 50}, "one of spacing_m, spacing_deg and cells must be set, not spacing_m and cells"),
+        ({"region": "HRX"}, "HRX"),
+    ],
+)
+def test_parameters_are_checked_together(tmp_path, monkeypatch, changes, message):
+    project = clone(tmp_path / "project", **changes)
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(WaymarkError, match=re.escape(message)):
+        check_params()
 
 
 def test_the_graph_is_dvcs_own():

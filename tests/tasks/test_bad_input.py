@@ -55,6 +55,7 @@ def refuses(folder, *stage, message):
     [
         ("download", {"download__source": "flikr"}, ("download.source", "'synthetic' or 'table'", "'flikr'")),
         ("download", {"download__path": "inptu"}, ("inptu does not exist", "set download.path")),
+        ("filter", {"filter__region": "ITA"}, "unknown key filter.region; region stands at the top level"),
         ("download", {"download__pth": "x"}, "unknown key download.pth; did you mean 'path'?"),
         ("filter", {"region": "Croatia"}, ("Croatia", "HRV")),
         ("filter", {"region": "borders.gpkg"}, "borders.gpkg"),
@@ -106,6 +107,29 @@ def test_absent_coordinates(project):
     refuses(project, "train", "coordinates", message=("no train record has coordinates", "add coordinates"))
 
 
+def test_no_coordinates_anywhere_leave_empty_tables(project):
+    write_table(project, latitude=None, longitude=None)
+    write_params(project, region=None, crs="auto")
+    for stage in DATA_STAGES:
+        result = run(project, stage)
+        assert result.returncode == 0, result.stderr
+    assert len(pd.read_parquet(project / "data/grid/cells.parquet")) == 0
+    refuses(project, "train", "cells", message="no train record has coordinates")
+
+
+def test_auto_serves_the_whole_region_and_not_the_data_alone(project):
+    write_table(project, latitude=[43.5 + n / 100 for n in range(RECORDS)], longitude=[16.4] * RECORDS)
+    write_params(project, crs="auto")
+    for stage in DATA_STAGES:
+        result = run(project, stage)
+        assert result.returncode == 0, result.stderr
+
+
+def test_a_stage_without_its_inputs_names_the_missing_file(tmp_path):
+    write_params(tmp_path)
+    refuses(tmp_path, "filter", message=("data/raw/records.parquet is missing", "dvc repro"))
+
+
 def test_all_records_in_one_cell(project):
     write_table(project, latitude=[45.4 + n / 10_000 for n in range(RECORDS)], longitude=[16.0] * RECORDS)
     for stage in DATA_STAGES:
@@ -118,7 +142,7 @@ def test_all_records_in_one_cell(project):
     [
         ({"models__cells__backbone": "resnet81"}, ("unknown backbone 'resnet81'", "did you mean 'resnet18'?")),
         ({"models__cells__weights": "lost.pt"}, ("lost.pt do not exist", "set weights to")),
-        ({"models__cells__target": "data/projected"}, ("learns from data/grid", "models.cells.target")),
+        ({"models__cells__target": "data/projected"}, ("the head cells learns from data/grid", "set the target")),
     ],
 )
 def test_wrong_model(project, changes, message):

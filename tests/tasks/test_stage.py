@@ -144,7 +144,7 @@ def test_the_lock_goes_with_the_process(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-CHILD = "import time; from tasks.stage import die_with_parent; die_with_parent(); print(1, flush=True); time.sleep(60)"
+CHILD = "import time; from tasks.stage import end_with_parent; end_with_parent(); print(1, flush=True); time.sleep(60)"
 PARENT = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)

@@ -1,15 +1,17 @@
 from waymark.geo.crs import describe_crs, project, resolve_crs, unproject
-from waymark.geo.grid import assign_cells, build_grid
-from waymark.geo.regions import extent_region, load_land, load_region
+from waymark.geo.grid import assign_cells, build_grid, empty_grid
+from waymark.geo.regions import extent_region, load_land, load_region, region_lat_lon
 
 __all__ = [
     "assign_cells",
     "build_grid",
     "describe_crs",
+    "empty_grid",
     "extent_region",
     "load_land",
     "load_region",
     "project",
+    "region_lat_lon",
     "resolve_crs",
     "unproject",
 ]

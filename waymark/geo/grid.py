@@ -206,6 +206,12 @@ def _search_grid(land_m: Any, cells: int, crs: str) -> gpd.GeoDataFrame:
     return _metre_grid(squares_with_land(land_m, best_m), best_m, crs)
 
 
+def empty_grid(crs: str) -> gpd.GeoDataFrame:
+    """Build the grid of no land: the columns of `build_grid` without a row."""
+    nothing = np.empty(0, dtype=object)
+    return _describe(nothing, nothing, np.empty((0, 2)), crs)
+
+
 def _describe(cells: Any, land_m: Any, middle_m: Points, crs: str) -> gpd.GeoDataFrame:
     """The table of the grid."""
     points = shapely.points(middle_m)

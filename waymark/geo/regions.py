@@ -11,7 +11,7 @@ import geopandas as gpd
 import numpy as np
 import pycountry
 import shapely
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pyproj.exceptions import ProjError
 from shapely.geometry import MultiPolygon, Polygon, box
 
@@ -99,6 +99,12 @@ def extent_region(lat_lon: ArrayLike, *, margin_deg: float = MARGIN_DEG) -> gpd.
         if west + turn < 180 and east + turn > -180
     ]
     return gpd.GeoDataFrame({"name": ["extent of the data"]}, geometry=[MultiPolygon(parts)], crs=WGS84)
+
+
+def region_lat_lon(region: gpd.GeoDataFrame) -> NDArray[np.float64]:
+    """Give the `(N, 2)` vertices of a region's outline, latitude, longitude in degrees."""
+    vertices: NDArray[np.float64] = shapely.get_coordinates(region.geometry.to_numpy())[:, ::-1]
+    return vertices
 
 
 def only_polygons(shape: Any) -> MultiPolygon:

@@ -85,6 +85,13 @@ def read_picture(path: Path, size_px: int, *, max_pixels: int) -> Picture:
         return Picture(status, f"{type(error).__name__}: {error}"[:200], None)
 
 
+def jpeg_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode `(H, W, 3)` RGB pixels as a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
 def upright_dimensions(path: Path) -> tuple[int, int] | None:
     """Read width and height as seen, without decoding; None where the header cannot be read."""
     try:

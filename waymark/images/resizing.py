@@ -1,6 +1,5 @@
 """Decode many pictures in worker processes that a hostile one may crash."""
 
-import ctypes
 import logging
 import os
 import signal
@@ -17,12 +16,12 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
 from waymark.images.decode import Picture, read_picture
+from waymark.processes import die_with_parent
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # pictures a worker takes at once
 TIMEOUT_S = 20.0  # a picture; a decoder that hangs is ended
-PR_SET_PDEATHSIG = 1
 
 
 def available_workers() -> int:
@@ -46,7 +45,7 @@ def read_pictures(
     """
     workers = workers or available_workers()
     chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
-    with ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_die_with_parent) as pool:
+    with ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_begin_worker) as pool:
 
         def begin(chunk: Sequence[Path]) -> "ProcessFuture[list[Picture]]":
             arguments = (list(chunk), size_px, max_pixels)
@@ -77,8 +76,8 @@ def _read_alone(path: Path, future: "ProcessFuture[list[Picture]]") -> Picture:
     return Picture(*picture)
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _begin_worker() -> None:
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
