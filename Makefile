@@ -19,7 +19,7 @@ run: $(READY)  ## pictures to registered model: every stage that is not up to da
 	$(BIN)/python -m flows.pipeline
 
 test: lint types $(READY)  ## ruff, mypy and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest -n 2 --durations 10
 
 lint: $(READY)  ## style
 	$(BIN)/ruff format --check .

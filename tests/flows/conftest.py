@@ -1,4 +1,4 @@
-"""One project for all tests that need a whole run: it costs a minute."""
+"""One project in each test process for all tests that need a whole run: it costs a minute."""
 
 import pytest
 from toy import clone

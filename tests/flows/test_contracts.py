@@ -10,8 +10,6 @@ import pytest
 import torch
 from pyproj import Geod, Transformer
 
-pytestmark = pytest.mark.xdist_group("project")
-
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 WITHIN_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
 

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,6 @@ from toy import clone
 from flows.graph import read_graph
 from flows.pipeline import check_params
 from waymark.errors import WaymarkError
-
-pytestmark = pytest.mark.xdist_group("project")
 
 STAGES = {"download", "filter", "resize", "project", "grid", "split", "compare"}
 OF_MODELS = {f"{stage}@{model}" for stage in ("train", "calibrate", "evaluate") for model in ("cells", "coordinates")}
@@ -120,7 +119,8 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, finished):
 def test_a_failing_stage_ends_the_flow_with_its_own_line(finished, tmp_path):
     project = clone(tmp_path / "project", region="JPN", crs="auto")
     result = project.run("python", "-m", "flows.pipeline", code=1)
-    assert result.stderr.splitlines()[-1].startswith("filter: no record is left of 60 (outside the region: 60)")
+    own = [line for line in result.stderr.splitlines() if line.startswith("filter: ")]
+    assert own == ["filter: no record is left of 60 (outside the region: 60); relax filter or region in params.yaml"]
     assert "Traceback" not in result.stdout + result.stderr
     assert dict(task_runs(project))["download"] == "Completed"
     assert dict(task_runs(project))["filter"] == "Failed"
@@ -166,6 +166,11 @@ def running(folder):
     return {pid: args for pid, args in pids if pid in here}
 
 
+def alive(pids):
+    """Keep the processes that are there, the dead among them whom nobody has buried yet: DVC counts these, too."""
+    return {pid for pid in pids if Path("/proc", pid).exists()}
+
+
 @pytest.mark.parametrize("number", ["TERM", "KILL"])
 def test_nothing_outlives_a_flow_that_is_killed_and_the_next_one_goes_on(tmp_path, finished, number):
     project = clone(tmp_path / "project", download__synthetic__places=4000)
@@ -181,18 +186,16 @@ def test_nothing_outlives_a_flow_that_is_killed_and_the_next_one_goes_on(tmp_pat
         assert flow.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    started = {pid for pid, args in running(project.folder).items() if "uvicorn" not in args}
     subprocess.run(["kill", f"-{number}", str(flow.pid)], check=True)
     flow.wait(60)
-    deadline = time.monotonic() + 30
-    while (
-        left := {p: a for p, a in running(project.folder).items() if "uvicorn" not in a}
-    ) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while (left := alive(started)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    server = [
-        pid for pid in running(project.folder) if pid not in left
-    ]  # Prefect's own, of a flow that was killed outright
-    subprocess.run(["kill", "-9", *server, *left], check=False)
-    assert left == {}
+    subprocess.run(
+        ["kill", "-9", *running(project.folder)], check=False
+    )  # Prefect's own server, of a flow killed outright
+    assert left == set()
     assert not (project.folder / "data/raw").exists()
     project.change(download__synthetic__places=10)
     assert project.repro("download") == ["download"]

@@ -6,8 +6,6 @@ import pytest
 from plain_cpu import PLAIN_CPU
 from toy import DATA_STAGES, clone
 
-pytestmark = pytest.mark.xdist_group("project")
-
 OF_CELLS = ["train@cells", "calibrate@cells", "evaluate@cells"]
 EVERYTHING = ("data", "trained", "reports")
 
