@@ -108,7 +108,7 @@ def test_each_training_is_a_run_with_curves_figures_lineage_and_data(finished):
         assert run["tags"]["waymark.data.split.md5"] == finished.output_md5()["split:data/split"]
 
 
-def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, finished):
+def test_wrong_parameters_are_refused_before_anything_runs(tmp_path):
     project = clone(tmp_path / "project", grid__spacing_m=-5.0)
     result = project.run("python", "-m", "flows.pipeline", code=1)
     assert len(result.stderr.splitlines()) == 1
@@ -116,7 +116,7 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, finished):
     assert not (project.folder / "data/raw").exists()
 
 
-def test_a_failing_stage_ends_the_flow_with_its_own_line(finished, tmp_path):
+def test_a_failing_stage_ends_the_flow_with_its_own_line(tmp_path):
     project = clone(tmp_path / "project", region="JPN", crs="auto")
     result = project.run("python", "-m", "flows.pipeline", code=1)
     own = [line for line in result.stderr.splitlines() if line.startswith("filter: ")]
@@ -177,7 +177,7 @@ def alive(pids):
 
 
 @pytest.mark.parametrize("number", ["TERM", "KILL"])
-def test_nothing_outlives_a_flow_that_is_killed_and_the_next_one_goes_on(tmp_path, finished, number):
+def test_nothing_outlives_a_flow_that_is_killed_and_the_next_one_goes_on(tmp_path, number):
     project = clone(tmp_path / "project", download__synthetic__places=4000)
     flow = subprocess.Popen(
         [sys.executable, "-m", "flows.pipeline"],
