@@ -2,8 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,12 +64,14 @@ def resize(settings: Resize) -> None:
     work = work_folder("resize", {**asdict(settings), "max_quarantined": None}, [RECORDS, RAW / "source.json"])
     rows = shard_rows(settings.size_px)
     parts = [views[start : start + rows] for start in range(0, len(views), rows)]
-    with tqdm(total=len(views), unit="picture", desc="resize", disable=None) as progress:
-        for shard, part in enumerate(parts):
-            if not _finished(work, shard):
-                _write_part(part, shard, settings, work, progress)
-            else:
-                progress.update(len(part))
+    waiting = [shard for shard in range(len(parts)) if not _finished(work, shard)]
+    paths = [RAW / view["path"] for shard in waiting for view in parts[shard]]
+    pictures = read_pictures(paths, settings.size_px, max_pixels=settings.max_pixels)  # one set of processes for all
+    done = len(views) - len(paths)
+    with tqdm(total=len(views), initial=done, unit="picture", desc="resize", disable=None) as progress:
+        for shard in waiting:
+            seen = _counted(islice(pictures, len(parts[shard])), progress)
+            _write_part(parts[shard], shard, seen, settings.size_px, work)
     _publish(work, len(parts), settings)
     shutil.rmtree(work)
 
@@ -84,8 +87,14 @@ def _finished(work: Path, shard: int) -> bool:
     return (work / f"index-{shard:05d}.parquet").exists()
 
 
-def _write_part(part: list[View], shard: int, settings: Resize, work: Path, progress: "tqdm[Any]") -> None:
-    pictures = read_pictures([RAW / view["path"] for view in part], settings.size_px, max_pixels=settings.max_pixels)
+def _counted(pictures: Iterable[Picture], progress: "tqdm[Any]") -> Iterator[Picture]:
+    """Hand pictures on and count them."""
+    for picture in pictures:
+        progress.update()
+        yield picture
+
+
+def _write_part(part: list[View], shard: int, pictures: Iterable[Picture], size_px: int, work: Path) -> None:
     kept, index, quarantine = [], [], []
     for view, picture in zip(part, pictures, strict=True):
         index.append(_index_row(view, picture, shard, len(kept)))
@@ -93,9 +102,8 @@ def _write_part(part: list[View], shard: int, settings: Resize, work: Path, prog
             kept.append(picture.pixels)
         else:
             quarantine.append({**view, "status": picture.status, "reason": picture.reason})
-        progress.update()
     if kept:
-        write_shard(kept, settings.size_px, work / shard_name(shard))
+        write_shard(kept, size_px, work / shard_name(shard))
     write_table(pa.Table.from_pylist(quarantine, QUARANTINE_SCHEMA), work / f"quarantine-{shard:05d}.parquet")
     marker = work / f"index-{shard:05d}.parquet"
     write_table(pa.Table.from_pylist(index, INDEX_SCHEMA), marker.with_suffix(".new"))

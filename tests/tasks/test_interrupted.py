@@ -35,20 +35,24 @@ def test_resize_keeps_finished_shards(project, monkeypatch):
     decoded = []
 
     def cut_off(paths, size_px, *, max_pixels):
-        if decoded and cut_off.armed:
-            raise KeyboardInterrupt
-        decoded.append([path.name for path in paths])
-        yield from resizing.read_pictures(paths, size_px, max_pixels=max_pixels, workers=1)
+        real = resizing.read_pictures(paths, size_px, max_pixels=max_pixels, workers=1)
+        for path, picture in zip(paths, real, strict=True):
+            if cut_off.armed and len(decoded) == 7:  # in the second shard
+                raise KeyboardInterrupt
+            decoded.append(path.name)
+            yield picture
 
     cut_off.armed = True
     monkeypatch.setattr(tasks.resize, "read_pictures", cut_off)
     with pytest.raises(KeyboardInterrupt):
         resize(settings)
     assert not (project / "data/shards").exists()
+    first = decoded[:5]
+    decoded.clear()
     cut_off.armed = False
     resize(settings)
-    names = [name for part in decoded for name in part]
-    assert len(names) == len(set(names)) == 12  # nothing was decoded twice
+    assert len(decoded) == 7
+    assert not set(first) & set(decoded)  # the finished shard is not decoded again
     whole = {path.name: path.read_bytes() for path in (project / "data/shards").iterdir()}
     assert sorted(whole) == ["index.parquet", "quarantine.parquet", *[f"shard-0000{n}.arrow" for n in range(3)]]
     assert not list((project / ".work/resize").iterdir())
