@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from waymark.errors import ParameterError, WaymarkError, nearest_name
-from waymark.processes import die_with_parent
+from waymark.processes import die_with, die_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -204,11 +204,35 @@ def _inside(kind: Any, part: str) -> list[Any]:
 
 
 def end_with_parent() -> None:
-    """End with the parent, also where it died before the kernel was asked."""
+    """End with the parent, also where it died before the kernel was asked.
+
+    DVC runs a stage through a shell, and some shells stay in between and outlive it:
+    then the stage ends with the shell's parent.
+    """
     die_with_parent()
+    parent = os.getppid()
+    elders = [parent, *_parent_of_shell(parent)]
     session = os.getsid(0)
-    if session not in (os.getpid(), os.getsid(os.getppid())):  # an orphan has a parent from elsewhere
+    try:
+        orphan = session != os.getpid() and any(os.getsid(elder) != session for elder in elders)
+        for elder in elders[1:]:
+            die_with(elder)
+    except ProcessLookupError:
+        orphan = True
+    if orphan:  # an orphan has a parent from elsewhere
         sys.exit(1)
+
+
+def _parent_of_shell(pid: int) -> list[int]:
+    """Give the parent of a shell that does no more than run a stage; none for any other process."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return []
+    if "-c" not in arguments or not any("-m tasks." in argument for argument in arguments):
+        return []
+    return [int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:")]
 
 
 @contextmanager

@@ -176,13 +176,13 @@ def alive(pids):
     return {pid for pid in pids if Path("/proc", pid).exists()}
 
 
-@pytest.mark.parametrize("number", ["TERM", "KILL"])
-def test_nothing_outlives_a_flow_that_is_killed_and_the_next_one_goes_on(tmp_path, number):
+@pytest.mark.parametrize(("number", "shell"), [("TERM", "/bin/bash"), ("KILL", "/bin/sh")])
+def test_nothing_outlives_a_flow_that_is_killed_and_the_next_one_goes_on(tmp_path, number, shell):
     project = clone(tmp_path / "project", download__synthetic__places=4000)
     flow = subprocess.Popen(
         [sys.executable, "-m", "flows.pipeline"],
         cwd=project.folder,
-        env={**os.environ, "PREFECT_HOME": str(project.folder / ".prefect")},
+        env={**os.environ, "PREFECT_HOME": str(project.folder / ".prefect"), "SHELL": shell},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -144,19 +144,33 @@ def test_the_lock_goes_with_the_process(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-CHILD = "import time; from tasks.stage import end_with_parent; end_with_parent(); print(1, flush=True); time.sleep(60)"
+CHILD = """
+import os, time
+from tasks.stage import end_with_parent
+end_with_parent()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
-child.stdout.readline()
-print(child.pid, flush=True)
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+print(int(child.stdout.readline()), flush=True)
 os.kill(os.getpid(), 9)
 """
 
 
-def test_a_stage_dies_with_its_parent():
+# of the shells, bash makes way for a single command, and dash stays between DVC and the stage
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", CHILD],
+        ["/bin/sh", "-c", f"'{sys.executable}' -c '{CHILD}'; : python -m tasks.grid"],
+    ],
+    ids=["parent", "shell between"],
+)
+def test_a_stage_dies_with_its_parent(command):
     run = subprocess.run(
-        [sys.executable, "-c", PARENT, CHILD],
+        [sys.executable, "-c", PARENT, *command],
         env={"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
