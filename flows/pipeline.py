@@ -30,7 +30,7 @@ REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
 SKIPPED = ("didn't change, skipping", "is cached - skipping run")
 CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 MAIN_FIGURES = ("mean_km", "median_km", "constant_mean_km", "oracle_mean_km", "coverage_90")
 
 _one_training = threading.Semaphore(1)  # two at once on one machine are slower than one after the other
@@ -106,20 +106,31 @@ def check_params() -> None:
         ParameterError: the first wrong key.
     """
     document = load_params()
-    models = document.get("models")
-    if not isinstance(models, dict) or not models:
+    if not document.get("models"):
         raise ParameterError("params.yaml: models must hold at least one model")
-    if wrong := [name for name in models if not MODEL_NAME.fullmatch(str(name))]:
-        raise ParameterError(f"params.yaml: models.{wrong[0]}: names consist of letters, digits, _ and -")
     known: set[str] = set()
     for module in sorted(Path("tasks").glob("*.py")):
         stage = getattr(import_module(f"tasks.{module.stem}"), "STAGE", None)
         if stage is not None:
-            known.update(key.split(".")[0] for key in stage.params("model"))
-            for model in models if stage.for_model else [None]:
-                stage.read(document, model)
+            known.update(key.split(".")[0] for key in stage.params("entry"))
+            for entry in _entries(document, stage.each):
+                stage.read(document, entry)
     if unknown := sorted(set(map(str, document)) - known):
         raise ParameterError(f"params.yaml: unknown section {unknown[0]}; {nearest_name(unknown[0], known)}")
+
+
+def _entries(document: dict[str, Any], section: str | None) -> list[Any]:
+    """List the names under a section for each of which a stage runs; one None without a section."""
+    if section is None:
+        return [None]
+    entries = document.get(section)
+    if not isinstance(entries, dict):
+        raise ParameterError(
+            f"params.yaml: {section} must be a section with names; leave it empty with {section}: {{}}"
+        )
+    if wrong := [name for name in entries if not ENTRY_NAME.fullmatch(str(name))]:
+        raise ParameterError(f"params.yaml: {section}.{wrong[0]}: names consist of letters, digits, _ and -")
+    return list(entries)
 
 
 def _table(comparison: dict[str, Any]) -> str:

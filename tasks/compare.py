@@ -1,53 +1,97 @@
 """Set the models beside each other, in a report that people look at."""
 
-import base64
 import logging
 import shutil
-from collections import Counter
-from collections.abc import Container
-from pathlib import Path
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Any
 
-import geopandas
 import pandas as pd
-import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 
+from tasks.contents import (
+    DATA,
+    REPORTS,
+    audit_of,
+    folder_of,
+    gap_of,
+    model_of,
+    on_blocks,
+    predictions_on_blocks,
+    report_of,
+    squares_on_blocks,
+)
 from tasks.outputs import read_json, whole_file, write_json
 from tasks.stage import STRICT, Stage
-from waymark.geo import describe_crs, load_region
-from waymark.report.content import Data, Grid, Guess, Model, Picture, Report, Source
+from waymark.errors import ParameterError, nearest_name
+from waymark.leakage import audit
+from waymark.metrics.gap import split_gap
+from waymark.metrics.intervals import paired_difference
+from waymark.report.content import Model, Pair
 from waymark.report.page import report_page
 
 logger = logging.getLogger(__name__)
 
-DATA = Path("data")
-REPORTS = Path("reports")
-
 
 @dataclass(frozen=True, config=STRICT)
 class Compare:
-    """The shared keys `region` and `models`, of which only the names matter here.
+    """The shared keys `region`, `models` and `gap`, of which only the names matter here.
 
     Args:
         region: whose outline the maps show.
         models: entries, by name.
+        gap: names of the models that are tested on a block split, too.
     """
 
     region: str | None
     models: dict[str, dict[str, Any]]
+    gap: dict[str, Any]
 
 
-STAGE = Stage("compare", Compare, section="", shared=("region", "models"))
+def check(settings: Compare) -> None:
+    """Refuse a block split of a model that there is not.
+
+    Raises:
+        ParameterError: gap names no entry of models.
+    """
+    for name in settings.gap:
+        if name not in settings.models:
+            raise ParameterError(f"params.yaml: gap.{name} names no model; {nearest_name(name, settings.models)}")
+
+
+STAGE = Stage("compare", Compare, section="", shared=("region", "models", "gap"), check=check)
 
 
 def compare(settings: Compare) -> None:
     """Set the models beside each other, in a report that people look at."""
-    remove_leftovers(settings.models)
-    models = [_model(name, entry) for name, entry in settings.models.items()]
+    remove_leftovers({*settings.models, *map(on_blocks, settings.gap)})
+    models = [model_of(name, entry) for name, entry in settings.models.items()]
     figures = {model.name: model.metrics for model in models}
-    comparison = {"best_on_val": best_on_val(figures), "models": figures}
-    page = report_page(_report(models, settings.region))
+    records = _records()
+    groups = records.set_index("record_id")["group"]
+    predictions = {model.name: model.predictions for model in models}
+    pairs = compared(predictions, best_on_val(figures), groups)
+    gaps = {
+        name: split_gap(predictions[name], predictions_on_blocks(name), groups, squares_on_blocks(name))
+        for name in settings.gap
+    }
+    leakage = audit(records, _pictures())
+    comparison = {
+        "best_on_val": best_on_val(figures),
+        "models": figures,
+        "intervals": {name: read_json(folder_of(name) / "intervals.json") for name in settings.models},
+        "certainty": {model.name: _certainty(model) for model in models},
+        "pairs": pairs,
+        "gap": {name: {**read_json(folder_of(on_blocks(name)) / "gap.json"), **gap} for name, gap in gaps.items()},
+        "leakage": leakage.document(),
+    }
+    report = replace(
+        report_of(models, settings.region),
+        pairs=[Pair(**pair) for pair in pairs],
+        gaps=[gap_of(name, predictions[name], gap) for name, gap in gaps.items()],
+        audit=audit_of(leakage),
+    )
+    page = report_page(report)
     with whole_file(REPORTS / "index.html") as path:
         path.write_text(page)
     with whole_file(REPORTS / "compare.json") as path:
@@ -55,15 +99,31 @@ def compare(settings: Compare) -> None:
     logger.info("best on val: %s", comparison["best_on_val"])
 
 
-def remove_leftovers(models: Container[str]) -> None:
-    """Remove the reports of models that are no entries any more.
+def remove_leftovers(names: Container[str]) -> None:
+    """Remove the reports of models that are no entries any more, and of block splits that nobody asks for.
 
     DVC leaves them lying (its cache keeps them, too), and the hash of `reports/models`, on which
     this stage depends, would differ from that of a checkout that never had them.
     """
     for folder in sorted((REPORTS / "models").glob("*/")):
-        if folder.name not in models:
+        if folder.name not in names:
             shutil.rmtree(folder)
+
+
+def compared(
+    predictions: Mapping[str, pd.DataFrame], best: str | None, groups: "pd.Series[Any]"
+) -> list[dict[str, Any]]:
+    """Hold each model against the first and against the best on val, over the same records of test and val."""
+    pairs = []
+    for against in dict.fromkeys(name for name in (next(iter(predictions), None), best) if name is not None):
+        for split in ("test", "val"):
+            of_split = {name: its[its["split"] == split] for name, its in predictions.items()}
+            for name in predictions:
+                found = paired_difference(of_split[name], of_split[against], groups) if name != against else None
+                if found is not None:
+                    kept = {key: found[key] for key in ("records", "difference_km", "ratio")}
+                    pairs.append({"model": name, "against": against, "split": split, **kept})
+    return pairs
 
 
 def best_on_val(figures: dict[str, Any]) -> str | None:
@@ -72,98 +132,25 @@ def best_on_val(figures: dict[str, Any]) -> str | None:
     return min(known, key=lambda name: known[name]) if known else None
 
 
-def _model(name: str, entry: dict[str, Any]) -> Model:
-    folder = REPORTS / "models" / name
-    gallery = read_json(folder / "gallery.json")
-    curves = pd.read_csv(folder / "plots" / "curves.csv")
-    return Model(
-        name=name,
-        metrics=read_json(folder / "metrics.json"),
-        predictions=pd.read_parquet(folder / "predictions.parquet"),
-        curves=curves.assign(model=name),
-        settings={
-            key: _words(entry[key]) for key in ("head", "backbone", "weights", "views", "epochs") if key in entry
-        },
-        best=[_guess(shown) for shown in gallery["best"]],
-        worst=[_guess(shown) for shown in gallery["worst"]],
-    )
+def _certainty(model: Model) -> dict[str, float | None]:
+    """Sum up in figures how well a model knows what it does not know, on test."""
+    areas = ("aurc_km", "random_km", "oracle_km")
+    return {
+        "expected_calibration_error": None if model.reliability is None else model.reliability.ece,
+        **{name: None if model.risk is None else getattr(model.risk, name) for name in areas},
+    }
 
 
-def _words(value: Any) -> str:
-    return ", ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
+def _records() -> pd.DataFrame:
+    """Read place, group and split of every record."""
+    columns = ["record_id", "latitude", "longitude", "group"]
+    records = pd.read_parquet(DATA / "filtered" / "records.parquet", columns=columns)
+    return records.merge(pd.read_parquet(DATA / "split" / "records.parquet", columns=["record_id", "split"]))
 
 
-def _guess(shown: dict[str, Any]) -> Guess:
-    pictures = [
-        Picture(
-            base64.b64decode(picture["jpeg"]),
-            "" if picture["heading_deg"] is None else f"{picture['heading_deg']:g}°",
-        )
-        for picture in shown["pictures"]
-    ]
-    return Guess(**{**shown, "pictures": pictures})
-
-
-def _report(models: list[Model], region: str | None) -> Report:
-    source = read_json(DATA / "raw" / "source.json")
-    outline = None if region is None else load_region(region)
-    grids = [_grid(models)] if len(pq.read_table(DATA / "grid" / "cells.parquet", columns=["cell"])) else []
-    return Report(
-        title="Waymark",
-        subtitle=source["description"],
-        source=Source(
-            name=source["name"],
-            description=source["description"],
-            licences=[source["licence"]],
-            counts=source["counts"],
-            made_up=source.get("made_up", False),
-        ),
-        data=_data(source),
-        region=outline,
-        grids=grids,
-        models=models,
-    )
-
-
-def _data(source: dict[str, Any]) -> Data:
-    filtered = read_json(DATA / "filtered" / "report.json")
-    statistics = read_json(DATA / "split" / "statistics.json")
-    split = pd.read_parquet(DATA / "split" / "records.parquet")
-    places = pd.read_parquet(DATA / "projected" / "places.parquet").merge(split, on="record_id")
-    quarantine = pd.read_parquet(DATA / "shards" / "quarantine.parquet")
-    size_px = pq.read_schema(DATA / "shards" / "index.parquet").metadata[b"size_px"].decode()
-    crs = pq.read_schema(DATA / "projected" / "places.parquet").metadata[b"crs"].decode()
-    landmarks = pd.read_parquet(DATA / "filtered" / "landmarks.parquet")
-    return Data(
-        records={"fetched": source["counts"]["records"], "kept": filtered["kept"]},
-        dropped=filtered["dropped"],
-        quarantined=dict(Counter(quarantine["status"])),
-        splits=dict(Counter(split["split"])),
-        facts={
-            "pictures": f"{source['counts']['pictures']}",
-            "side of a picture": f"{size_px} px",
-            "projection": describe_crs(crs),
-            "training pictures": f"{statistics['pictures']}",
-        },
-        landmarks=landmarks if len(landmarks) else None,
-        places=places if len(places) else None,
-    )
-
-
-def _grid(models: list[Model]) -> Grid:
-    cells = geopandas.read_parquet(DATA / "grid" / "cells.parquet")
-    places = pd.read_parquet(DATA / "grid" / "places.parquet")
-    split = pd.read_parquet(DATA / "split" / "records.parquet").set_index("record_id")["split"]
-    training = places[places["record_id"].map(split) == "train"]
-    oracle = next((model.metrics for model in models if model.metrics["val"].get("oracle_mean_km") is not None), {})
-    return Grid(
-        name="data/grid",
-        cells=cells,
-        training_counts={int(cell): int(count) for cell, count in Counter(training["cell"]).items()},
-        spacing=f"{len(cells)} cells",
-        crs=describe_crs(cells.crs.to_string()),
-        oracle_mean_km={name: figures["oracle_mean_km"] for name, figures in oracle.items()},
-    )
+def _pictures() -> pd.DataFrame:
+    index = pd.read_parquet(DATA / "shards" / "index.parquet", columns=["record_id", "status", "perceptual_hash"])
+    return index[index["status"] == "ok"]
 
 
 if __name__ == "__main__":

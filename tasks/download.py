@@ -5,14 +5,15 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from tasks.outputs import file_digest, whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark.errors import SourceError
 from waymark.records import landmarks_table, write_table
-from waymark.sources import Fetched, Source, SyntheticSource, TableSource
+from waymark.sources import Fetched, PhotosSource, QuadsSource, Source, SyntheticSource, TableSource
+from waymark.sources.quad_folders import find_parts
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,42 @@ class Table:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Quads:
+    """Section `download.quads`.
+
+    Args:
+        folders: names of the folders in `download.path` that hold a `data.csv` each, the first
+            first where two know a place; null takes all.
+        missing_views: `keep` masks a view that is missing, `drop` drops its place.
+    """
+
+    folders: tuple[str, ...] | None = None
+    missing_views: Literal["keep", "drop"] = "keep"
+
+    @field_validator("folders")
+    @classmethod
+    def _some(cls, folders: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if folders is not None and len(set(folders)) != max(1, len(folders)):
+            raise ValueError("must name each folder once, or be null for all")
+        return folders
+
+
+@dataclass(frozen=True, config=STRICT)
+class Photos:
+    """Section `download.photos`.
+
+    Args:
+        label: `folder` makes the name of a photo's folder its landmark.
+        group: what is never split apart: the photos of one folder and day, of one folder, or nothing.
+        heading: whether a photo's direction (GPSImgDirection, true north) becomes its view's heading.
+    """
+
+    label: Literal["none", "folder"] = "none"
+    group: Literal["folder_day", "folder", "none"] = "folder_day"
+    heading: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
 class Download:
     """Section `download` of params.yaml.
 
@@ -54,19 +91,39 @@ class Download:
         path: the user's folder or file, for sources that read one.
         synthetic: how much the bundled generator makes.
         table: how a table is read.
+        quads: which folders of quadruplets are read, and what becomes of places that lack a view.
+        photos: what becomes of the folders and days of photos.
     """
 
-    source: Literal["synthetic", "table"]
+    source: Literal["synthetic", "table", "quads", "photos"]
     path: str
     synthetic: Synthetic = Field(default_factory=Synthetic)
     table: Table = Field(default_factory=Table)
+    quads: Quads = Field(default_factory=Quads)
+    photos: Photos = Field(default_factory=Photos)
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_path(cls, path: object) -> object:
+        if isinstance(path, list):
+            raise ValueError(
+                "DVC watches one path; put the folders into one folder, and name them in download.quads.folders"
+            )
+        return path
+
+
+WANTED = {
+    "table": "a table or to the folder that holds it",
+    "quads": "the folder that holds data.csv and images/<uuid>/, or to a folder of such folders",
+    "photos": "the folder of your photos",
+}
 
 
 def _check(settings: Download) -> None:
-    if settings.source == "table" and not Path(settings.path).exists():
-        raise SourceError(
-            f"{settings.path} does not exist; set download.path to a table or to the folder that holds it"
-        )
+    if settings.source in WANTED and not Path(settings.path).exists():
+        raise SourceError(f"{settings.path} does not exist; set download.path to {WANTED[settings.source]}")
+    if settings.source == "quads":
+        find_parts(Path(settings.path), settings.quads.folders)
 
 
 STAGE = Stage("download", Download, check=_check)
@@ -85,8 +142,14 @@ def download(settings: Download) -> None:
 
 def choose_source(settings: Download) -> Source:
     """Build the source that the settings name."""
+    path = Path(settings.path)
     if settings.source == "table":
-        return TableSource(Path(settings.path), file=settings.table.file)
+        return TableSource(path, file=settings.table.file)
+    if settings.source == "quads":
+        return QuadsSource(path, folders=settings.quads.folders, missing_views=settings.quads.missing_views)
+    if settings.source == "photos":
+        photos = settings.photos
+        return PhotosSource(path, label=photos.label, group=photos.group, heading=photos.heading)
     made = settings.synthetic
     return SyntheticSource(places=made.places, landmarks=made.landmarks, seed=made.seed)
 
@@ -96,7 +159,7 @@ def _describe(fetched: Fetched, folder: Path, landmarks: int) -> dict[str, objec
     checksum = hashlib.sha256()
     for path in pictures:
         checksum.update(f"{path.relative_to(folder)} {file_digest(path)}\n".encode())
-    counts = {"records": fetched.records.num_rows, "pictures": len(pictures), "landmarks": landmarks}
+    counts = {"records": fetched.records.num_rows, "pictures": len(pictures), "landmarks": landmarks, **fetched.counts}
     checksums = {
         "records.parquet": file_digest(folder / "records.parquet"),
         "images": checksum.hexdigest(),

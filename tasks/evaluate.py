@@ -1,30 +1,27 @@
 """Answer for every val and test record, and sum the answers up."""
 
-import base64
 import logging
 from pathlib import Path
 from typing import Annotated, Any
 
+import geopandas
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tasks import tracking
-from tasks.examples import Target, headings, make_examples, open_shards, places_of, read_table, read_target
+from tasks.examples import open_shards, places_of, read_table, read_target
+from tasks.gallery import gallery_of, inside
 from tasks.outputs import read_json, whole_folder, write_json
+from tasks.predictions import HELD_OUT, batches_of, predict, write_predictions
 from tasks.stage import STRICT, Stage
 from waymark.geo import extent_region, load_region
-from waymark.images.datamodule import RecordLoaders
-from waymark.images.decode import jpeg_bytes
 from waymark.images.shards import Shards
-from waymark.metrics.figures import geometric_median, place_figures
-from waymark.metrics.functional import haversine_km
+from waymark.metrics.breakdown import errors_by, named_regions, region_of, with_shapes
+from waymark.metrics.figures import Figures, place_figures
+from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, place_intervals
 from waymark.models.guesser import Guesser, load_guesser
-from waymark.models.heads import CellsHead
-from waymark.records import write_table
 from waymark.report.maps import error_map
 from waymark.report.page import map_page
 
@@ -32,21 +29,6 @@ logger = logging.getLogger(__name__)
 
 TRAINED = Path("trained")
 REPORTS = Path("reports/models")
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        pa.field("record_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        *((name, pa.float64()) for name in ("latitude", "longitude", "predicted_latitude", "predicted_longitude")),
-        ("distance_km", pa.float64()),
-        ("cell", pa.int64()),
-        ("predicted_cell", pa.int64()),
-        *((name, pa.float64()) for name in ("oracle_km", "constant_km", "radius_50_km", "radius_90_km")),
-        ("landmarks", pa.list_(pa.string())),
-        ("predicted_landmark", pa.string()),
-        ("score", pa.float64()),
-        ("rank", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -55,98 +37,87 @@ class Evaluate:
 
     Args:
         region: whose outline the map shows.
+        regions: vector file with a column name by whose polygons errors are summed up, null for countries.
         gallery: how many of the best and of the worst guesses the report shows.
         batch_size: records that go through the network at once.
     """
 
     region: str | None
+    regions: str | None = None
     gallery: Annotated[int, Field(ge=0)] = 6
     batch_size: Annotated[int, Field(gt=0)] = 64
 
 
-STAGE = Stage("evaluate", Evaluate, shared=("region",), for_model=True)
+STAGE = Stage(
+    "evaluate",
+    Evaluate,
+    shared=("region",),
+    each="models",
+    check=lambda settings: None if settings.regions is None else _check_regions(settings.regions),
+)
 
 
 def evaluate(model: str, settings: Evaluate) -> None:
     """Answer for every val and test record, and sum the answers up."""
     guesser = load_guesser(TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration")
-    table, shards = read_table(), open_shards()
-    predictions = _predict(guesser, table, shards, settings.batch_size)
-    metrics = {split: place_figures(predictions[predictions["split"] == split]) for split in ("val", "test")}
     with whole_folder(REPORTS / model) as folder:
-        written = pa.Table.from_pandas(predictions, PREDICTIONS_SCHEMA, preserve_index=False)
-        write_table(written.replace_schema_metadata(None), folder / "predictions.parquet")
-        write_json(metrics, folder / "metrics.json")
-        write_json(_gallery(predictions, table, shards, settings.gallery), folder / "gallery.json")
-        _write_plots(model, predictions, folder / "plots")
-        (folder / "map.html").write_text(_map(model, predictions, settings.region))
+        metrics = write_evaluation(model, guesser, settings, folder)
     tracking.log_evaluation(tracking.run_of(model), metrics, REPORTS / model)
     for split, figures in metrics.items():
         logger.info("%s %s: mean %s km over %s records", model, split, figures["mean_km"], figures["records"])
 
 
-def _predict(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: int) -> pd.DataFrame:
-    held_out = table[table["split"].isin(["val", "test"])].reset_index(drop=True)
-    nothing = np.full((len(held_out), 2), np.nan), np.full(len(held_out), -1, dtype=np.int64)
-    loaders = RecordLoaders(shards, guesser.locator.blueprint.slots, batch_size)
-    guesses = guesser.guess(loaders.evaluation(make_examples(held_out, *nothing)))
-    predictions = held_out[["record_id", "split", "latitude", "longitude", "landmarks"]].copy()
-    predictions[["predicted_latitude", "predicted_longitude"]] = guesses.lat_lon
-    predictions["distance_km"] = _distance_km(predictions, guesses.lat_lon)
-    predictions["radius_50_km"], predictions["radius_90_km"] = guesses.radius_50_km, guesses.radius_90_km
-    train = table[(table["split"] == "train") & table["latitude"].notna()]
-    constant = geometric_median(places_of(train))
-    predictions["constant_km"] = _distance_km(predictions, np.broadcast_to(constant, guesses.lat_lon.shape))
-    _add_cells(predictions, guesser, guesses.cell, read_target(Path(guesser.locator.blueprint.target)))
-    for name in ("predicted_landmark", "score", "rank"):
-        predictions[name] = None
-    return predictions
+def write_evaluation(model: str, guesser: Guesser, settings: Evaluate, folder: Path) -> dict[str, Figures]:
+    """Write all that is measured of a model, and give its figures by split."""
+    table, shards = read_table(), open_shards()
+    predictions = predict(guesser, table, shards, settings.batch_size)
+    metrics = {split: place_figures(predictions[predictions["split"] == split]) for split in HELD_OUT}
+    write_predictions(predictions, folder / "predictions.parquet")
+    write_json(metrics, folder / "metrics.json")
+    write_json(_intervals(predictions, table), folder / "intervals.json")
+    _write_errors(predictions, guesser, settings.regions, folder)
+    write_json(_gallery(predictions, guesser, table, shards, settings.gallery), folder / "gallery.json")
+    _write_plots(model, predictions, folder / "plots")
+    (folder / "map.html").write_text(_map(model, predictions, settings.region))
+    return metrics
 
 
-def _distance_km(predictions: pd.DataFrame, lat_lon: np.ndarray) -> np.ndarray:
-    truth = places_of(predictions)
-    return haversine_km(torch.tensor(np.array(lat_lon)), torch.from_numpy(truth)).numpy()
+def _check_regions(path: str) -> None:
+    named_regions(path)
 
 
-def _add_cells(predictions: pd.DataFrame, guesser: Guesser, predicted: np.ndarray, target: Target) -> None:
-    """Add the true cell (null where it is no class of the model), the predicted one, and the oracle."""
-    predictions["cell"] = predictions["predicted_cell"] = pd.array([pd.NA] * len(predictions), dtype="Int64")
-    predictions["oracle_km"] = np.nan
-    if target.cells is None or not isinstance(guesser.locator.head, CellsHead):
-        return
-    cell = target.places["cell"].reindex(predictions["record_id"]).astype("Int64").reset_index(drop=True)
-    predictions["cell"] = cell.where(cell.isin(guesser.locator.head.cell_ids.tolist()))
-    predictions["predicted_cell"] = predicted
-    centres = target.cells.set_index("cell")[["latitude", "longitude"]].reindex(cell.astype(float))
-    predictions["oracle_km"] = _distance_km(predictions, centres.to_numpy(dtype=np.float64))
-
-
-def _gallery(predictions: pd.DataFrame, table: pd.DataFrame, shards: Shards, count: int) -> dict[str, list[Any]]:
-    """Choose the best and the worst test guesses, with the pictures that the model saw."""
-    ranked = predictions[(predictions["split"] == "test") & predictions["distance_km"].notna()]
-    ranked = ranked.sort_values(["distance_km", "record_id"])
-    views = table.set_index("record_id")["views"]
-    columns = ["record_id", "distance_km", "latitude", "longitude", "predicted_latitude", "predicted_longitude"]
-    chosen = {"best": ranked.head(count), "worst": ranked.iloc[::-1].head(count)}
+def _intervals(predictions: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+    """Say how far the figures would move with other records; groups are drawn whole."""
+    groups = table.set_index("record_id")["group"]
     return {
-        kind: [
-            {
-                **{name: row[name] for name in columns},
-                "radius_90_km": None if np.isnan(row["radius_90_km"]) else row["radius_90_km"],
-                "pictures": _pictures(row["record_id"], headings(views[row["record_id"]]), shards),
-            }
-            for row in rows.to_dict("records")
-        ]
-        for kind, rows in chosen.items()
+        **{"confidence": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": SEED},
+        **{split: place_intervals(predictions[predictions["split"] == split], groups).document() for split in HELD_OUT},
     }
 
 
-def _pictures(record_id: str, its_headings: list[float | None], shards: Shards) -> list[dict[str, Any]]:
-    return [
-        {"heading_deg": heading, "jpeg": base64.b64encode(jpeg_bytes(shards[record_id, view])).decode()}
-        for view, heading in enumerate(its_headings)
-        if (record_id, view) in shards
-    ]
+def _write_errors(predictions: pd.DataFrame, guesser: Guesser, regions: str | None, folder: Path) -> None:
+    """Write the errors by cell, with and without the cells' shapes, and by region."""
+    target = read_target(Path(guesser.locator.blueprint.target))
+    cell = pd.Series(pd.NA, index=predictions.index, dtype="Int64")
+    cells = geopandas.GeoDataFrame({"cell": []}, geometry=[], crs=target.crs)
+    if target.cells is not None:  # also those that are no class of the model
+        cell = target.places["cell"].reindex(predictions["record_id"]).astype("Int64")
+        cells = target.cells
+    by_cell = errors_by(predictions, cell, "cell")
+    by_cell.to_csv(folder / "errors_by_cell.csv", index=False)
+    with_shapes(by_cell, cells).to_parquet(folder / "errors_by_cell.parquet")
+    names = pd.Series(region_of(places_of(predictions), named_regions(regions)))
+    errors_by(predictions, names, "region").to_csv(folder / "errors_by_region.csv", index=False)
+
+
+def _gallery(
+    predictions: pd.DataFrame, guesser: Guesser, table: pd.DataFrame, shards: Shards, count: int
+) -> dict[str, Any]:
+    """Choose guesses to look at, and look inside the network with the best of them."""
+    gallery = gallery_of(predictions, table, shards, count)
+    seen = next((guess["record_id"] for guess in gallery["best"] if guess["pictures"]), None)
+    batch = None if seen is None else next(iter(batches_of(guesser, table[table["record_id"] == seen], shards, 1)))
+    return {**gallery, **inside(guesser.locator, seen, batch)}
 
 
 def _write_plots(model: str, predictions: pd.DataFrame, folder: Path) -> None:

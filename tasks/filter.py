@@ -1,8 +1,7 @@
 """Keep the records that are worth learning from; say of each other one why it went."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +16,7 @@ from tasks.stage import STRICT, Stage
 from waymark.errors import SourceError
 from waymark.geo import load_region
 from waymark.records import landmarks_table, read_records, write_table
-from waymark.selection import (
-    Dropped,
-    bad_coordinates,
-    beyond_fraction,
-    by_landmark,
-    exact_duplicates,
-    excluded,
-    outside_region,
-)
+from waymark.selection import Dropped, Rules, count_reasons, select
 
 logger = logging.getLogger(__name__)
 
@@ -70,46 +61,22 @@ STAGE = Stage("filter", Filter, shared=("region",), check=_check)
 def filter_records(settings: Filter) -> None:
     """Keep the records that are worth learning from; say of each other one why it went."""
     records = read_records(RAW / "records.parquet")
-    dropped: Dropped = {}
-    kept = records
-    for rule in _rules(settings):
-        found = rule(kept)
-        dropped |= found
-        kept = kept.filter(pc.invert(pc.is_in(kept["record_id"], pa.array(list(found), pa.string()))))
+    kept, dropped = select(records, _rules(settings), _digests)
     if not kept.num_rows:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in _summary(dropped).most_common(3))
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in count_reasons(dropped).most_common(3))
         raise SourceError(f"no record is left of {records.num_rows} ({reasons}); relax filter or region in params.yaml")
     _write(records, kept, dropped)
     logger.info("%d of %d records stay", kept.num_rows, records.num_rows)
 
 
-def _rules(settings: Filter) -> Iterator[Callable[[pa.Table], Dropped]]:
-    """Give the rules in their order; each sees what the ones before it left."""
-    yield lambda kept: excluded(kept, settings.exclude)
-    yield bad_coordinates
-    if settings.region is not None:
-        region = load_region(settings.region)
-        yield lambda kept: outside_region(kept, region, tolerance_km=settings.shore_km)
-    yield lambda kept: exact_duplicates(kept, _digests(kept))
-    if settings.fraction < 1:
-        yield lambda kept: beyond_fraction(kept, settings.fraction, settings.seed)
-    yield lambda kept: by_landmark(
-        kept,
-        min_images=settings.min_images,
-        max_images=settings.max_images,
-        largest=settings.largest,
-        seed=settings.seed,
-    )
+def _rules(settings: Filter) -> Rules:
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return Rules(**given | {"region": None if settings.region is None else load_region(settings.region)})
 
 
 def _digests(records: pa.Table) -> dict[str, str]:
     paths = [view["path"] for views in records["views"].to_pylist() for view in views]
     return {path: file_digest(RAW / path) for path in paths if (RAW / path).is_file()}
-
-
-def _summary(dropped: Dropped) -> Counter[str]:
-    """Count the reasons, without the detail that differs from record to record."""
-    return Counter(reason.split(": ")[0] for reason in dropped.values())
 
 
 def _write(records: pa.Table, kept: pa.Table, dropped: Dropped) -> None:
@@ -122,7 +89,7 @@ def _write(records: pa.Table, kept: pa.Table, dropped: Dropped) -> None:
         "with_coordinates": kept.num_rows - kept["latitude"].null_count,
         "with_landmark": int(pc.sum(pc.greater(pc.list_value_length(kept["landmarks"]), 0)).as_py()),
         "landmarks": landmarks.num_rows,
-        "dropped": dict(sorted(_summary(dropped).items())),
+        "dropped": dict(sorted(count_reasons(dropped).items())),
     }
     with whole_folder(FILTERED) as folder:
         write_table(kept, folder / "records.parquet")

@@ -2,10 +2,11 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
@@ -15,62 +16,113 @@ from pydantic.dataclasses import dataclass
 from tasks.outputs import whole_folder
 from tasks.stage import STRICT, Stage
 from waymark.errors import ParameterError
-from waymark.geo import assign_cells, build_grid, empty_grid, extent_region, load_region
+from waymark.geo import assign_cells, build_grid, build_quadtree, empty_grid, extent_region, load_region
 from waymark.records import write_table
 
 logger = logging.getLogger(__name__)
 
 PLACES = Path("data/projected/places.parquet")
+SPLIT = Path("data/split/records.parquet")
 GRID = Path("data/grid")
 
 
 @dataclass(frozen=True, config=STRICT)
 class Grid:
-    """Section `grid` of params.yaml, and `region`; one of the three is set, the others null.
+    """Section `grid` of params.yaml, or an entry of `grids`, and `region`.
+
+    Squares read one of the first three, the others null. A quadtree reads `spacing_m`, `spacing_deg` and `cells` null,
+    and the rest, so that a change of `kind` alone refines the squares where there are many training records and joins
+    them where there are few.
 
     Args:
-        region: country code or vector file to divide; null takes the extent of the places.
-        spacing_m: side of the squares in metres of the CRS.
+        region: country code or vector file to divide; null takes the extent of the places, and of its squares those
+            that hold a place.
+        kind: squares of one size, or a quadtree that follows the training records.
+        spacing_m: side of the squares in metres of the CRS; of a quadtree, of its widest.
         spacing_deg: side of the squares in degrees.
         cells: number of cells wanted.
+        min_records: quadtree: training records that a cell holds at least, if any.
+        max_records: quadtree: a square with more is cut; null for twice `min_records`.
+        min_spacing_m: quadtree: side below which no square is cut.
     """
 
     region: str | None
+    kind: Literal["squares", "quadtree"] = "squares"
     spacing_m: Annotated[float, Field(gt=0)] | None = None
     spacing_deg: Annotated[float, Field(gt=0)] | None = None
     cells: Annotated[int, Field(gt=0)] | None = None
+    min_records: Annotated[int, Field(ge=1)] = 20
+    max_records: Annotated[int, Field(ge=1)] | None = None
+    min_spacing_m: Annotated[float, Field(ge=1)] = 1000.0
 
 
-def _check(settings: Grid) -> None:
+def check_grid(settings: Grid) -> None:
+    """Refuse keys that do not fit together.
+
+    Raises:
+        ParameterError: not exactly one of the three sizes is set, or for a quadtree another than `spacing_m`.
+    """
     given = [name for name in ("spacing_m", "spacing_deg", "cells") if getattr(settings, name) is not None]
     if len(given) != 1:
         names = " and ".join(given) or "none of them"
-        raise ParameterError(f"params.yaml: grid: one of spacing_m, spacing_deg and cells must be set, not {names}")
+        raise ParameterError(f"params.yaml: one of spacing_m, spacing_deg and cells must be set, not {names}")
+    if settings.kind == "quadtree" and settings.spacing_m is None:
+        raise ParameterError(
+            f"params.yaml: {given[0]} is for kind: squares; kind: quadtree takes spacing_m, the side of its widest"
+            f" squares: set that, and {given[0]} to null"
+        )
 
 
-STAGE = Stage("grid", Grid, shared=("region",), check=_check)
+STAGE = Stage("grid", Grid, shared=("region",), check=check_grid)
 
 
-def grid_places(settings: Grid) -> None:
+def grid_places(settings: Grid, destination: Path = GRID) -> None:
     """Divide the region into cells, and say in which cell each place lies."""
     places = pq.read_table(PLACES)
-    lat_lon = np.stack([places["latitude"].to_numpy(), places["longitude"].to_numpy()], axis=1)
-    cells = _divide(lat_lon, places.schema.metadata[b"crs"].decode(), settings)
+    cells = _divide(places, settings)
+    lat_lon = _lat_lon(places)
     cell = assign_cells(cells, lat_lon) if len(lat_lon) else np.empty(0, dtype=np.int64)
     table = pa.table({"record_id": places["record_id"], "cell": cell})
-    with whole_folder(GRID) as folder:
+    with whole_folder(destination) as folder:
         cells.to_parquet(folder / "cells.parquet", compression="zstd")
         write_table(table, folder / "places.parquet")
     logger.info("%d cells, %d of them with a place", len(cells), len(np.unique(table["cell"].to_numpy())))
 
 
-def _divide(lat_lon: NDArray[np.float64], crs: str, settings: Grid) -> GeoDataFrame:
+def _divide(places: pa.Table, settings: Grid) -> GeoDataFrame:
+    lat_lon, crs = _lat_lon(places), places.schema.metadata[b"crs"].decode()
     if settings.region is None and not len(lat_lon):
         return empty_grid(crs)
     region = extent_region(lat_lon) if settings.region is None else load_region(settings.region)
-    return build_grid(
-        region, spacing_m=settings.spacing_m, spacing_deg=settings.spacing_deg, cells=settings.cells, crs=crs
+    only = lat_lon if settings.region is None else None
+    if settings.kind == "squares" or settings.spacing_m is None:
+        return build_grid(
+            region,
+            spacing_m=settings.spacing_m,
+            spacing_deg=settings.spacing_deg,
+            cells=settings.cells,
+            crs=crs,
+            places=only,
+        )
+    return build_quadtree(
+        region,
+        _lat_lon(places.filter(pc.is_in(places["record_id"], _training_ids()))),
+        spacing_m=settings.spacing_m,
+        min_records=settings.min_records,
+        max_records=settings.max_records,
+        min_spacing_m=min(settings.min_spacing_m, settings.spacing_m),
+        crs=crs,
+        places=only,
     )
+
+
+def _training_ids() -> pa.Array:
+    split = pq.read_table(SPLIT, columns=["record_id", "split"])
+    return split.filter(pc.equal(split["split"], "train"))["record_id"].combine_chunks()
+
+
+def _lat_lon(places: pa.Table) -> NDArray[np.float64]:
+    return np.stack([places["latitude"].to_numpy(), places["longitude"].to_numpy()], axis=1)
 
 
 if __name__ == "__main__":

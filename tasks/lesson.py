@@ -7,31 +7,35 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from geopandas import GeoDataFrame
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
-from tasks.examples import SPLIT, Target, make_examples, open_shards, places_of, read_target, with_places
-from tasks.model_entry import Cells, ModelEntry
-from tasks.outputs import read_json
+from tasks.examples import Target, make_examples, open_shards, places_of, read_target, with_places
+from tasks.model_entry import ModelEntry
 from waymark.errors import ModelError, nearest_name
 from waymark.geo import extent_region, load_region, project
 from waymark.images.datamodule import Examples, RecordDataModule, RecordLoaders
-from waymark.images.transforms import Augmentation
+from waymark.images.transforms import Augmentation, check_size
 from waymark.images.views import heading_slots
 from waymark.models.backbones import backbone_names
+from waymark.models.finetuning import Unfreeze, unfreeze_steps
 from waymark.models.fitting import Fitted, fit
-from waymark.models.heads import CellsHead, CoordinatesHead
+from waymark.models.heads import CellHead, CellsHead, CoordinatesHead, HybridHead, build_head
 from waymark.models.heads.cells import cell_positions
+from waymark.models.heads.hybrid import cell_boxes
 from waymark.models.locator import Blueprint, Locator
 from waymark.models.module import LocatorModule, Optimization
+from waymark.models.tuning import Tuned, tune
 
 MOST_WORKERS = 8
+LEARNT = ("name", "position")  # of a head's options: what the head is told only as it is taught
 
 
 class Lesson(NamedTuple):
@@ -45,11 +49,18 @@ class Lesson(NamedTuple):
     loaders: RecordLoaders
 
 
+class Taught(NamedTuple):
+    """What came of it."""
+
+    fitted: Fitted
+    tuned: Tuned
+
+
 def check_entry(entry: ModelEntry) -> None:
     """Refuse what can be seen to be wrong before anything is read.
 
     Raises:
-        ModelError: the backbone is unknown, its weights are not there, or head and target do not fit.
+        ModelError: the backbone is unknown, its weights are not there, or options do not fit together.
     """
     if entry.backbone not in backbone_names():
         raise ModelError(f"unknown backbone {entry.backbone!r}; {nearest_name(entry.backbone, backbone_names())}")
@@ -57,17 +68,32 @@ def check_entry(entry: ModelEntry) -> None:
         raise ModelError(
             f"weights {entry.weights} do not exist; set weights to default, none, or the path of a state dict"
         )
-    if isinstance(entry.head, Cells) and entry.target != "data/grid":
-        raise ModelError("the head cells learns from data/grid; set the target of its model to that")
+    if entry.head.name != "coordinates" and entry.target == "data/projected":
+        raise ModelError(
+            f"the head {entry.head.name} learns from data/grid or data/grids/NAME; set the target of its model to that"
+        )
+    if entry.snap_to_land and entry.region is None:
+        raise ModelError("snap_to_land moves answers to the land of a region; set region, or snap_to_land to false")
+    build_head(entry.head.name, 1, classes=1, crs="EPSG:4326", options=_head_options(entry))
+    _unfreezing(entry)
 
 
-def prepare(model: str, entry: ModelEntry, table: pd.DataFrame) -> Lesson:
+def _head_options(entry: ModelEntry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(entry.head).items() if name not in LEARNT}
+
+
+def _unfreezing(entry: ModelEntry) -> tuple[Unfreeze, ...]:
+    return unfreeze_steps(entry.unfreeze_epoch, [Unfreeze(**asdict(step)) for step in entry.unfreeze])
+
+
+def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict[str, Any]) -> Lesson:
     """Build the locator, and gather what its head learns; all that is learnt here is learnt on train alone.
 
     Args:
         model: name of the entry, for errors.
         entry: what to build.
         table: records with their split.
+        statistics: of the training pixels, as `channel_statistics` gives them.
 
     Raises:
         ModelError: the records hold nothing that the head could learn, or the entry does not fit together.
@@ -79,11 +105,23 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame) -> Lesson:
     train, val = (_examples(tables[split], cells[split], kept, target) for split in ("train", "val"))
     torch.manual_seed(entry.seed)
     shards = open_shards()
-    slots = heading_slots(train.headings)
-    locator = _build(entry, target, len(kept), slots, shards.size_px)
-    _teach_head(locator, entry, target, train, cells["train"], kept)
-    augmentation = Augmentation(**asdict(entry.augmentation))
-    loaders = RecordLoaders(shards, slots, entry.batch_size, augmentation, entry.seed, _workers())
+    check_size(shards.size_px, entry.size_px or shards.size_px)
+    locator = _build(entry, target, len(kept), heading_slots(train.headings), shards.size_px)
+    locator.mean.copy_(torch.tensor(statistics["mean"]))
+    locator.std.copy_(torch.tensor(statistics["std"]))
+    region = extent_region(train.lat_lon) if entry.region is None else load_region(entry.region)
+    _teach_head(locator, entry, target, train, cells["train"], kept, region)
+    if locator.land is not None:
+        locator.land.remember(region.geometry)
+    loaders = RecordLoaders(
+        shards,
+        locator.blueprint.slots,
+        min(len(train), 2) if entry.batch_size == "auto" else entry.batch_size,  # auto is found before the training
+        Augmentation(**asdict(entry.augmentation)),
+        entry.seed,
+        _workers(),
+        locator.blueprint.size_px,
+    )
     return Lesson(entry, target, train, val, locator, loaders)
 
 
@@ -96,7 +134,7 @@ def _cells(table: pd.DataFrame, target: Target) -> NDArray[np.int64]:
 
 def _kept_cells(cell: NDArray[np.int64], entry: ModelEntry, model: str) -> NDArray[np.int64]:
     """List the cells with a training record: no other can be a class."""
-    if not isinstance(entry.head, Cells):
+    if entry.head.name == "coordinates":
         return np.empty(0, dtype=np.int64)
     kept = np.unique(cell)
     if len(kept) < 2:
@@ -115,23 +153,21 @@ def _examples(table: pd.DataFrame, cell: NDArray[np.int64], kept: NDArray[np.int
     return make_examples(table, project(places_of(table), target.crs), label)
 
 
-def _build(entry: ModelEntry, target: Target, classes: int, slots: Sequence[float | None], size_px: int) -> Locator:
+def _build(entry: ModelEntry, target: Target, classes: int, slots: Sequence[float | None], shard_px: int) -> Locator:
     blueprint = Blueprint(
         backbone=entry.backbone,
         views=entry.views,
         slots=tuple(slots),
         head=entry.head.name,
+        head_options=_head_options(entry),
         classes=classes,
-        answer=entry.head.answer if isinstance(entry.head, Cells) else "mean",
         crs=target.crs,
-        size_px=size_px,
+        shard_px=shard_px,
+        size_px=entry.size_px or shard_px,
         target=entry.target,
+        snap_to_land=entry.snap_to_land,
     )
-    locator = Locator(blueprint, entry.weights)
-    statistics = read_json(SPLIT / "statistics.json")
-    locator.mean.copy_(torch.tensor(statistics["mean"]))
-    locator.std.copy_(torch.tensor(statistics["std"]))
-    return locator
+    return Locator(blueprint, entry.weights)
 
 
 def _teach_head(
@@ -141,17 +177,22 @@ def _teach_head(
     train: Examples,
     cell: NDArray[np.int64],
     kept: NDArray[np.int64],
+    region: GeoDataFrame,
 ) -> None:
     """Give the head what it knows of the training records before any gradient."""
     head = locator.head
-    if isinstance(head, CellsHead) and isinstance(entry.head, Cells) and target.cells is not None:
-        grid = target.cells.sort_values("cell")
-        centres_m = project(places_of(grid), target.crs)
-        head.remember(kept, cell_positions(kept, cell, train.xy_m, centres_m, entry.head.position))
-    elif isinstance(head, CoordinatesHead) and not isinstance(entry.head, Cells):
-        region = extent_region(train.lat_lon) if entry.region is None else load_region(entry.region)
-        bounds_m = region.to_crs(target.crs).total_bounds.reshape(2, 2)  # lowest, highest x, y
-        head.remember(train.xy_m, bounds_m, entry.head.scaling)
+    if isinstance(head, CoordinatesHead):
+        head.remember(train.lat_lon, region)
+    if not isinstance(head, CellHead) or target.cells is None or entry.head.name == "coordinates":
+        return
+    grid = target.cells.sort_values("cell")
+    centres_m = project(places_of(grid), target.crs)
+    positions_m = cell_positions(kept, cell, train.xy_m, centres_m, entry.head.position)
+    if isinstance(head, CellsHead):
+        head.remember(kept, positions_m, train.lat_lon)
+    elif isinstance(head, HybridHead):
+        bounds_m = grid.geometry.bounds.to_numpy()
+        head.remember(kept, positions_m, train.lat_lon, cell_boxes(kept, cell, train.xy_m, bounds_m))
 
 
 def _workers() -> int:
@@ -159,23 +200,28 @@ def _workers() -> int:
     return min(MOST_WORKERS, torch.get_num_threads()) if torch.cuda.is_available() else 0
 
 
-def teach(lesson: Lesson, work: Path, loggers: Sequence[Logger] = ()) -> Fitted:
+def teach(lesson: Lesson, work: Path, loggers: Sequence[Logger] = ()) -> Taught:
     """Train the locator, from where the work folder left off."""
     entry = lesson.entry
-    options = asdict(entry.optimizer), asdict(entry.schedule)
-    names = tuple(option.pop("name") for option in options)
-    module = LocatorModule(lesson.locator, Optimization(*names, *options), epochs=entry.epochs, seed=entry.seed)
+    optimizer, schedule = asdict(entry.optimizer), asdict(entry.schedule)
+    if find_lr := optimizer["lr"] == "auto":
+        del optimizer["lr"]
+    how = Optimization(optimizer.pop("name"), schedule.pop("name"), optimizer, schedule, _unfreezing(entry))
+    module = LocatorModule(lesson.locator, how, epochs=entry.epochs, seed=entry.seed)
     data = RecordDataModule(lesson.train, lesson.val, lesson.loaders)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with redirect_stderr(sys.stdout), warnings.catch_warnings():  # stderr is for errors
         warnings.filterwarnings("ignore", module="lightning")
         L.seed_everything(entry.seed, verbose=False)
-        return fit(
+        find_batch = entry.batch_size == "auto"
+        tuned = tune(module, data, work, lr_auto=find_lr, batch_auto=find_batch, precision=entry.precision)
+        fitted = fit(
             module,
             data,
             work,
             epochs=entry.epochs,
-            unfreeze_epoch=entry.unfreeze_epoch,
             patience=entry.patience,
+            precision=entry.precision,
             loggers=loggers,
         )
+    return Taught(fitted, tuned)

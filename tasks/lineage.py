@@ -30,6 +30,7 @@ def lineage(model: str) -> dict[str, str]:
         "split.test_sha256": _test_digest(),
         "hardware": _hardware(),
         "flow_run": os.environ.get(FLOW_RUN_VARIABLE, ""),
+        "experiment": os.environ.get("DVC_EXP_NAME", ""),
     }
     for name, path in (("dvc.lock.sha256", LOCK), ("requirements.lock.sha256", REQUIREMENTS)):
         gathered[name] = file_digest(path) if path.exists() else ""
@@ -59,7 +60,7 @@ def _hardware() -> str:
 
 
 def _stage_digests() -> dict[str, str]:
-    """Give the md5 of each data stage's output, as dvc.lock has it."""
+    """Give the md5 of each output of a stage that belongs to no model, as dvc.lock has it."""
     if not LOCK.exists():
         return {}
     try:
@@ -67,8 +68,8 @@ def _stage_digests() -> dict[str, str]:
     except YAMLError:  # a stage beside this one is writing it
         return {}
     return {
-        f"data.{name}.md5": out["md5"]
+        f"data.{name.replace('@', '.')}.md5": out["md5"]
         for name, stage in stages.items()
-        if "@" not in name
+        if "@" not in name or name.startswith("grids@")
         for out in stage.get("outs", [])
     }

@@ -13,11 +13,11 @@ from tasks.examples import headings, open_shards, read_table
 from tasks.outputs import file_digest, read_json
 from waymark.errors import ModelError
 from waymark.images.decode import jpeg_bytes
+from waymark.registry import DEFAULT_ALIAS, LOCATION
 from waymark.serving import log_location_model
 
 logger = logging.getLogger(__name__)
 
-LOCATION = "waymark-location"
 CONTENT_TAG = "waymark.content.sha256"
 TRAINED = Path("trained")
 REPORTS = Path("reports")
@@ -48,11 +48,11 @@ def register_best() -> Registered:
     version = _registered_version(best) or _register(best, runs[best])
     store.set_registered_model_alias(LOCATION, "challenger", version)
     aliases = store.get_registered_model(LOCATION).aliases
-    if "champion" not in aliases:
-        store.set_registered_model_alias(LOCATION, "champion", version)
-        aliases["champion"] = version
+    if DEFAULT_ALIAS not in aliases:
+        store.set_registered_model_alias(LOCATION, DEFAULT_ALIAS, version)
+        aliases[DEFAULT_ALIAS] = version
     logger.info("%s is version %s of %s", best, version, LOCATION)
-    return Registered(best, version, str(aliases["champion"]) == version)
+    return Registered(best, version, str(aliases[DEFAULT_ALIAS]) == version)
 
 
 def _registered_version(model: str) -> str | None:
@@ -64,7 +64,7 @@ def _registered_version(model: str) -> str | None:
 def _digest(model: str) -> str:
     """Hash what a version consists of: the checkpoint and its calibration."""
     calibration = TRAINED / f"{model}-calibration"
-    files = [TRAINED / model / "model.ckpt", calibration / "calibration.json", calibration / "index.parquet"]
+    files = [TRAINED / model / "model.ckpt", *sorted(calibration.iterdir())]
     return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
 
 

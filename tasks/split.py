@@ -1,13 +1,10 @@
 """Say which records are trained on, choose the model, or test it."""
 
-import json
 import logging
-import math
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +15,7 @@ from tasks.outputs import whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark import splits
 from waymark.errors import SplitError
+from waymark.images.statistics import channel_statistics
 from waymark.records import read_records, write_table
 
 logger = logging.getLogger(__name__)
@@ -56,7 +54,8 @@ def split(settings: Split) -> None:
     """Say which records are trained on, choose the model, or test it."""
     records = read_records(RECORDS).to_pandas()
     records["group"] = records["group"].fillna(records["record_id"])
-    index = pq.read_table(INDEX).to_pandas()
+    stored = pq.read_table(INDEX)
+    index, size_px = stored.to_pandas(), int(stored.schema.metadata[b"size_px"])
     hashes = _joined_hashes(index)
     pictured = records["record_id"].isin(hashes.index)
     division = pd.DataFrame({"record_id": records["record_id"], "split": "unused", "reason": "no picture"})
@@ -68,7 +67,8 @@ def split(settings: Split) -> None:
     with whole_folder(SPLIT) as folder:
         table = pa.Table.from_pandas(division, SPLIT_SCHEMA, preserve_index=False)
         write_table(table.replace_schema_metadata(None), folder / "records.parquet")
-        write_json(_statistics(index, division), folder / "statistics.json")
+        train = division.loc[division["split"] == "train", "record_id"]
+        write_json(channel_statistics(index, train, size_px), folder / "statistics.json")
     logger.info(", ".join(f"{name} {counts[name]}" for name in (*splits.SPLITS, "unused")))
 
 
@@ -120,26 +120,6 @@ def _free_of_copies(division: pd.DataFrame, hashes: "pd.Series[str]") -> None:
         hashes.reindex(division["record_id"]).fillna("").tolist(), division["split"].tolist()
     )
     division.loc[copies, ["split", "reason"]] = ["unused", "near-duplicate of a record in val or test"]
-
-
-def _statistics(index: pd.DataFrame, division: pd.DataFrame) -> dict[str, Any]:
-    """Sum up the training pixels of each channel in integers, and divide once."""
-    train = division.loc[division["split"] == "train", "record_id"]
-    usable = index[(index["status"] == "ok") & index["record_id"].isin(train)]
-    size_px = json.loads(pq.read_schema(INDEX).metadata[b"size_px"])
-    pixels = len(usable) * size_px * size_px
-    total = [sum(int(row[channel]) for row in usable["channel_sum"]) for channel in range(3)]
-    squares = [sum(int(row[channel]) for row in usable["channel_sum_squares"]) for channel in range(3)]
-    return {
-        "pictures": len(usable),
-        "mean": [sum_ / pixels for sum_ in total],
-        "std": [
-            math.sqrt((pixels * square - sum_ * sum_) / (pixels * pixels))
-            for sum_, square in zip(total, squares, strict=True)
-        ],
-        "min": [int(np.min([row[channel] for row in usable["channel_min"]])) for channel in range(3)],
-        "max": [int(np.max([row[channel] for row in usable["channel_max"]])) for channel in range(3)],
-    }
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tasks.checkout import checkout
 from waymark.errors import ParameterError, WaymarkError, nearest_name
 from waymark.processes import die_with, die_with_parent
 
@@ -37,9 +38,9 @@ class Stage(Generic[S]):
     Args:
         name: of the stage, its module and, unless `section` says otherwise, its section of params.yaml.
         settings: frozen dataclass whose fields are the keys of the section and of `shared`.
-        section: dotted place of the section, where `{model}` is the model's name; empty for none.
+        section: dotted place of the section, where `{entry}` is the entry's name; empty for none.
         shared: top-level keys that the stage reads besides.
-        for_model: whether the stage runs once for each model.
+        each: section of params.yaml for each entry of which the stage runs once, such as `models`.
         check: raises where the settings do not fit together, or name what is not there.
     """
 
@@ -47,22 +48,22 @@ class Stage(Generic[S]):
     settings: type[S]
     section: str | None = None
     shared: tuple[str, ...] = ()
-    for_model: bool = False
+    each: str | None = None
     check: Callable[[S], None] | None = None
 
-    def params(self, model: str | None = None) -> list[str]:
+    def params(self, entry: str | None = None) -> list[str]:
         """List the keys that dvc.yaml must declare for this stage."""
         section = self.name if self.section is None else self.section
-        return [*([section.format(model=model)] if section else []), *self.shared]
+        return [*([section.format(entry=entry)] if section else []), *self.shared]
 
-    def read(self, document: dict[str, Any], model: str | None = None) -> S:
+    def read(self, document: dict[str, Any], entry: str | None = None) -> S:
         """Turn the stage's part of params.yaml into its settings.
 
         Raises:
             ParameterError: a key is unknown, missing or of the wrong type.
         """
         values: dict[str, Any] = {}
-        for dotted in self.params(model):
+        for dotted in self.params(entry):
             found = _look_up(document, dotted)
             if dotted in self.shared:
                 values[dotted] = found
@@ -71,7 +72,7 @@ class Stage(Generic[S]):
             else:
                 self._refuse_shared(dotted, found or {})
                 values.update(found or {})
-        place = self.params(model)[0] if self.section != "" else ""
+        place = self.params(entry)[0] if self.section != "" else ""
         settings = validate(self.settings, values, place, self.shared)
         if self.check is not None:
             self.check(settings)
@@ -87,13 +88,13 @@ class Stage(Generic[S]):
         arguments = _parse(self, body)
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
         logging.captureWarnings(True)
-        os.environ.setdefault("TORCH_HOME", str(Path(".cache/torch").resolve()))
+        os.environ.setdefault("TORCH_HOME", str(checkout() / ".cache" / "torch"))
         end_with_parent()
-        model = getattr(arguments, "model", None)
+        entry = getattr(arguments, "entry", None)
         try:
-            with only_writer(self.name if model is None else f"{self.name}@{model}"):
-                settings = self.read(load_params(), model)
-                body(*([settings] if model is None else [model, settings]))
+            with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
+                settings = self.read(load_params(), entry)
+                body(*([settings] if entry is None else [entry, settings]))
         except (WaymarkError, FileNotFoundError) as error:
             if arguments.debug:
                 raise
@@ -114,10 +115,10 @@ def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m tasks.{stage.name}",
         description=(body.__doc__ or "").strip().splitlines()[0],
-        epilog=f"Reads {', '.join(stage.params('MODEL'))} of params.yaml.",
+        epilog=f"Reads {', '.join(stage.params('ENTRY'))} of params.yaml.",
     )
-    if stage.for_model:
-        parser.add_argument("model", help="name of an entry of models: in params.yaml")
+    if stage.each is not None:
+        parser.add_argument("entry", help=f"name of an entry of {stage.each}: in params.yaml")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args()
 

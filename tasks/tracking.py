@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.checkout import checkout
 from tasks.examples import read_table
 from tasks.lineage import lineage
 from tasks.outputs import file_digest, read_json
@@ -28,8 +29,8 @@ SPLIT_RECORDS = Path("data/split/records.parquet")
 
 
 def tracking_uri() -> str:
-    """Give the store: what the user's environment says, else a file at the root of the checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+    """Give the store: what the user's environment says, else a file at the root of the user's checkout."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{checkout() / 'mlflow.db'}"
 
 
 def client() -> MlflowClient:
@@ -45,7 +46,7 @@ def experiment_id() -> str:
     found = store.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
-    beside = Path("mlruns").resolve().as_uri() if tracking_uri().startswith("sqlite:") else None
+    beside = (checkout() / "mlruns").as_uri() if tracking_uri().startswith("sqlite:") else None
     return str(store.create_experiment(EXPERIMENT, artifact_location=beside))
 
 

@@ -9,28 +9,27 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 
 from tasks import tracking
-from tasks.examples import INPUTS, read_table
-from tasks.lesson import Lesson, check_entry, prepare, teach
+from tasks.examples import INPUTS, SPLIT, read_table
+from tasks.lesson import Lesson, Taught, check_entry, prepare, teach
 from tasks.model_entry import ModelEntry
-from tasks.outputs import whole_folder, work_folder, write_json
+from tasks.outputs import read_json, whole_folder, work_folder, write_json
 from tasks.stage import Stage
-from waymark.models.fitting import Fitted
 
 TRAINED = Path("trained")
 
-STAGE = Stage("train", ModelEntry, section="models.{model}", shared=("region",), for_model=True, check=check_entry)
+STAGE = Stage("train", ModelEntry, section="models.{entry}", shared=("region",), each="models", check=check_entry)
 
 
 def train(model: str, entry: ModelEntry) -> None:
     """Train one model of params.yaml; the best epoch on val is the one that is kept."""
     table = read_table()
-    lesson = prepare(model, entry, table)
+    lesson = prepare(model, entry, table, read_json(SPLIT / "statistics.json"))
     work = work_folder("train", {"model": model, **asdict(entry)}, [*INPUTS, *Path(entry.target).glob("*.parquet")])
     run_id = tracking.begin_run(model, asdict(entry), work)
-    fitted = teach(lesson, work, [_logger(run_id)])
+    taught = teach(lesson, work, [_logger(run_id)])
     with whole_folder(TRAINED / model) as folder:
         lesson.locator.save(folder / "model.ckpt")
-        write_json(_describe(model, lesson, fitted), folder / "training.json")
+        write_json(_describe(model, lesson, taught), folder / "training.json")
     tracking.end_training(run_id, model, table)
     shutil.rmtree(work)
 
@@ -40,7 +39,7 @@ def _logger(run_id: str) -> MLFlowLogger:
     return MLFlowLogger(experiment_name=tracking.EXPERIMENT, tracking_uri=uri, run_id=run_id, log_model=False)
 
 
-def _describe(model: str, lesson: Lesson, fitted: Fitted) -> dict[str, Any]:
+def _describe(model: str, lesson: Lesson, taught: Taught) -> dict[str, Any]:
     target = lesson.target
     return {
         "model": model,
@@ -51,9 +50,10 @@ def _describe(model: str, lesson: Lesson, fitted: Fitted) -> dict[str, Any]:
             "grid": 0 if target.cells is None else len(target.cells),
             "kept": lesson.locator.blueprint.classes,
         },
-        "best_epoch": fitted.best_epoch,
-        "best_val_mean_km": fitted.best_val_mean_km,
-        "curves": [_without_nan(row) for row in fitted.curves],
+        "found": {name: value for name, value in taught.tuned._asdict().items() if value is not None},
+        "best_epoch": taught.fitted.best_epoch,
+        "best_val_mean_km": taught.fitted.best_val_mean_km,
+        "curves": [_without_nan(row) for row in taught.fitted.curves],
     }
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,84 @@ Dropped = dict[str, str]  # record_id -> "reason: detail"
 
 NULL_ISLAND_DEG = 0.01  # about 1 km around 0, 0: nobody lives there, unset GPS does
 SWAPPED_SHARE = 0.5
+
+Digests = Callable[[pa.Table], Mapping[str, str]]  # records -> hash of the content of each picture, by its path
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which records are worth learning from.
+
+    Args:
+        region: polygons in EPSG:4326 that records must lie in; None takes every place.
+        shore_km: how far off the coarse outline a record may lie.
+        min_images: landmarks with fewer records are dropped.
+        max_images: of a landmark with more records, this many are kept.
+        largest: how many landmarks are kept, the largest first.
+        fraction: share of the records for quick experiments.
+        seed: of `fraction` and `max_images`.
+        exclude: ids of records, or landmarks, to leave out.
+    """
+
+    region: GeoDataFrame | None = None
+    shore_km: float = 5.0
+    min_images: int | None = None
+    max_images: int | None = None
+    largest: int | None = None
+    fraction: float = 1.0
+    seed: int = 1
+    exclude: Sequence[str] = ()
+
+
+def select(records: pa.Table, rules: Rules, digests: Digests) -> tuple[pa.Table, Dropped]:
+    """Keep the records that are worth learning from; say of each other one why it went.
+
+    The rules go one after the other, and each sees what the ones before it left.
+
+    Args:
+        records: a table of `waymark.records.RECORD_SCHEMA`.
+        rules: what to drop.
+        digests: hashes the pictures of records; asked once, for those that no rule about places has dropped.
+
+    Returns:
+        The records that stay, and the reason of each other one.
+
+    Raises:
+        CoordinateError: most records lie in the region once latitude and longitude are exchanged.
+    """
+    dropped: Dropped = {}
+    kept = records
+    for rule in _in_order(rules, digests):
+        found = rule(kept)
+        dropped |= found
+        kept = kept.filter(pc.invert(pc.is_in(kept["record_id"], pa.array(list(found), pa.string()))))
+    return kept, dropped
+
+
+def _in_order(rules: Rules, digests: Digests) -> Iterator[Callable[[pa.Table], Dropped]]:
+    yield lambda kept: excluded(kept, rules.exclude)
+    yield bad_coordinates
+    if (region := rules.region) is not None:
+        yield lambda kept: outside_region(kept, region, tolerance_km=rules.shore_km)
+    yield lambda kept: exact_duplicates(kept, digests(kept))
+    if rules.fraction < 1:
+        yield lambda kept: beyond_fraction(kept, rules.fraction, rules.seed)
+    yield lambda kept: by_landmark(
+        kept,
+        min_images=rules.min_images,
+        max_images=rules.max_images,
+        largest=rules.largest,
+        seed=rules.seed,
+    )
+
+
+def count_reasons(dropped: Dropped) -> Counter[str]:
+    """Count the reasons, without the detail that differs from record to record.
+
+    >>> count_reasons({"a": "null island: 0, 0", "b": "null island: 0, 0", "c": "excluded by name"}).most_common()
+    [('null island', 2), ('excluded by name', 1)]
+    """
+    return Counter(reason.split(": ")[0] for reason in dropped.values())
 
 
 def hash_share(text: str, seed: int) -> float:
@@ -74,7 +153,7 @@ def outside_region(records: pa.Table, region: GeoDataFrame, *, tolerance_km: flo
     """
     lat_lon = coordinates(records)
     known = np.flatnonzero(~np.isnan(lat_lon[:, 0]))
-    distance_km = _distance_km(lat_lon[known], region, tolerance_km)
+    distance_km = off_region_km(lat_lon[known], region)
     out = distance_km > tolerance_km
     if out.sum() > SWAPPED_SHARE * max(1, len(known)):
         _refuse_swapped(lat_lon[known], region, tolerance_km)
@@ -85,8 +164,8 @@ def outside_region(records: pa.Table, region: GeoDataFrame, *, tolerance_km: flo
     }
 
 
-def _distance_km(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_km: float) -> NDArray[np.float64]:
-    """Measure how far `(N, 2)` points lie off the region; infinite beyond its neighbourhood."""
+def off_region_km(lat_lon: NDArray[np.float64], region: GeoDataFrame) -> NDArray[np.float64]:
+    """Measure how far `(N, 2)` places lie off a region: 0 inside, infinite beyond 5 degrees from its bounds."""
     west, south, east, north = region.total_bounds
     margin_deg = 5.0
     near = (
@@ -110,7 +189,7 @@ def _distance_km(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_k
 def _refuse_swapped(lat_lon: NDArray[np.float64], region: GeoDataFrame, tolerance_km: float) -> None:
     exchanged = lat_lon[:, ::-1]
     possible = exchanged[np.abs(exchanged[:, 0]) <= 90]
-    inside = int((_distance_km(possible, region, tolerance_km) <= tolerance_km).sum())
+    inside = int((off_region_km(possible, region) <= tolerance_km).sum())
     if inside > SWAPPED_SHARE * len(lat_lon):
         raise CoordinateError(
             f"latitude and longitude look swapped: {inside} of {len(lat_lon)} records lie in the region once they"

@@ -1,4 +1,4 @@
-"""The registered model: from the bytes of pictures to a place.
+"""The registered model: from the bytes of pictures to a place, and its way into and out of the registry.
 
 MLflow loads this file as the model's code, and the weights as an artifact that is read
 without unpickling anything. No other module of the library knows MLflow.
@@ -6,27 +6,33 @@ without unpickling anything. No other module of the library knows MLflow.
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import logging
+import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
 import pandas as pd
-import torch
-from mlflow.models import ModelSignature, set_model
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature, set_model
 from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import log_model
 from mlflow.pyfunc.model import PythonModel
+from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-from waymark.errors import ImageError
-from waymark.images.datamodule import Batch, stack
-from waymark.images.decode import MAX_PIXELS, square_pixels
-from waymark.images.views import Heading, place_views
-from waymark.models.guesser import Guesser, load_guesser
+from waymark.answering import answer_bytes
+from waymark.errors import ModelError
+from waymark.exported import ModelFiles
+from waymark.models.guesser import load_guesser
+from waymark.registry import Reference, parse_reference, registry_uri
 
-BATCH_SIZE = 64
 REQUIREMENTS = (
     "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif", "pyarrow",
     "pycountry", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics", "torchvision", "tqdm",
@@ -68,59 +74,8 @@ class LocationModel(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Answer for each row."""
-        return predict(self.guesser, model_input)
-
-
-def predict(guesser: Guesser, rows: pd.DataFrame) -> pd.DataFrame:
-    """Answer for rows of `views` and, where known, `headings_deg`.
-
-    Raises:
-        ImageError: a row has no view, or a view cannot be decoded.
-    """
-    examples = [_example(guesser, number, row) for number, row in enumerate(rows.to_dict("records"))]
-    batches = [stack(examples[start : start + BATCH_SIZE]) for start in range(0, len(examples), BATCH_SIZE)]
-    guesses = guesser.guess(batches)
-    return pd.DataFrame(
-        {
-            "latitude": guesses.lat_lon[:, 0],
-            "longitude": guesses.lat_lon[:, 1],
-            "radius_50_km": guesses.radius_50_km,
-            "radius_90_km": guesses.radius_90_km,
-            "cell": guesses.cell,
-            "probability": guesses.probability,
-        }
-    )
-
-
-def _example(guesser: Guesser, number: int, row: Mapping[Any, Any]) -> Batch:
-    blueprint = guesser.locator.blueprint
-    views: Sequence[bytes] = row["views"]
-    if not len(views):
-        raise ImageError(f"row {number} has no view; give it the bytes of at least one picture")
-    slots = blueprint.slots
-    pixels = np.zeros((len(slots), blueprint.size_px, blueprint.size_px, 3), dtype=np.uint8)
-    present = np.zeros(len(slots), dtype=bool)
-    for view, slot in enumerate(place_views(_headings(row.get("headings_deg"), len(views)), slots)):
-        if slot is not None:
-            pixels[slot], present[slot] = _decode(views[view], number, view, blueprint.size_px), True
-    nowhere = torch.full((2,), torch.nan, dtype=torch.float64)
-    return Batch(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(present), nowhere, nowhere, torch.tensor(-1)
-    )
-
-
-def _headings(given: Any, views: int) -> list[Heading]:
-    known: list[Heading] = (
-        [] if given is None or np.isscalar(given) else [None if h is None or np.isnan(h) else h for h in given]
-    )
-    return [*known, *[None] * (views - len(known))][:views]
-
-
-def _decode(data: bytes, row: int, view: int, size_px: int) -> Any:
-    try:
-        return square_pixels(_raw(data), size_px, max_pixels=MAX_PIXELS)
-    except Exception as error:  # decoders raise anything on hostile bytes
-        raise ImageError(f"view {view} of row {row} cannot be decoded: {error}") from error
+        views = pd.Series([[_raw(data) for data in its] for its in model_input["views"]], index=model_input.index)
+        return answer_bytes(self.guesser, model_input.assign(views=views))
 
 
 def _raw(data: bytes) -> bytes:
@@ -155,6 +110,72 @@ def log_location_model(checkpoint: Path, calibration: Path, example: pd.DataFram
         registered_model_name=registered_as,
     )
     return info
+
+
+def download_registered(reference: str, folder: Path, *, missing_ok: bool = False) -> ModelFiles | None:
+    """Download a version from the registry.
+
+    Args:
+        reference: such as `champion`, `3` or `waymark-location@champion`.
+        folder: where its files go.
+        missing_ok: whether None is given where the registry has no such version.
+
+    Raises:
+        ModelError: the registry has no such version, cannot be reached, or holds a model of another kind.
+    """
+    wanted = parse_reference(reference)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its migrations are no news
+    try:
+        store = MlflowClient(registry_uri())
+        found = _find(store, wanted)
+        if found is None and missing_ok:
+            return None
+        if found is None:
+            raise ModelError(f"the registry has no {reference}; {_known(store, wanted.model)}")
+        version_uri = f"models:/{found.name}/{found.version}"
+        local = Path(
+            download_artifacts(artifact_uri=version_uri, dst_path=str(folder), tracking_uri=str(registry_uri()))
+        )
+        artifacts = Model.load(str(local)).flavors["python_function"]["artifacts"]
+        checkpoint, calibration = (local / artifacts[part]["path"] for part in ("checkpoint", "calibration"))
+        name = f"{found.name} version {found.version}"
+        return ModelFiles(name, checkpoint, calibration, _figures(store, found))
+    except ModelError:
+        raise
+    except Exception as error:  # each kind of store has errors of its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{reference} cannot be read from the registry at {registry_uri()}: {reason}") from error
+
+
+def _find(store: MlflowClient, wanted: Reference) -> ModelVersion | None:
+    try:
+        if wanted.alias is not None:
+            return store.get_model_version_by_alias(wanted.model, wanted.alias)
+        return store.get_model_version(wanted.model, str(wanted.version))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter for an alias
+            return None
+        raise
+
+
+def _known(store: MlflowClient, model: str) -> str:
+    """Say what the registry has of a model."""
+    versions = sorted(int(found.version) for found in store.search_model_versions(f"name = '{model}'"))
+    if not versions:
+        return f"it has no version of {model}; register one with make run"
+    aliases = sorted(store.get_registered_model(model).aliases)
+    return f"it has {', '.join(aliases) or 'no alias'} and the versions {', '.join(map(str, versions))} of {model}"
+
+
+def _figures(store: MlflowClient, found: ModelVersion) -> dict[str, dict[str, float]]:
+    """Read the figures on val and test that the version's run was given."""
+    figures: dict[str, dict[str, float]] = {}
+    if found.run_id:
+        for key, value in sorted(store.get_run(found.run_id).data.metrics.items()):
+            split, _, name = key.partition(".")
+            if name and split in ("val", "test"):
+                figures.setdefault(split, {})[name] = value
+    return figures
 
 
 set_model(LocationModel())

@@ -99,6 +99,7 @@ def test_predictions_keep_to_their_contract(finished, model):
         *("record_id", "split", "latitude", "longitude", "predicted_latitude", "predicted_longitude"),
         *("distance_km", "cell", "predicted_cell", "oracle_km", "constant_km", "radius_50_km", "radius_90_km"),
         *("landmarks", "predicted_landmark", "score", "rank"),
+        *("probability", "nearest_train_km"),
     ]
     assert schema.field("score").type == pa.float64()
     assert schema.field("landmarks").type == pa.list_(pa.string())
@@ -152,8 +153,8 @@ def test_the_scaler_is_learnt_on_train_alone(finished):
     train = places.loc[training(finished), ["x_m", "y_m"]].to_numpy()
     state = checkpoint(finished, "coordinates")
     extent = train.max(0) - train.min(0)
-    assert np.allclose(state["head.offset_m"], (train.max(0) + train.min(0)) / 2)
-    assert np.allclose(state["head.scale_m"], extent.max() / 2)  # one scale for both axes
+    assert np.allclose(state["head.space.offset"], (train.max(0) + train.min(0)) / 2)
+    assert np.allclose(state["head.space.scale"], extent.max() / 2)  # one scale for both axes
 
 
 def test_places_are_projected_as_pyproj_does(finished):

@@ -53,7 +53,11 @@ def refuses(folder, *stage, message):
 @pytest.mark.parametrize(
     ("stage", "changes", "message"),
     [
-        ("download", {"download__source": "flikr"}, ("download.source", "'synthetic' or 'table'", "'flikr'")),
+        (
+            "download",
+            {"download__source": "flikr"},
+            ("download.source", "'synthetic', 'table', 'quads' or 'photos'", "'flikr'"),
+        ),
         ("download", {"download__path": "inptu"}, ("inptu does not exist", "set download.path")),
         ("filter", {"filter__region": "ITA"}, "unknown key filter.region; region stands at the top level"),
         ("download", {"download__pth": "x"}, "unknown key download.pth; did you mean 'path'?"),

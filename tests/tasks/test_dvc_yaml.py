@@ -30,7 +30,7 @@ def test_declared_params_are_those_read(stage):
     its = import_module(f"tasks.{stage}").STAGE
     assert its.name == stage
     assert body(stage)["params"] == its.params("${key}")
-    assert its.for_model == ("foreach" in DVC[stage])
+    assert DVC[stage].get("foreach") == (its.each and f"${{{its.each}}}")
 
 
 @pytest.mark.parametrize("stage", DVC)

@@ -16,7 +16,7 @@ from tasks.outputs import whole_file, whole_folder, work_folder
 from tasks.stage import Stage, load_params, only_writer
 from waymark.errors import ParameterError, WaymarkError
 
-TRAIN = Stage("train", ModelEntry, section="models.{model}", shared=("region",), for_model=True)
+TRAIN = Stage("train", ModelEntry, section="models.{entry}", shared=("region",), each="models")
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ def test_wrong_section_is_named(document, change, message):
         (lambda m: m["optimizer"].update(lr="fast"), r"models\.cells\.optimizer.*lr.*\(it is 'fast'\)"),
         (lambda m: m["augmentation"].update(crop=2), r"models\.cells\.augmentation\.crop: .*less than or equal to 1"),
         (lambda m: m.pop("epochs"), r"models\.cells\.epochs is missing"),
-        (lambda m: m.update(views="conkat"), r"models\.cells\.views: .*'concat' or 'mean'.*\(it is 'conkat'\)"),
+        (
+            lambda m: m.update(views="conkat"),
+            r"models\.cells\.views: .*'concat', 'mean' or 'attention'.*\(it is 'conkat'\)",
+        ),
     ],
 )
 def test_wrong_model_entry_is_named(document, change, message):

@@ -12,14 +12,17 @@ from waymark.errors import CoordinateError
 from waymark.geo import load_region
 from waymark.records import records_table
 from waymark.selection import (
+    Rules,
     bad_coordinates,
     beyond_fraction,
     by_landmark,
     coordinates,
+    count_reasons,
     exact_duplicates,
     excluded,
     hash_share,
     outside_region,
+    select,
 )
 from waymark.splits import by_hash
 
@@ -265,3 +268,52 @@ def test_dropped_landmarks_say_why(landmarks):
     assert dropped["dome11"] == "too few images: landmark dome has 1"
     assert dropped["tower05"] == "not among the largest: landmark tower has 3"
     assert Counter(dropped.values())["above max_images: landmark arch has more than 4"] == 1
+
+
+@pytest.fixture
+def mixed():
+    """One record for each rule; digests by path, of which `copy` bears that of `first`."""
+    inland = {"latitude": 45.5, "longitude": 17.0}
+    rows = [
+        row("first", **inland),
+        row("copy", **inland),
+        row("named", **inland),
+        row("island", latitude=0, longitude=0),
+    ]
+    rows += [row("paris", latitude=48.85, longitude=2.35), row("dome-1", landmarks=["dome"]), row("other", **inland)]
+    return records_table(rows)
+
+
+def test_rules_go_one_after_the_other_and_each_says_why(mixed, croatia):
+    asked = []
+
+    def digests(records):
+        asked.append(records["record_id"].to_pylist())
+        return {f"images/{name}.jpg": "same" if name in ("first", "copy") else name for name in asked[0]}
+
+    kept, dropped = select(mixed, Rules(croatia, min_images=2, exclude=["named"]), digests)
+    assert asked == [["copy", "dome-1", "first", "other"]]  # those that places and names leave, once
+    assert kept["record_id"].to_pylist() == ["copy", "other"]
+    assert count_reasons(dropped) == {"excluded by name": 1, "null island": 1, "outside the region": 1,
+                                      "exact duplicate": 1, "too few images": 1}  # fmt: skip
+    assert dropped["first"] == "exact duplicate: of copy"
+
+
+def test_without_rules_only_faults_go(mixed):
+    kept, dropped = select(mixed, Rules(), lambda records: {})
+    assert dropped.keys() == {"island"}
+    assert kept.num_rows == mixed.num_rows - 1
+
+
+def test_fraction_limits_and_seed_reach_their_rules():
+    records = records_table([row(f"r{number:03}", landmarks=[f"L{number % 3}"]) for number in range(90)])
+
+    def kept(**rules):
+        return select(records, Rules(**rules), lambda records: {})[0]["record_id"].to_pylist()
+
+    assert 20 < len(kept(fraction=0.5)) < 70
+    assert kept(fraction=0.5) != kept(fraction=0.5, seed=2)
+    assert len(kept(max_images=10)) == 30
+    assert kept(max_images=10) != kept(max_images=10, seed=2)
+    assert len(kept(largest=1)) == 30
+    assert len(kept(min_images=31)) == 0

@@ -1,10 +1,13 @@
+from waymark.geo.cells import assign_cells, empty_grid
 from waymark.geo.crs import describe_crs, project, resolve_crs, unproject
-from waymark.geo.grid import assign_cells, build_grid, empty_grid
+from waymark.geo.grid import build_grid
+from waymark.geo.quadtree import build_quadtree
 from waymark.geo.regions import extent_region, load_land, load_region, region_lat_lon
 
 __all__ = [
     "assign_cells",
     "build_grid",
+    "build_quadtree",
     "describe_crs",
     "empty_grid",
     "extent_region",

@@ -67,7 +67,7 @@ def load_land() -> gpd.GeoDataFrame:
 def extent_region(lat_lon: ArrayLike, *, margin_deg: float = MARGIN_DEG) -> gpd.GeoDataFrame:
     """The data's own extent as a region: the smallest box of latitude and longitude, and a margin around it.
 
-    A box and not a convex hull, because a box stays the same while new records fall into it, and with it the grid;
+    A box and not a convex hull, because a box stays the same while new records fall into it, and with it the squares;
     cells without records cost nothing. A box across the antimeridian comes as two polygons. One point is enough.
 
     Args:

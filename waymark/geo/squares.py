@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from waymark.errors import GridError
+from waymark.geo.crs import Points
 from waymark.geo.regions import only_polygons
 
 MAX_CELLS = 200_000
@@ -31,12 +32,13 @@ class Squares(NamedTuple):
     land: NDArray[np.object_]
 
 
-def squares_with_land(land: Any, spacing: float) -> Squares:
+def squares_with_land(land: Any, spacing: float, *, places: Points | None = None) -> Squares:
     """Find the squares that share an area with the land.
 
     Args:
         land: polygons, valid, in the plane.
         spacing: side of a square, in the plane's unit.
+        places: `(N, 2)` points of the plane; given, squares without one are left out.
 
     Returns:
         The squares and the land in each.
@@ -47,22 +49,51 @@ def squares_with_land(land: Any, spacing: float) -> Squares:
     >>> squares_with_land(shapely.box(0.5, 0.5, 2.5, 1.0), 1.0).column.tolist()
     [0, 1, 2]
     """
+    lattice = None if places is None else lattice_squares(places, spacing)
     west, south, east, north = land.bounds
-    steps = max(east - west, north - south) / spacing
-    size = 2 ** max(int(np.ceil(np.log2(max(steps, 1)))), 0)
+    size = 1
+    while size < max(east - west, north - south) / spacing:
+        size *= 2
     columns, rows = np.meshgrid(_tiles(west, east, spacing * size), _tiles(south, north, spacing * size))
     squares = _cut(
         columns.ravel() * size, rows.ravel() * size, np.full(columns.size, land, dtype=object), size, spacing
     )
     while size > 1:
+        squares = quarters(squares, size, spacing)
         size //= 2
-        quarters = [(squares.column + i * size, squares.row + j * size) for j in (0, 1) for i in (0, 1)]
-        column, row = (np.concatenate(part) for part in zip(*quarters, strict=True))
-        squares = _cut(column, row, np.tile(squares.land, 4), size, spacing)
+        if lattice is not None:
+            squares = chosen(squares, occupied(squares, lattice, size))
         if len(squares.row) > MAX_CELLS:
             raise GridError(f"the grid would have more than {MAX_CELLS:,} cells; take a wider spacing or fewer cells")
-    order = np.lexsort((squares.column, squares.row))
-    return Squares(squares.column[order], squares.row[order], squares.land[order])
+    return chosen(squares, np.lexsort((squares.column, squares.row)))
+
+
+def quarters(squares: Squares, size: int, spacing: float) -> Squares:
+    """Cut squares of `size` spacings, an even number, into four each, and keep the quarters with land."""
+    half = size // 2
+    parts = [(squares.column + i * half, squares.row + j * half) for j in (0, 1) for i in (0, 1)]
+    column, row = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _cut(column, row, np.tile(squares.land, 4), half, spacing)
+
+
+def lattice_squares(places: Points, spacing: float) -> NDArray[np.int64]:
+    """Give the `(N, 2)` column and row of the square that each point lies in."""
+    return np.floor(places / spacing).astype(np.int64)
+
+
+def occupied(squares: Squares, lattice: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Tell which squares of `size` spacings hold one of the `(N, 2)` lattice squares."""
+    return np.isin(square_keys(squares.column // size, squares.row // size), square_keys(*(lattice // size).T))
+
+
+def square_keys(column: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """One number for each square, so that squares can be sorted and found."""
+    return column + 1j * row
+
+
+def chosen(squares: Squares, index: NDArray[Any]) -> Squares:
+    """Keep some of the squares, by a mask or in an order."""
+    return Squares(*(part[index] for part in squares))
 
 
 def _tiles(low: float, high: float, side: float) -> NDArray[np.int64]:

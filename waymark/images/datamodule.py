@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from waymark.images.shards import Shards
-from waymark.images.transforms import Augmentation
+from waymark.images.transforms import Augmentation, check_size, shrink
 from waymark.images.views import Heading, place_views
 
 
@@ -56,13 +56,33 @@ class Draw(NamedTuple):
 
 
 class RecordDataset(Dataset[Batch]):
-    """Reads examples by row, and changes their pixels in training only."""
+    """Reads examples by row, and changes their pixels in training only.
+
+    Args:
+        examples: to be read.
+        shards: pixels.
+        slots: headings of the model's slots.
+        augmentation: of the training pictures; it sees them as large as the model does.
+        seed: of the augmentation.
+        size_px: side of the pictures that the model sees; None is the shards'.
+
+    Raises:
+        ModelError: the model would see larger pictures than the shards hold.
+    """
 
     def __init__(
-        self, examples: Examples, shards: Shards, slots: Sequence[Heading], augmentation: Augmentation, seed: int
+        self,
+        examples: Examples,
+        shards: Shards,
+        slots: Sequence[Heading],
+        augmentation: Augmentation,
+        seed: int,
+        size_px: int | None = None,
     ) -> None:
         self.examples, self.shards, self.slots = examples, shards, slots
         self.augmentation, self.seed = augmentation, seed
+        self.size_px = shards.size_px if size_px is None else size_px
+        check_size(shards.size_px, self.size_px)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -72,7 +92,8 @@ class RecordDataset(Dataset[Batch]):
         if draw.epoch is not None:
             with torch.random.fork_rng(devices=[]):  # the same however many workers, and after a restart
                 torch.manual_seed(hash((self.seed, draw.epoch, draw.row)))
-                views, present = self.augmentation.pixels(views), self.augmentation.hide(present)
+                views[present] = self.augmentation.pixels(views[present])
+                present = self.augmentation.hide(present)
         lat_lon, xy_m, label = self.examples.lat_lon, self.examples.xy_m, self.examples.label
         return Batch(
             views,
@@ -83,13 +104,12 @@ class RecordDataset(Dataset[Batch]):
         )
 
     def _views(self, row: int) -> tuple[Tensor, Tensor]:
-        size_px = self.shards.size_px
-        views = np.zeros((len(self.slots), size_px, size_px, 3), dtype=np.uint8)
+        views = np.zeros((len(self.slots), self.size_px, self.size_px, 3), dtype=np.uint8)
         present = np.zeros(len(self.slots), dtype=bool)
         for view, slot in enumerate(place_views(self.examples.headings[row], self.slots)):
             key = (self.examples.record_ids[row], view)
             if slot is not None and key in self.shards:
-                views[slot], present[slot] = self.shards[key], True
+                views[slot], present[slot] = shrink(self.shards[key], self.size_px), True
         return torch.from_numpy(views).permute(0, 3, 1, 2), torch.from_numpy(present)
 
 
@@ -145,6 +165,7 @@ class RecordLoaders:
         augmentation: of the training pictures.
         seed: of order and augmentation.
         workers: processes that read; 0 reads in this one.
+        size_px: side of the pictures that the model sees; None is the shards'.
     """
 
     shards: Shards
@@ -153,6 +174,7 @@ class RecordLoaders:
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     workers: int = 0
+    size_px: int | None = None
 
     def training(self, examples: Examples) -> "DataLoader[Batch]":
         """Load in a new order each epoch, augmented."""
@@ -164,7 +186,7 @@ class RecordLoaders:
 
     def _loader(self, examples: Examples, seed: int | None) -> "DataLoader[Batch]":
         return DataLoader(
-            RecordDataset(examples, self.shards, self.slots, self.augmentation, self.seed),
+            RecordDataset(examples, self.shards, self.slots, self.augmentation, self.seed, self.size_px),
             batch_sampler=EvenBatches(len(examples), self.batch_size, seed),
             collate_fn=stack,
             num_workers=self.workers,

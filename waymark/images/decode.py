@@ -1,14 +1,16 @@
 """From the bytes of a file to upright, square pixels; what cannot be decoded has a status."""
 
 import io
+import os
 import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from waymark.errors import ImageError
 
@@ -17,6 +19,7 @@ Image.MAX_IMAGE_PIXELS = None  # the limit is an argument here, checked before a
 
 Status = Literal["ok", "missing", "unreadable", "truncated", "giant", "crashed"]
 EXIF_ORIENTATION = 0x0112
+PNG_SIGNATURE_BYTES = 8
 CUT_OFF = ("truncated", "end of file")  # what decoders say of a file whose end is missing
 MAX_PIXELS = 200_000_000  # where nobody says otherwise
 
@@ -98,7 +101,36 @@ def upright_dimensions(path: Path) -> tuple[int, int] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-                return (image.height, image.width) if turned else image.size
+                return upright_size(image, exif_of(image))
     except Exception:  # the border again: broken headers raise anything
         return None
+
+
+def upright_size(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+    """Give width and height of an open picture as seen."""
+    turned = exif.get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else image.size
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """Read the EXIF of a picture that was just opened, without decoding any pixel.
+
+    Pillow alone would decode a whole PNG to see whether EXIF stands behind the pixels.
+    """
+    if isinstance(image, PngImageFile) and "exif" not in image.info:
+        image.info["exif"] = _late_exif(image.fp) if image.fp is not None else None
+    return image.getexif()
+
+
+def _late_exif(file: IO[bytes]) -> bytes | None:
+    """Find the chunk eXIf of a PNG by walking over its chunks."""
+    here = file.tell()
+    file.seek(PNG_SIGNATURE_BYTES)
+    found = None
+    while found is None and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            found = b"Exif\0\0" + file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)  # the content and its checksum
+    file.seek(here)
+    return found

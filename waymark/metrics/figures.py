@@ -26,20 +26,25 @@ def place_figures(predictions: pd.DataFrame) -> Figures:
     known = predictions[predictions["distance_km"].notna()]
     distance_km = torch.tensor(known["distance_km"].to_numpy(dtype=np.float64))
     if not len(known):
-        names = ("mean_km", "median_km", "p90_km", *map(_within_name, WITHIN_KM), "geoscore")
+        names = ("mean_km", "median_km", "p90_km", *map(within_name, WITHIN_KM), "geoscore")
         return {"records": 0, **dict.fromkeys(names), **_by_column(known)}
     return {
         "records": len(known),
         "mean_km": float(distance_km.mean()),
         "median_km": float(distance_km.quantile(0.5)),
         "p90_km": float(distance_km.quantile(0.9)),
-        **{_within_name(km): float(within_km(distance_km, km)) for km in WITHIN_KM},
+        **{within_name(km): float(within_km(distance_km, km)) for km in WITHIN_KM},
         "geoscore": float(geoscore(distance_km).mean()),
         **_by_column(known),
     }
 
 
-def _within_name(km: int) -> str:
+def within_name(km: int) -> str:
+    """Name the share of records placed within a distance.
+
+    >>> within_name(25)
+    'within_25km'
+    """
     return f"within_{km}km"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from waymark.metrics.functional import haversine_km
+from waymark.models.decoding import row_chunks
 
 TEMPERATURES = (0.05, 20.0)
 FLOOR_SHARE = 0.05  # of the median difficulty: no radius shrinks to nothing
@@ -48,15 +49,18 @@ def expected_distance_km(
 
     Args:
         probabilities: `(N, K)` of the cells.
-        positions: `(K, 2)` latitude, longitude of the cells in degrees.
+        positions: `(K, 2)` latitude, longitude of the cells in degrees, or `(N, K, 2)` for each record.
         answer: `(N, 2)` latitude, longitude in degrees.
 
     Returns:
         `(N,)` kilometres.
     """
-    distance_km = haversine_km(torch.from_numpy(answer)[:, None], torch.from_numpy(positions)[None])  # (N, K)
-    weighted: NDArray[np.float64] = (probabilities.double() * distance_km).sum(dim=1).numpy()
-    return weighted
+    places, cells = torch.from_numpy(answer), torch.from_numpy(positions)
+    expected_km = torch.empty(len(places), dtype=torch.float64)
+    for rows in row_chunks(*probabilities.shape):
+        distance_km = haversine_km(places[rows, None], cells if cells.ndim == 2 else cells[rows])  # (n, K)
+        expected_km[rows] = (probabilities[rows].double() * distance_km).sum(dim=1)
+    return expected_km.numpy()
 
 
 @dataclass(frozen=True)

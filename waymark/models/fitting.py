@@ -3,17 +3,19 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 
+from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
-from waymark.models.module import HeadFirst, LocatorModule
+from waymark.models.module import LocatorModule
 
 MONITOR = "val/mean_km"
+Precision = Literal["auto", "32", "16-mixed", "bf16-mixed"]
 
 
 class Fitted(NamedTuple):
@@ -38,8 +40,8 @@ def fit(
     work: Path,
     *,
     epochs: int,
-    unfreeze_epoch: int = 0,
     patience: int | None = None,
+    precision: Precision = "32",
     loggers: Sequence[Logger] = (),
 ) -> Fitted:
     """Train until the last epoch, or until nothing gets better; leave the best weights in the locator.
@@ -49,13 +51,13 @@ def fit(
         data: training and validation records.
         work: folder of checkpoints; where it holds one, training goes on from there.
         epochs: most epochs.
-        unfreeze_epoch: first epoch in which the backbone learns.
         patience: epochs without a better `val/mean_km` after which training stops.
+        precision: of the sums inside the network; see `trainer_precision`.
         loggers: that follow the curves.
     """
     best = _keep("best", work, monitor=MONITOR)
     # Lightning's own save_last writes in epochs only that are the best so far.
-    callbacks: list[Callback] = [HeadFirst(unfreeze_epoch), best, _keep("last", work, monitor=None)]
+    callbacks: list[Callback] = [best, _keep("last", work, monitor=None)]
     if patience is not None:
         callbacks.append(Patience(MONITOR, patience=patience, check_on_train_epoch_end=True))
     if visible := sys.stdout.isatty():
@@ -64,6 +66,7 @@ def fit(
         max_epochs=epochs,
         accelerator="auto",
         devices=1,
+        precision=trainer_precision(precision),
         deterministic="warn",
         logger=list(loggers) or False,
         callbacks=callbacks,
@@ -79,6 +82,24 @@ def fit(
     module.locator.to("cpu").eval()
     best_epoch = int(state["epoch"])
     return Fitted(module.curves, best_epoch, module.curves[best_epoch]["val_mean_km"])
+
+
+def trainer_precision(precision: Precision) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
+    """Say it as Lightning's trainer takes it.
+
+    Args:
+        precision: 32 is exact. The mixed ones compute layers in half precision, which is faster on a
+            GPU and needs less memory. `auto` is bf16-mixed on a GPU that has it, else 32.
+
+    Raises:
+        ModelError: there is no GPU for 16-mixed.
+    """
+    on_gpu = torch.cuda.is_available()
+    if precision == "16-mixed" and not on_gpu:
+        raise ModelError("the precision 16-mixed needs a GPU; set it to 32, bf16-mixed or auto")
+    if precision == "auto":
+        return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return "32-true" if precision == "32" else precision
 
 
 def _keep(name: str, work: Path, *, monitor: str | None) -> ModelCheckpoint:

@@ -1,8 +1,8 @@
 """The network: views to features, features to a place. Its checkpoint is the whole model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from waymark.errors import ModelError
 from waymark.images.transforms import normalise
 from waymark.models.backbones import Backbone
-from waymark.models.heads import CellsHead, CoordinatesHead, Head
+from waymark.models.heads import Head, Place, build_head
+from waymark.models.joining import Join, Views
+from waymark.models.land import Land
 
-FORMAT = 1
-Join = Literal["concat", "mean"]
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,26 @@ class Blueprint:
         views: how the features of the views are joined.
         slots: heading in degrees of each slot, None for a position.
         head: name of the head.
-        classes: number of cells, for the head `cells`.
-        answer: of the head `cells`.
+        head_options: of the head.
+        classes: number of cells, for heads that have any.
         crs: in which the head answers.
-        size_px: side of the pictures.
+        shard_px: side of the squares that pictures are brought to first, as in the shards.
+        size_px: side of the pictures that the network sees, at most `shard_px`.
         target: table that the model learns from.
+        snap_to_land: whether answers off the land are moved to its nearest point.
     """
 
     backbone: str
-    views: Join
+    views: Views
     slots: tuple[float | None, ...]
-    head: Literal["cells", "coordinates"]
+    head: str
     classes: int
-    answer: Literal["mean", "best"]
     crs: str
+    shard_px: int
     size_px: int
     target: str
+    head_options: dict[str, Any] = field(default_factory=dict)
+    snap_to_land: bool = False
 
 
 class Locator(nn.Module):
@@ -60,44 +65,49 @@ class Locator(nn.Module):
         self.backbone = Backbone(blueprint.backbone, weights)
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("std", torch.ones(3))
-        joined = self.backbone.width * (len(blueprint.slots) if blueprint.views == "concat" else 1)
-        self.head: Head = _build_head(blueprint, joined)
+        self.join = Join(blueprint.views, self.backbone.width, len(blueprint.slots))
+        self.head: Head = build_head(
+            blueprint.head,
+            self.join.width,
+            classes=blueprint.classes,
+            crs=blueprint.crs,
+            options=blueprint.head_options,
+        )
+        self.land = Land(blueprint.crs) if blueprint.snap_to_land else None
 
     def embed(self, views: Tensor, present: Tensor) -> Tensor:
         """Turn views into the features that the head sees.
 
         Views that are not there are left out of the backbone, so that they touch no batch
-        statistics; joined by `concat` they are zeros, by `mean` they do not count.
+        statistics.
 
         Args:
             views: `(B, V, 3, H, W)` uint8.
             present: `(B, V)` which views are there.
 
         Returns:
-            `(B, V * width)` for `concat`, `(B, width)` for `mean`.
+            `(B, D)` features, as many as the join has.
         """
         single: Tensor = self.backbone(normalise(views[present], self.mean, self.std))  # (present views, C)
         features = single.new_zeros(*present.shape, single.shape[1])  # (B, V, C)
         features[present] = single
-        if self.blueprint.views == "concat":
-            return features.flatten(1)  # (B, V*C)
-        return features.sum(dim=1) / present.sum(dim=1, keepdim=True).clamp(min=1)  # (B, C)
+        joined: Tensor = self.join(features, present)
+        return joined
 
     def forward(self, views: Tensor, present: Tensor) -> Tensor:
         """Turn `(B, V, 3, H, W)` uint8 views into the head's raw output."""
         output: Tensor = self.head(self.embed(views, present))
         return output
 
+    def place(self, output: Tensor) -> Place:
+        """Answer for each record of the head's raw output, on land where the blueprint says so."""
+        place = self.head.place(output)
+        return place if self.land is None else place._replace(lat_lon=self.land.nearest(place.lat_lon))
+
     def save(self, path: Path) -> None:
         """Write the checkpoint, from which alone the model can be loaded."""
         content = {"format": FORMAT, "blueprint": asdict(self.blueprint), "state": self.state_dict()}
         torch.save(content, path)
-
-
-def _build_head(blueprint: Blueprint, width: int) -> Head:
-    if blueprint.head == "cells":
-        return CellsHead(width, blueprint.classes, answer=blueprint.answer)
-    return CoordinatesHead(width)
 
 
 def load_locator(path: Path) -> Locator:

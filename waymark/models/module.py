@@ -1,21 +1,20 @@
-"""How a locator is trained: one step for training and validation, the head first."""
+"""How a locator is trained: one step for training and validation, each part when it is its time."""
 
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
 from waymark.errors import ModelError
-from waymark.geo import unproject
 from waymark.images.datamodule import Batch
 from waymark.metrics import MeanHaversine
+from waymark.models.finetuning import FineTuning, Unfreeze
 from waymark.models.locator import Locator
 from waymark.models.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
 
@@ -24,12 +23,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Optimization:
-    """Which optimizer and schedule, with their options by torch's names."""
+    """What is optimized when, and how.
+
+    Args:
+        optimizer: name.
+        schedule: name.
+        optimizer_options: of `build_optimizer`; `lr` may lack where `tune` finds it.
+        schedule_options: of `build_schedule`.
+        unfreeze: steps in which the backbone begins to learn; none trains all from the start.
+    """
 
     optimizer: OptimizerName
     schedule: ScheduleName
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     schedule_options: dict[str, Any] = field(default_factory=dict)
+    unfreeze: tuple[Unfreeze, ...] = ()
 
 
 class LocatorModule(L.LightningModule):
@@ -45,10 +53,11 @@ class LocatorModule(L.LightningModule):
     def __init__(self, locator: Locator, optimization: Optimization, *, epochs: int, seed: int) -> None:
         super().__init__()
         self.locator, self.optimization, self.epochs, self.seed = locator, optimization, epochs, seed
+        self.fine_tuning = FineTuning(locator, optimization.unfreeze)
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_km = MeanHaversine()
         self.curves: list[dict[str, float]] = []  # a row for each epoch, also over a restart
-        self.learning_rate = 0.0
+        self.rates: dict[str, float] = {}  # learning rate of each group, as the epoch began
 
     def _shared_step(self, batch: Batch, mean: MeanMetric) -> tuple[Tensor, Tensor]:
         """Give loss and raw output, and count the loss by record, not by batch."""
@@ -60,8 +69,13 @@ class LocatorModule(L.LightningModule):
         return loss, output
 
     def on_train_epoch_start(self) -> None:
-        """Note the learning rate of the epoch."""
-        self.learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        """Let learn what learns in this epoch, and note the learning rates: the head's, then each step's."""
+        optimizer = self.trainer.optimizers[0]
+        self.fine_tuning.begin(self.current_epoch, optimizer)
+        self.rates = {
+            f"learning_rate_{place}" if place else "learning_rate": float(group["lr"])
+            for place, group in enumerate(optimizer.param_groups)
+        }
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed each batch by its number, so that a restart repeats what the kill cut off.
@@ -82,14 +96,12 @@ class LocatorModule(L.LightningModule):
             ModelError: the answers are no numbers any more.
         """
         _, output = self._shared_step(batch, self.val_loss)
-        xy_m = self.locator.head.place(output).xy_m.cpu()
-        if not xy_m.isfinite().all():
+        if not output.isfinite().all():
             raise ModelError(
                 f"training diverged in epoch {self.current_epoch}: the answers are no numbers any more;"
                 " choose a smaller learning rate (optimizer.lr)"
             )
-        lat_lon = unproject(xy_m.numpy(), self.locator.blueprint.crs, anywhere=True)
-        self.val_km.update(torch.from_numpy(lat_lon).to(self.device), batch.lat_lon)
+        self.val_km.update(self.locator.place(output).lat_lon.to(self.device), batch.lat_lon)
 
     def on_train_epoch_end(self) -> None:
         """Log the figures of the epoch, those that choose the best one among them.
@@ -105,8 +117,7 @@ class LocatorModule(L.LightningModule):
         schedule = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(figures["val/loss"])
-        rates = {"learning_rate": self.learning_rate}
-        row = {name.replace("/", "_"): value for name, value in (figures | rates).items()}
+        row = {name.replace("/", "_"): value for name, value in (figures | self.rates).items()}
         self.curves.append({"epoch": self.current_epoch, **row})
         logger.info("epoch %d: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()), self.current_epoch)
         for metric in (self.train_loss, self.val_loss, self.val_km):
@@ -130,33 +141,15 @@ class LocatorModule(L.LightningModule):
         self.curves = list(checkpoint["curves"])
 
     def configure_optimizers(self) -> Any:
-        """Build optimizer and schedule over all parameters; frozen ones get no gradient."""
+        """Build optimizer and schedule over all that ever learns; what is frozen gets no gradient."""
         how = self.optimization
-        optimizer = build_optimizer(how.optimizer, self.parameters(), **how.optimizer_options)
-        schedule = build_schedule(how.schedule, optimizer, epochs=self.epochs, **how.schedule_options)
+        groups = self.fine_tuning.groups(how.optimizer_options["lr"])
+        optimizer = build_optimizer(how.optimizer, groups, **how.optimizer_options)
+        batches = int(self.trainer.estimated_stepping_batches) if how.schedule == "one_cycle" else 0
+        schedule = build_schedule(how.schedule, optimizer, epochs=self.epochs, batches=batches, **how.schedule_options)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def _mean(losses: MeanMetric) -> float:
     """Give the mean by record; NaN where no record has the truth that the head learns."""
     return float(losses.compute()) if losses.update_called else math.nan
-
-
-class HeadFirst(Callback):
-    """Trains the head alone, and the backbone with it from a given epoch.
-
-    A frozen backbone is in evaluation mode: its batch statistics stay those of its weights.
-
-    Args:
-        unfreeze_epoch: first epoch in which the backbone learns; 0 trains all from the start.
-    """
-
-    def __init__(self, unfreeze_epoch: int) -> None:
-        self.unfreeze_epoch = unfreeze_epoch
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Freeze or unfreeze the backbone for the epoch that starts."""
-        backbone = cast(LocatorModule, pl_module).locator.backbone
-        learning = trainer.current_epoch >= self.unfreeze_epoch
-        backbone.requires_grad_(learning)
-        backbone.train(learning)

@@ -4,9 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from waymark.metrics.reliability import Reliability
+from waymark.metrics.risk import RiskCoverage
+
 Metrics = Mapping[str, float | int | None]
+Ends = tuple[float, float]  # of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """One JPEG and the words below it, such as `90° east`."""
+    """One picture, as JPEG or PNG, and the words below it, such as `90° east`."""
 
-    jpeg: bytes
+    encoded: bytes
     label: str = ""
 
 
@@ -106,6 +112,15 @@ class Model:
         settings: short facts in words by name (`{"backbone": "resnet18"}`).
         best: the nearest guesses, the best first.
         worst: the farthest guesses, the worst first.
+        intervals: 95 % intervals of the figures, by split and then by figure; a figure without one is absent.
+        by_cell: errors of the test records by cell, see `waymark.metrics.breakdown`, with the cells' shapes.
+        by_region: errors of the test records by region.
+        reliability: of the probabilities of cells, on test.
+        radii: promised and covered shares on test, see `waymark.metrics.reliability.radius_coverage`.
+        risk: mean error on test over the most certain records.
+        nearness: median error on test by the distance to the nearest training place.
+        filters: what the first layer of the network looks for.
+        feature_maps: what its layers see in one photo.
     """
 
     name: str
@@ -115,6 +130,103 @@ class Model:
     settings: Mapping[str, str] = field(default_factory=dict)
     best: Sequence[Guess] = ()
     worst: Sequence[Guess] = ()
+    intervals: Mapping[str, Mapping[str, Ends]] = field(default_factory=dict)
+    by_cell: gpd.GeoDataFrame | None = None
+    by_region: pd.DataFrame | None = None
+    reliability: Reliability | None = None
+    radii: pd.DataFrame | None = None
+    risk: RiskCoverage | None = None
+    nearness: pd.DataFrame | None = None
+    filters: Picture | None = None
+    feature_maps: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models over the same records of a split.
+
+    Attributes:
+        model: name of the one.
+        against: name of the other.
+        split: whose records.
+        records: how many both answered.
+        difference_km: mean error of the one minus that of the other, with keys `value`, `low`, `high`.
+        ratio: the one divided by the other, likewise.
+    """
+
+    model: str
+    against: str
+    split: str
+    records: int
+    difference_km: Metrics
+    ratio: Metrics
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two splits that a model was tested on.
+
+    Attributes:
+        figures: `records`, `mean_km`, `median_km`, `constant_mean_km`, `times_constant`.
+        intervals: 95 % intervals of these.
+        nearest_train_km: quantiles of the distance to the nearest training place, by names such as `q50_km`.
+        errors_km: `(N,)` distances of the test records.
+        constant_km: `(N,)` distances of the constant baseline.
+    """
+
+    figures: Metrics
+    intervals: Mapping[str, Ends]
+    nearest_train_km: Mapping[str, float]
+    errors_km: npt.NDArray[np.float64]
+    constant_km: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A model beside itself, trained and tested on a block split.
+
+    Attributes:
+        model: its name.
+        facts: short facts in words by name (`{"side of a block": "20 km"}`).
+        random: tested on the split of the run.
+        blocks: tested on blocks of their own.
+        ratio: mean error on blocks divided by the other, with keys `value`, `low`, `high`; None without records.
+        meaning: what follows, in a sentence or two.
+    """
+
+    model: str
+    facts: Mapping[str, str]
+    random: Side
+    blocks: Side
+    ratio: Metrics | None
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that an audit looked at: `ok`, `watch` or `leak`, what it found, and what to do about it."""
+
+    verdict: str
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What val and test share with training.
+
+    Attributes:
+        verdict: the worst of the findings.
+        findings: one for each kind of leak.
+        splits: figures by split: `records`, `places`, `nearest_km`, `within_10m`, `within_100m`, `within_1000m`,
+            `same_place`, `in_shared_groups`, `near_duplicates`.
+        copies: near-duplicates: `record_id`, `split`, `train_record_id`, `bits`.
+    """
+
+    verdict: str
+    findings: Sequence[Finding]
+    splits: Mapping[str, Metrics]
+    copies: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +241,9 @@ class Report:
         region: outline in any CRS, or None.
         grids: the grids that models use.
         models: the models, in the order of the parameters.
+        pairs: models against each other over the same records.
+        gaps: models beside themselves on a block split.
+        audit: what val and test share with training, or None.
     """
 
     title: str
@@ -138,3 +253,6 @@ class Report:
     region: gpd.GeoDataFrame | None = None
     grids: Sequence[Grid] = ()
     models: Sequence[Model] = ()
+    pairs: Sequence[Pair] = ()
+    gaps: Sequence[Gap] = ()
+    audit: Audit | None = None

@@ -11,9 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from waymark.report import counts, maps, plots
-from waymark.report.content import Grid, Metrics, Model, Report
-from waymark.report.tables import best_model, model_tables, shown, with_ratio
+from waymark.metrics.intervals import RESAMPLES
+from waymark.report import certainty, choropleth, counts, maps, plots
+from waymark.report.breakdowns import audit_table, gap_tables, pair_tables, place_table
+from waymark.report.content import Gap, Grid, Metrics, Model, Report
+from waymark.report.tables import best_model, model_tables, shown, shown_interval, with_ratio
 
 _FOLDER = Path(__file__).parent
 
@@ -56,6 +58,9 @@ def report_page(report: Report) -> str:
             headline=_headline(report),
             tables=model_tables(report.models),
             comparison=_comparison(report),
+            pairs=pair_tables([pair for pair in report.pairs if pair.split == "test"]),
+            gaps=[_gap(gap, f"gap-{rank}") for rank, gap in enumerate(report.gaps, start=1)],
+            shared=None if report.audit is None else audit_table(report.audit),
             models=[_model_plots(report, model, f"model-{rank}") for rank, model in enumerate(report.models, start=1)],
             data=_data_plots(report),
             grids=[_grid(report, grid, f"grid-{rank}") for rank, grid in enumerate(report.grids, start=1)],
@@ -71,17 +76,31 @@ def _headline(report: Report) -> list[tuple[str, str, str]]:
     model = next(model for model in report.models if model.name == best)
     split = "test" if model.metrics.get("test", {}).get("mean_km") is not None else "val"
     figures: Metrics = with_ratio(model.metrics[split])
+    intervals = model.intervals.get(split, {})
+
+    def beside(key: str, kind: str, words: str) -> str:
+        ends = shown_interval(intervals.get(key), kind)
+        return f"95 % interval {ends}; {words}" if ends else words
+
     return [
-        (f"mean error on {split}", f"{shown(figures.get('mean_km'), 'km')} km", f"model {best}, best on val"),
+        (
+            f"mean error on {split}",
+            f"{shown(figures.get('mean_km'), 'km')} km",
+            beside("mean_km", "km", f"model {best}, best on val"),
+        ),
         (
             "of the constant baseline",
             f"{shown(figures.get('times_constant'), 'ratio')} ×",
-            f"always the same answer is off by {shown(figures.get('constant_mean_km'), 'km')} km",
+            beside(
+                "times_constant",
+                "ratio",
+                f"always the same answer is off by {shown(figures.get('constant_mean_km'), 'km')} km",
+            ),
         ),
         (
             "truth within the 90 % radius",
             shown(figures.get("coverage_90"), "share"),
-            f"over {shown(figures.get('records'), 'count')} {split} records",
+            beside("coverage_90", "share", f"over {shown(figures.get('records'), 'count')} {split} records"),
         ),
     ]
 
@@ -109,10 +128,41 @@ def _model_plots(report: Report, model: Model, name: str) -> dict[str, Any]:
     test = model.predictions[model.predictions["split"] == "test"]
     if (test["distance_km"].notna() & test["latitude"].notna()).any():
         drawn["map"] = _embedded(maps.error_map(test, report.region), f"plot-{name}-map")
+    drawn |= _places(report, model, f"plot-{name}")
     if (test["distance_km"].notna() & test["radius_90_km"].notna()).any():
         drawn["radius"] = _embedded(plots.radius_against_error(test), f"plot-{name}-radius")
+    if model.reliability is not None:
+        drawn["reliability"] = _embedded(certainty.reliability_plot(model.reliability), f"plot-{name}-reliability")
+    if model.radii is not None and len(model.radii):
+        drawn["radii"] = _embedded(certainty.radius_coverage_plot(model.radii), f"plot-{name}-radii")
+    if model.risk is not None:
+        drawn["risk"] = _embedded(certainty.risk_coverage_plot(model.risk), f"plot-{name}-risk")
+    if model.nearness is not None and len(model.nearness):
+        drawn["nearness"] = _embedded(certainty.nearness_plot(model.nearness, test), f"plot-{name}-nearness")
     if model.curves is not None and len(model.curves):
         drawn["curves"] = _embedded(plots.learning_curves(model.curves), f"plot-{name}-curves")
+    return drawn
+
+
+def _places(report: Report, model: Model, name: str) -> dict[str, Any]:
+    """Where a model errs: a map and a table of cells, a table of regions."""
+    drawn: dict[str, Any] = {"tables": []}
+    if model.by_cell is not None and len(model.by_cell):
+        drawn["choropleth"] = _embedded(choropleth.error_cells(model.by_cell, report.region), f"{name}-cells")
+        drawn["tables"].append(place_table(model.by_cell, "cell", "Test records by their true cell, the worst first"))
+    if model.by_region is not None and len(model.by_region):
+        caption = "Test records by region, the worst first"
+        drawn["tables"].append(place_table(model.by_region, "region", caption, most=40))
+    return drawn
+
+
+def _gap(gap: Gap, name: str) -> dict[str, Any]:
+    sides = {"split of the run": gap.random, "block split": gap.blocks}
+    drawn: dict[str, Any] = {"content": gap, "id": name, "tables": gap_tables(gap)}
+    if all(len(side.errors_km) for side in sides.values()):
+        errors = {label: side.errors_km for label, side in sides.items()}
+        constant = {label: side.constant_km for label, side in sides.items()}
+        drawn["distances"] = _embedded(plots.split_distribution(errors, constant), f"plot-{name}")
     return drawn
 
 
@@ -170,6 +220,13 @@ def _environment() -> Environment:
     # Written by Plotly and by us, never by a user: the only text besides figures that is not escaped.
     environment.globals["plotly_script"] = Markup(get_plotlyjs())
     environment.globals["style"] = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))
-    environment.filters["jpeg_uri"] = lambda jpeg: "data:image/jpeg;base64," + b64encode(jpeg).decode("ascii")
+    environment.filters["picture_uri"] = _picture_uri
     environment.filters["shown"] = shown
+    environment.filters["shown_interval"] = shown_interval
+    environment.globals["resamples"] = RESAMPLES
     return environment
+
+
+def _picture_uri(encoded: bytes) -> str:
+    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(encoded).decode('ascii')}"

@@ -55,7 +55,10 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
             drawn.add_trace(trace, row=rows[_PANELS[column][0]], col=1)
         if "val_mean_km" in measured:
             drawn.add_trace(_best_epoch(epochs, plain(model), index), row=1, col=1)
-    drawn.update_layout(template=TEMPLATE, height=110 + sum(heights.values()), showlegend=curves["model"].nunique() > 1)
+    several = curves["model"].nunique() > 1
+    drawn.update_layout(template=TEMPLATE, height=110 + sum(heights.values()), showlegend=several)
+    if not several:
+        drawn.update_layout(margin={"t": 16})
     for title, row in rows.items():
         drawn.update_yaxes(title_text=title, row=row)
     drawn.update_xaxes(title_text="epoch", row=len(rows))
@@ -112,13 +115,35 @@ def error_distribution(errors_km: Mapping[str, npt.ArrayLike], constant_km: npt.
     if not lines:
         return note_figure("No record with a place was answered.")
     drawn = figure(height=440)
-    # Rounded, so that the last bit of the CPU's exp does not reach the file.
-    grid = np.unique(np.round(np.append(np.geomspace(1, 2500, 300), list(NAMED_DISTANCES_KM)), 3))
     baseline = _finite(constant_km if constant_km is not None else [])
     if len(baseline):
-        _add_share(drawn, "constant baseline", baseline, grid, {"color": QUIET, "width": 1.5, "dash": "dash"})
+        _add_share(drawn, "constant baseline", baseline, {"color": QUIET, "width": 1.5, "dash": "dash"})
     for index, (model, errors) in enumerate(lines.items()):
-        _add_share(drawn, plain(model), errors, grid, {"color": colour(index), "width": 2.5, "dash": dash(index)})
+        _add_share(drawn, plain(model), errors, {"color": colour(index), "width": 2.5, "dash": dash(index)})
+    return _over_distance(drawn)
+
+
+def split_distribution(errors_km: Mapping[str, npt.ArrayLike], constant_km: Mapping[str, npt.ArrayLike]) -> go.Figure:
+    """Share of the records within a distance of one model on several splits, each with its own constant baseline.
+
+    Args:
+        errors_km: distances in km, `(N,)` for each split; NaN where a record has no place.
+        constant_km: distances of the constant baseline, by the same names.
+    """
+    lines = {name: (_finite(errors), _finite(constant_km[name])) for name, errors in errors_km.items()}
+    lines = {name: pair for name, pair in lines.items() if all(map(len, pair))}
+    if not lines:
+        return note_figure("No record with a place was answered.")
+    drawn = figure(height=400)
+    for index, (name, (errors, constant)) in enumerate(lines.items()):
+        _add_share(drawn, plain(name), errors, {"color": colour(index), "width": 2.5})
+        line = {"color": colour(index), "width": 1.2, "dash": "dash"}
+        _add_share(drawn, f"its constant baseline ({plain(name)})", constant, line)
+    return _over_distance(drawn)
+
+
+def _over_distance(drawn: go.Figure) -> go.Figure:
+    """Name the distances and the axes of a plot of shares."""
     for distance_km, name in NAMED_DISTANCES_KM.items():
         drawn.add_vline(x=distance_km, line={"color": LAND, "width": 1, "dash": "dot"})
         side = "left" if distance_km == 1 else "right"
@@ -133,9 +158,9 @@ def error_distribution(errors_km: Mapping[str, npt.ArrayLike], constant_km: npt.
     return drawn
 
 
-def _add_share(
-    drawn: go.Figure, name: str, errors: npt.NDArray[np.float64], grid: npt.NDArray[np.float64], line: dict[str, object]
-) -> None:
+def _add_share(drawn: go.Figure, name: str, errors: npt.NDArray[np.float64], line: dict[str, object]) -> None:
+    # Rounded, so that the last bit of the CPU's exp does not reach the file.
+    grid = np.unique(np.round(np.append(np.geomspace(1, 2500, 300), list(NAMED_DISTANCES_KM)), 3))
     share = np.searchsorted(np.sort(errors), grid, side="right") / len(errors)
     hover = f"{name}: %{{y:.1%}} within %{{x:.4~g}} km<extra></extra>"
     drawn.add_trace(go.Scatter(x=grid, y=share, mode="lines", name=name, line=line, hovertemplate=hover))

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from waymark.report.content import Metrics, Model
+from waymark.report.content import Ends, Metrics, Model
 
 MISSING = "–"
 
@@ -22,10 +22,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number as it is shown, and as it was given."""
+    """One number as it is shown, and as it was given; `beside` stands small below it."""
 
     text: str
     exact: str = ""
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by split below one heading."""
+    """Rows by split below one heading.
+
+    Attributes:
+        caption: heading.
+        columns: of the figures.
+        groups: rows by split; the name of a group is left out where it is empty.
+        rows: what a row is.
+        hidden: how many more rows there are.
+        folded: whether the page shows it only when asked.
+    """
 
     caption: str
     columns: Sequence[Column]
     groups: Mapping[str, Sequence[Row]]
+    rows: str = "model"
+    hidden: int = 0
+    folded: bool = False
 
 
 DISTANCES = (
@@ -86,6 +99,19 @@ def shown(value: float | int | None, kind: str) -> str:
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
+def shown_interval(ends: Ends | None, kind: str) -> str:
+    """The ends of an interval as people read them; empty for none.
+
+    >>> shown_interval((38.92, 46.7), "km"), shown_interval((0.897, 0.955), "share")
+    ('38.9–46.7', '89.7–95.5 %')
+    """
+    if ends is None or not all(map(math.isfinite, ends)):
+        return ""
+    low, high = (shown(end, kind) for end in ends)
+    dash = "–" if ends[0] >= 0 else " to "  # a dash before a minus would not be read
+    return f"{low.removesuffix(' %')}{dash}{high}"
+
+
 def best_model(models: Iterable[Model]) -> str | None:
     """Name of the model with the least `mean_km` on val, the first of equals; None where none has one."""
     known = [(model, model.metrics.get("val", {}).get("mean_km")) for model in models]
@@ -97,7 +123,7 @@ def model_tables(models: Sequence[Model]) -> list[Table]:
     """The tables of distances, of shares within distances and of landmarks; those without any figure are left out."""
     tables = [
         _table("Distance to the truth, and how well the models know it", DISTANCES, models, references=True),
-        _table("Share of records placed within a distance", SHARES, models),
+        replace(_table("Share of records placed within a distance", SHARES, models), folded=True),
         _table("Landmarks", LANDMARKS, models),
     ]
     return [table for table in tables if any(table.groups.values())]
@@ -111,7 +137,8 @@ def _table(caption: str, columns: Sequence[Column], models: Sequence[Model], *, 
         for model in models:
             figures = with_ratio(model.metrics.get(split, {}))
             if any(figures.get(column.key) is not None for column in columns[1:]):
-                rows.append(Row(model.name, _cells(figures, columns), best=model.name == best))
+                cells = _cells(figures, columns, model.intervals.get(split, {}))
+                rows.append(Row(model.name, cells, best=model.name == best))
         if rows and references:
             rows += _references(models, split, columns)
         if rows:
@@ -146,9 +173,16 @@ def _references(models: Sequence[Model], split: str, columns: Sequence[Column]) 
     return rows
 
 
-def _cells(figures: Metrics, columns: Sequence[Column]) -> list[Cell]:
-    values = [(figures.get(column.key), column.kind) for column in columns]
-    return [Cell(shown(value, kind), "" if value is None else str(value)) for value, kind in values]
+def _cells(figures: Metrics, columns: Sequence[Column], intervals: Mapping[str, Ends] | None = None) -> list[Cell]:
+    return [
+        Cell(
+            shown(value, column.kind),
+            "" if value is None else str(value),
+            shown_interval((intervals or {}).get(column.key), column.kind),
+        )
+        for column in columns
+        for value in [figures.get(column.key)]
+    ]
 
 
 def _splits(models: Sequence[Model]) -> list[str]:

@@ -16,11 +16,13 @@ class Fetched:
         records: table of `waymark.records.RECORD_SCHEMA`; the paths of views are relative to the folder.
         landmark_names: readable name of each landmark that has one.
         origin: what `source.json` tells about the source, such as name, description and licence.
+        counts: what the source counted besides records and pictures, such as what it left out.
     """
 
     records: pa.Table
     landmark_names: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, object] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source(Protocol):

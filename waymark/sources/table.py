@@ -1,8 +1,5 @@
 """A CSV or Parquet file that lists pictures, with what is known of each."""
 
-import math
-import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,10 +12,9 @@ from waymark.errors import SourceError, nearest_name
 from waymark.images.decode import upright_dimensions
 from waymark.records import records_table
 from waymark.sources.adapter import Fetched
+from waymark.sources.rows import MEANT, cell_number, cell_text, copy_picture, read_frame
 
 COLUMNS = ("path", "latitude", "longitude", "landmark", "group", "split")
-MEANT = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
-NO_NUMBER = ("na", "n/a", "nan", "null", "none")
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -74,16 +70,7 @@ class TableSource:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        frame = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    except pd.errors.ParserWarning as error:
-        raise SourceError(
-            f"{path} has rows with more cells than its header; quote a cell that holds a comma, and write decimals"
-            " with a point"
-        ) from error
-    except (ValueError, OSError) as error:  # what pandas and pyarrow raise on a file that is no table
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path} cannot be read as a table: {reason}") from error
+    frame = read_frame(path)
     for name in map(str, frame.columns):
         meant = MEANT.get(name.strip().lower(), name.strip().lower())
         if meant in COLUMNS and meant not in frame.columns:
@@ -100,19 +87,9 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path, dtype_backend="numpy_nullable")  # else 3 becomes 3.0 beside an empty cell
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # else longer rows lose their last cells
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)  # NA is a name, not nothing
-
-
 def _rows(frame: pd.DataFrame, table: Path) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(frame.to_dict("records"), start=2):
-        cells = {name: _text(row.get(name)) for name in COLUMNS}
+        cells = {name: cell_text(row.get(name)) for name in COLUMNS}
         path = cells["path"]
         if path is None:
             raise SourceError(f"{table}, row {number}: path is empty")
@@ -121,7 +98,7 @@ def _rows(frame: pd.DataFrame, table: Path) -> Iterator[dict[str, Any]]:
             raise SourceError(
                 f"{table}, row {number}: {path!r} leads out of the folder; paths are relative to the table"
             )
-        latitude, longitude = (_number(cells[name], name, table, number) for name in ("latitude", "longitude"))
+        latitude, longitude = (cell_number(cells[name], name, table, number) for name in ("latitude", "longitude"))
         yield {
             "record_id": str(relative),
             "views": [{"path": f"images/{relative}", "heading_deg": None}],
@@ -133,30 +110,11 @@ def _rows(frame: pd.DataFrame, table: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def _text(value: Any) -> str | None:
-    if value is None or pd.isna(value) or str(value).strip() == "":
-        return None
-    return str(value).strip()
-
-
-def _number(text: str | None, name: str, table: Path, row: int) -> float | None:
-    """Read a number; what is no number stays NaN, which `filter` drops with its reason."""
-    if text is None or text.lower() in NO_NUMBER:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        if "," in text and text.count(",") == 1:
-            raise SourceError(f"{table}, row {row}: {name} {text!r} has a comma; write decimals with a point") from None
-        return math.nan
-
-
 def _copy(root: Path, row: dict[str, Any], folder: Path) -> None:
     source = root / row["record_id"]
     destination = folder / row["views"][0]["path"]
     if not source.is_file():
         return
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, destination)
+    copy_picture(source, destination)
     if (dimensions := upright_dimensions(source)) is not None:
         row["width"], row["height"] = dimensions

@@ -6,7 +6,7 @@ from pyproj import Geod
 from shapely.geometry import box
 
 from waymark.errors import CoordinateError, GridError
-from waymark.geo import assign_cells, build_grid, load_region, project
+from waymark.geo import assign_cells, build_grid, extent_region, load_region, project
 
 HTRS = "EPSG:3765"
 GEOD = Geod(ellps="WGS84")
@@ -152,6 +152,36 @@ def test_cells_read_again_from_a_file_in_another_order_assign_the_same(tmp_path,
     points = croatia.sample_points(200, rng=5).explode().get_coordinates().to_numpy()[:, ::-1]
     again = gpd.read_parquet(tmp_path / "cells.parquet")
     assert assign_cells(again, points).tolist() == assign_cells(grid, points).tolist()
+
+
+@pytest.mark.parametrize("spacing", [{"spacing_m": 25_000}, {"spacing_deg": 0.21}], ids=str)
+def test_with_places_exactly_their_squares_are_laid_where_the_whole_grid_has_them(croatia, spacing):
+    places = croatia.sample_points(60, rng=5).explode().get_coordinates().to_numpy()[:, ::-1]
+    whole = build_grid(croatia, crs=HTRS, **spacing)
+    some = build_grid(croatia, crs=HTRS, places=places, **spacing)
+    held = whole.iloc[np.unique(assign_cells(whole, places))]
+    assert [shape.wkb for shape in some.geometry] == [shape.wkb for shape in held.geometry]
+    assert some["area_km2"].tolist() == held["area_km2"].tolist()
+    assert some["cell"].tolist() == list(range(len(held)))
+
+
+def test_with_places_a_continent_is_no_matter_and_cells_are_those_with_a_place():
+    places = np.random.default_rng(1).uniform((36, -9), (60, 30), (300, 2))
+    extent = extent_region(places)
+    with pytest.raises(GridError, match="more than 200,000 cells"):
+        build_grid(extent, spacing_m=3_000, crs="auto")
+    grid = build_grid(extent, spacing_m=3_000, crs="auto", places=places)
+    assert len(grid) == len(np.unique(assign_cells(grid, places))) > 290
+    wanted = build_grid(extent, cells=100, crs="auto", places=places)
+    assert abs(len(wanted) - 100) <= 2
+    assert len(np.unique(assign_cells(wanted, places))) == len(wanted)
+    assert len(build_grid(extent_region(places[:3]), cells=50, crs="auto", places=places[:3])) == 3
+
+
+def test_places_on_the_edges_of_the_world_have_their_squares():
+    places = np.array([(10.0, 180.0), (90.0, 0.0), (-90.0, -180.0)])
+    grid = build_grid(extent_region(places), spacing_deg=5, crs="auto", places=places)
+    assert len(np.unique(assign_cells(grid, places))) == len(grid) == 3
 
 
 def test_no_places_get_no_cells_and_places_elsewhere_raise(grid):

@@ -6,7 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
+from waymark.errors import ModelError
 from waymark.images.datamodule import (
     Draw,
     EvenBatches,
@@ -15,14 +17,20 @@ from waymark.images.datamodule import (
     RecordDataset,
     RecordLoaders,
 )
+from waymark.images.decode import square_pixels
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
-from waymark.images.transforms import Augmentation
+from waymark.images.transforms import Augmentation, shrink
 
 SIZE_PX = 16
 ROWS = 23
 SLOTS = [0.0, 90.0, None]
 HEADINGS = [90.0, None]  # view 0 belongs into slot 1, view 1 into the first free one
 STRONG = Augmentation(crop=0.4, light=0.5, flip=True, drop_view=0.5)
+EACH = [
+    {"flip": True}, {"rotation_deg": 20.0}, {"translate": 0.3}, {"crop": 0.4}, {"auto": "imagenet"},
+    {"auto": "trivial"}, {"auto": "rand"}, {"light": 0.5}, {"saturation": 0.9}, {"hue": 0.5}, {"grey": 0.9},
+    {"noise": 20.0}, {"drop_view": 0.5},
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +225,86 @@ def assert_untouched(views, present, pixels):
     there = np.tile([True, True, False], (ROWS, 1))
     there[5, 0] = False
     np.testing.assert_array_equal(present, there)
+
+
+@pytest.mark.parametrize("options", EACH, ids=str)
+def test_each_option_changes_training_and_never_evaluation(shards, examples, pixels, options):
+    its = loaders(shards, augmentation=Augmentation(**options))
+    views, present = (torch.cat(column) for column in list(zip(*its.evaluation(examples), strict=True))[:2])
+    assert_untouched(views, present, pixels)
+    changed = epoch_of(its.training(examples), 0)
+    plain = epoch_of(loaders(shards, augmentation=Augmentation()).training(examples), 0)
+    assert not torch.equal(changed[0], plain[0]) or not torch.equal(changed[1], plain[1])
+    assert all(torch.equal(one.nan_to_num(), two.nan_to_num()) for one, two in zip(changed[2:], plain[2:], strict=True))
+    missing = ~plain[1]
+    assert (changed[0][missing] == 0).all()  # where no view is, not even noise
+
+
+def test_no_augmentation_moves_a_view_into_another_slot(shards, examples):
+    """Each record's views come out in slots 1 and 0, as they do untouched, only noisier."""
+    noisy = epoch_of(loaders(shards, augmentation=Augmentation(noise=10.0, light=0.1)).training(examples), 3)
+    plain = epoch_of(loaders(shards, augmentation=Augmentation()).training(examples), 3)
+    for row in range(ROWS):
+        for slot in (0, 1):
+            if plain[1][row, slot] and plain[1][row, 1 - slot]:
+                own, other = (
+                    np.corrcoef(noisy[0][row, slot].flatten(), plain[0][row, its].flatten())[0, 1]
+                    for its in (slot, 1 - slot)
+                )
+                assert own > 0.9
+                assert abs(other) < 0.3
+
+
+def test_a_model_may_see_less_than_the_shards_hold(shards, examples, pixels):
+    views, present = next(iter(loaders(shards, size_px=8, batch_size=ROWS).evaluation(examples)))[:2]
+    assert views.shape == (ROWS, 3, 3, 8, 8)
+    for row in range(ROWS):
+        expected = np.asarray(Image.fromarray(pixels[row, 0]).resize((8, 8), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(views[row, 1].permute(1, 2, 0), expected)
+    assert present[:, 1].all()
+    assert not views[5, 0].any()
+
+
+@pytest.mark.parametrize("size_px", [56, 112, 224])
+def test_a_model_sees_what_serving_makes_of_the_file(tmp_path, size_px):
+    """First the square of the shards, then its own size: the square of its own size at once differs."""
+    coarse = np.random.default_rng(4).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((400, 300), Image.Resampling.BICUBIC).save(tmp_path / "photo.jpg")
+    data = (tmp_path / "photo.jpg").read_bytes()
+    write_shard([square_pixels(data, 224, max_pixels=10**6)], 224, tmp_path / shard_name(0))
+    row = {"record_id": "one", "view": 0, "shard": 0, "row": 0, "status": "ok"}
+    index = pa.Table.from_pylist([row], INDEX_SCHEMA).replace_schema_metadata({"size_px": "224"})
+    pq.write_table(index, tmp_path / "index.parquet")
+    one = Examples(["one"], [[None]], np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1, dtype=np.int64))
+    for draw in (Draw(0, None), Draw(0, 3)):
+        found = RecordDataset(one, Shards(tmp_path), [None], Augmentation(), 1, size_px)[draw].views[0]
+        served = shrink(square_pixels(data, 224, max_pixels=10**6), size_px)
+        np.testing.assert_array_equal(found.permute(1, 2, 0), served)
+    at_once = square_pixels(data, size_px, max_pixels=10**6)
+    assert np.array_equal(at_once, served) == (size_px == 224)
+
+
+def test_augmentation_sees_the_size_of_the_model(shards, examples):
+    """Noise that came before the shrinking would be smoothed away by it."""
+    its = {"size_px": 4, "seed": 1, "batch_size": ROWS}
+    noisy = epoch_of(loaders(shards, augmentation=Augmentation(noise=10.0), **its).training(examples), 0)[0]
+    plain = epoch_of(loaders(shards, augmentation=Augmentation(), **its).training(examples), 0)[0]
+    assert noisy.shape[-2:] == (4, 4)
+    found = (noisy.float() - plain.float())[:, 1]
+    assert found.std().item() == pytest.approx(10, abs=0.8)
+
+
+def test_without_a_size_it_is_the_shards_own(shards, examples):
+    for size_px in (None, SIZE_PX):
+        batch = next(iter(loaders(shards, size_px=size_px).evaluation(examples)))
+        assert batch.views.shape[-2:] == (SIZE_PX, SIZE_PX)
+
+
+def test_a_size_above_the_shards_is_refused_before_anything_is_read(shards, examples):
+    its = loaders(shards, size_px=SIZE_PX + 1)
+    for load in (its.training, its.evaluation):
+        with pytest.raises(ModelError, match=r"shards hold 16 px; set resize\.size_px to 17 or more"):
+            load(examples)
 
 
 def test_training_pictures_are_augmented_anew_each_epoch(shards, examples, pixels):

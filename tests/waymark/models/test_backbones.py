@@ -92,6 +92,44 @@ def test_pictures_become_features_of_the_width_that_is_told(name):
     assert not any(layer.out_features == 1000 for layer in backbone.modules() if isinstance(layer, torch.nn.Linear))
 
 
+def test_features_are_those_of_torchvisions_network_whatever_the_memory_format(teacher, tmp_path):
+    torch.save(teacher.state_dict(), tmp_path / "weights.pt")
+    pictures = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    backbone = Backbone(NAME, str(tmp_path / "weights.pt")).eval()
+    with torch.inference_mode():
+        wanted = teacher.eval().avgpool(teacher.features(pictures)).flatten(1)
+        torch.testing.assert_close(backbone(pictures), wanted, rtol=1e-4, atol=1e-5)
+    filters = backbone.features.get_parameter("features.0.0.weight")  # 3 x 3
+    assert filters.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", backbone_names())
+def test_blocks_hold_every_parameter_and_batch_norm_once(name):
+    with torch.device("meta"):
+        backbone = Backbone(name)
+    blocks = backbone.blocks()
+    for kind in ("parameters", "buffers"):
+        held = [id(tensor) for block in blocks for tensor in getattr(block, kind)()]
+        assert sorted(held) == sorted(id(tensor) for tensor in getattr(backbone, kind)())
+    assert all(any(True for _ in block.parameters()) for block in blocks)
+    families = {"resn": [5], "vgg16": [5], "convnext": [5], "efficientnet": [9], "mobilenet": [13, 17, 19]}
+    assert len(blocks) in next(counts for family, counts in families.items() if name.startswith(family))
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_blocks_stand_in_the_order_of_the_pictures_way(name):
+    backbone = Backbone(name).eval()
+    order = []
+    for place, block in enumerate(backbone.blocks()):
+        for layer in block.modules():
+            if next(layer.parameters(recurse=False), None) is not None:
+                layer.register_forward_hook(lambda *called, place=place: order.append(place))
+    with torch.inference_mode():
+        backbone(torch.rand(1, 3, 64, 64))
+    assert order == sorted(order)
+    assert set(order) == set(range(len(backbone.blocks())))
+
+
 @pytest.mark.parametrize("name", [name for name in backbone_names() if name not in WIDTHS])
 def test_every_other_backbone_can_be_built(name):
     with torch.device("meta"):

@@ -6,6 +6,8 @@ import torch
 from pyproj import Geod
 from scipy.stats import spearmanr
 
+from waymark.metrics.functional import haversine_km
+from waymark.models import calibration, decoding
 from waymark.models.calibration import (
     RetrievalIndex,
     conformal_quantile,
@@ -58,6 +60,25 @@ def test_expected_distance_is_a_sum_over_cells():
         for chance, where in zip(chances, answer, strict=True)
     ]
     np.testing.assert_allclose(expected_distance_km(chances, positions, answer), by_hand, rtol=1e-9)
+
+
+def test_each_record_may_have_positions_of_its_own_and_no_number_of_records_takes_much_memory(monkeypatch):
+    generator = np.random.default_rng(8)
+    own, answer = places(generator, 70).reshape(7, 10, 2), places(generator, 7)
+    chances = torch.tensor(generator.dirichlet(np.ones(10), 7))
+    by_hand = np.concatenate([expected_distance_km(chances[[row]], own[row], answer[[row]]) for row in range(7)])
+    np.testing.assert_allclose(expected_distance_km(chances, own, answer), by_hand, rtol=1e-12)
+    pairs = []
+
+    def noted(one, other):
+        distance_km = haversine_km(one, other)
+        pairs.append(distance_km.numel())
+        return distance_km
+
+    monkeypatch.setattr(calibration, "haversine_km", noted)
+    monkeypatch.setattr(decoding, "CHUNK", 30)
+    np.testing.assert_allclose(expected_distance_km(chances, own, answer), by_hand, rtol=1e-12)
+    assert pairs == [30, 30, 10]
 
 
 @pytest.mark.parametrize("neighbours", [1, 4, 50])

@@ -9,10 +9,12 @@ from test_tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
 
 from waymark.errors import ModelError
 from waymark.geo import project
+from waymark.models.finetuning import Unfreeze
 from waymark.models.fitting import fit
 from waymark.models.module import LocatorModule, Optimization
 
 EPOCHS = 5
+HEAD_ONLY = (Unfreeze(99),)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,9 @@ def val_mean_km(module, data):
 @pytest.mark.parametrize(("head", "lr"), [("cells", 3.0), ("coordinates", 0.3)])
 def test_the_best_epoch_is_left_in_the_locator_and_not_the_last(world, tmp_path, head, lr):
     """A learning rate far too large lets each epoch jump about."""
-    wild = Optimization("sgd", "constant", {"lr": lr, "momentum": 0.5})
+    wild = Optimization("sgd", "constant", {"lr": lr, "momentum": 0.5}, {}, HEAD_ONLY)
     module, data = make_module(world, epochs=EPOCHS, head=head, optimization=wild), make_data(world)
-    fitted = fit(module, data, tmp_path, epochs=EPOCHS, unfreeze_epoch=EPOCHS)
+    fitted = fit(module, data, tmp_path, epochs=EPOCHS)
     errors_km = [row["val_mean_km"] for row in fitted.curves]
     assert len(set(errors_km)) > 2
     assert fitted.best_epoch == int(np.argmin(errors_km)) < EPOCHS - 1  # else this test shows nothing
@@ -74,30 +76,54 @@ SCHEDULES = {
     "step": {"step_epochs": 2, "factor": 0.3},
     "plateau": {"factor": 0.3, "patience": 0},
     "cosine": {"lr_min": 0.0},
+    "warm_restarts": {"t_0": 2, "t_mult": 2, "lr_min": 0.0},
+    "one_cycle": {"warmup": 0.3, "div_factor": 25.0, "final_div_factor": 100.0},
 }
+ADAMW = "adamw", {"lr": 0.02, "weight_decay": 0.05}
+ADABOUND = "adabound", {"lr": 0.02, "weight_decay": 0.05, "final_lr": 0.05, "gamma": 0.1}
+BACKBONE_LATER = (Unfreeze(1),)
+BLOCKS_LATER = (Unfreeze(1, 1, 0.01), Unfreeze(3, 2), Unfreeze(4, None, 0.001))
 
 
-def train(world, work, *, kind=LocatorModule, schedule="cosine", seed=1, backbone="mobilenet_v3_small"):
-    how = Optimization("adamw", schedule, {"lr": 0.02, "weight_decay": 0.05}, SCHEDULES[schedule])
+def train(
+    world,
+    work,
+    *,
+    kind=LocatorModule,
+    optimizer=ADAMW,
+    schedule="cosine",
+    unfreeze=BACKBONE_LATER,
+    seed=1,
+    backbone="mobilenet_v3_small",
+):
+    how = Optimization(optimizer[0], schedule, optimizer[1], SCHEDULES[schedule], unfreeze)
     module = make_module(world, epochs=EPOCHS, optimization=how, kind=kind, seed=seed, backbone=backbone)
-    fitted = fit(module, make_data(world, seed=seed), work, epochs=EPOCHS, unfreeze_epoch=1)
+    fitted = fit(module, make_data(world, seed=seed), work, epochs=EPOCHS)
     return fitted, weights(module), torch.load(work / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_after_a_kill_training_goes_on_and_ends_as_if_there_had_been_none(world, tmp_path, schedule):
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"schedule": schedule} for schedule in SCHEDULES),
+        {"optimizer": ADABOUND, "unfreeze": BLOCKS_LATER},  # dies in the epoch in which blocks begin to learn
+        {"schedule": "one_cycle", "unfreeze": BLOCKS_LATER},
+    ],
+    ids=lambda how: "-".join(how.get(key, ["adamw"])[0] if key == "optimizer" else str(how[key])[:9] for key in how),
+)
+def test_after_a_kill_training_goes_on_and_ends_as_if_there_had_been_none(world, tmp_path, how):
     """Also the plateau, whose step Lightning takes only after it has written the epoch down."""
-    whole, whole_weights, whole_last = train(world, tmp_path / "whole", schedule=schedule)
+    whole, whole_weights, whole_last = train(world, tmp_path / "whole", **how)
     with pytest.raises(Killed):
-        train(world, tmp_path / "killed", kind=Mortal, schedule=schedule)
+        train(world, tmp_path / "killed", kind=Mortal, **how)
     assert torch.load(tmp_path / "killed/last.ckpt", weights_only=True)["epoch"] == 2
     torch.manual_seed(99)  # a new process knows nothing of the old one's chance
-    again, again_weights, again_last = train(world, tmp_path / "killed", schedule=schedule)
+    again, again_weights, again_last = train(world, tmp_path / "killed", **how)
     assert again == whole
     assert same(again_weights, whole_weights)
     assert same(again_last["state_dict"], whole_last["state_dict"])
     rates = {row["learning_rate"] for row in whole.curves}
-    assert len(rates) == 1 if schedule == "constant" else len(rates) > 1
+    assert len(rates) == 1 if how.get("schedule") == "constant" else len(rates) > 1
 
 
 def test_layers_that_draw_lots_draw_the_same_after_a_kill(world, tmp_path):
@@ -137,12 +163,12 @@ def test_going_on_after_the_last_epoch_trains_no_more(world, tmp_path):
 
 def hopeless(world, work, kind=LocatorModule, **options):
     """Fit where training draws the answers to one end, and the truths of val lie at the other."""
-    how = Optimization("sgd", "constant", {"lr": 0.05})
+    how = Optimization("sgd", "constant", {"lr": 0.05}, {}, HEAD_ONLY)
     module = make_module(world, epochs=EPOCHS, optimization=how, kind=kind)
     there = replace(world.train, xy_m=np.tile(project([HIGH], HTRS), (len(world.train), 1)))
     elsewhere = replace(world.val, lat_lon=np.tile(LOW, (len(world.val), 1)))
     data = make_data(world._replace(train=there, val=elsewhere))
-    return fit(module, data, work, epochs=EPOCHS, unfreeze_epoch=EPOCHS, **options), weights(module)
+    return fit(module, data, work, epochs=EPOCHS, **options), weights(module)
 
 
 @pytest.mark.parametrize("patience", [1, 2, None])
@@ -186,3 +212,23 @@ def test_loggers_follow_the_curves(world, tmp_path):
     logged = pd.read_csv(store.log_dir + "/metrics.csv").to_dict("records")
     assert [row["val/mean_km"] for row in logged] == pytest.approx([row["val_mean_km"] for row in curves], rel=1e-6)
     assert [row["train/loss"] for row in logged] == pytest.approx([row["train_loss"] for row in curves], rel=1e-6)
+
+
+def test_mixed_precision_trains_nearly_as_the_exact_one(world, tmp_path):
+    found = {}
+    for precision in ("32", "bf16-mixed", "auto"):
+        module = make_module(world, epochs=2)
+        fit(module, make_data(world), tmp_path / precision, epochs=2, precision=precision)
+        found[precision] = weights(module)
+    assert not same(found["32"], found["bf16-mixed"])
+    assert {value.dtype for value in found["bf16-mixed"].values()} == {value.dtype for value in found["32"].values()}
+    for name in ("backbone.features.features.0.0.weight", "head.linear.weight"):
+        torch.testing.assert_close(found["bf16-mixed"][name], found["32"][name], atol=0.02, rtol=0)
+    if not torch.cuda.is_available():
+        assert same(found["auto"], found["32"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do it")
+def test_half_precision_without_a_gpu_is_refused(world, tmp_path):
+    with pytest.raises(ModelError, match="16-mixed needs a GPU; set it to 32, bf16-mixed or auto"):
+        fit(make_module(world, epochs=1), make_data(world), tmp_path, epochs=1, precision="16-mixed")

@@ -6,11 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pyproj import Geod
-from test_tiny_world import HTRS, make_data, make_locator, make_world
+from test_tiny_world import HTRS, ISLAND, QUARTERS, make_data, make_locator, make_world
 from torch import nn
 
 from waymark.errors import ModelError
 from waymark.geo import unproject
+from waymark.models import decoding
 from waymark.models.calibration import Radii, RetrievalIndex, unit_length
 from waymark.models.guesser import Calibration, Guesser, load_guesser, save_calibration
 from waymark.models.inference import run
@@ -24,9 +25,11 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-@pytest.fixture(params=["cells", "coordinates"])
+@pytest.fixture(params=["cells", "hybrid", "coordinates"])
 def guesser(world, request):
     locator = make_locator(world, request.param)
+    if request.param == "hybrid":
+        nn.init.normal_(locator.head.offset.weight, std=0.05)  # else it has no offsets
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -47,18 +50,21 @@ def test_guesses_are_those_of_the_head_put_together_by_hand(guesser, world):
         with torch.inference_mode():
             embedding = locator.embed(batch.views, batch.present)
             output = locator.head(embedding)
-        lat_lon = unproject(locator.head.place(output).xy_m.numpy(), HTRS, anywhere=True)[0]
+        lat_lon = locator.place(output).lat_lon[0].numpy()
         np.testing.assert_allclose(guesses.lat_lon[row], lat_lon, atol=1e-4)
 
         def apart_km(place, lat_lon=lat_lon):
             return SPHERE.inv(place[1], place[0], lat_lon[1], lat_lon[0])[2] / 1000
 
-        if locator.blueprint.head == "cells":
-            chances = (output[0].double() / 1.7).softmax(dim=0)
+        if locator.blueprint.head != "coordinates":
+            chances = (output[0, :4].double() / 1.7).softmax(dim=0)
             best = int(chances.argmax())
             assert guesses.cell[row] == best * 10
             assert guesses.probability[row] == pytest.approx(float(chances[best]), abs=1e-4)
             cells = unproject(locator.head.positions_m.numpy(), HTRS)
+            if locator.blueprint.head == "hybrid":
+                bare, cells = cells, unproject(locator.head.cells_m(output)[0].numpy(), HTRS)
+                assert np.abs(cells - bare).max() > 0.01
             hard_km = sum(float(chance) * apart_km(cell) for chance, cell in zip(chances, cells, strict=True))
         else:
             assert guesses.cell[row] == -1
@@ -68,6 +74,38 @@ def test_guesses_are_those_of_the_head_put_together_by_hand(guesser, world):
         assert guesses.radius_50_km[row] == pytest.approx(0.8 * (hard_km + 2.5), rel=1e-3)
     assert np.isnan(guesses.radius_90_km).all()
     assert len(set(guesses.radius_50_km)) == len(world.val)
+
+
+def test_a_guesser_answers_on_land_where_its_blueprint_says_so(world):
+    index = RetrievalIndex(np.eye(24, dtype=np.float32), world.train.lat_lon)
+    free, ashore = (
+        guess(Guesser(make_locator(world, "cells", answer="best", snap_to_land=snap), CALIBRATION, index), world)
+        for snap in (False, True)
+    )
+    west, south, east, north = ISLAND.total_bounds
+    assert (np.abs(ashore.lat_lon - [(south + north) / 2, (west + east) / 2]) < 0.1001).all()
+    assert (np.abs(free.lat_lon - ashore.lat_lon) > 0.01).any(axis=1).all()
+
+
+def test_the_cells_outlines_come_with_the_calibration(guesser, world, tmp_path):
+    guesser.locator.save(tmp_path / "model.ckpt")
+    record_ids = list(world.train.record_ids)
+    save_calibration(CALIBRATION, guesser.index, record_ids, tmp_path)
+    assert load_guesser(tmp_path / "model.ckpt", tmp_path).cells is None
+    save_calibration(CALIBRATION, guesser.index, record_ids, tmp_path, cells=QUARTERS.assign(area_km2=1.0)[::-1])
+    cells = load_guesser(tmp_path / "model.ckpt", tmp_path).cells
+    assert list(cells.columns) == ["cell", "geometry"]
+    assert cells.crs == QUARTERS.crs
+    kept = cells.set_index("cell").geometry
+    assert all(kept[row.cell].equals(row.geometry) for row in QUARTERS.itertuples())
+
+
+def test_chunks_change_no_guess(guesser, world, monkeypatch):
+    before = guess(guesser, world)
+    monkeypatch.setattr(decoding, "CHUNK", 24)
+    after = guess(guesser, world)
+    for name in before.__dataclass_fields__:
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-9)
 
 
 def test_guesses_do_not_depend_on_the_batches(guesser, world):
@@ -127,4 +165,9 @@ def test_a_calibration_that_is_missing_or_of_another_format_is_refused(world, tm
     pq.write_table(pa.table({"latitude": [1.0]}), tmp_path / "index.parquet")
     assert "calibrate the model again" in refusal(tmp_path)
     (tmp_path / "index.parquet").write_bytes(b"PAR1")
+    assert "calibrate the model again" in refusal(tmp_path)
+    save_calibration(CALIBRATION, index, list(world.train.record_ids), tmp_path)
+    (tmp_path / "cells.parquet").write_bytes(b"PAR1")
+    assert "calibrate the model again" in refusal(tmp_path)
+    pq.write_table(pa.table({"cell": [1]}), tmp_path / "cells.parquet")
     assert "calibrate the model again" in refusal(tmp_path)

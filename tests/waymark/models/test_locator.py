@@ -1,19 +1,38 @@
 import os
 from dataclasses import asdict, replace
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import torch
+from shapely.geometry import box
 from torch import nn
 
 from waymark.errors import ModelError
+from waymark.geo import project
+from waymark.models.heads import CoordinatesHead, HybridHead
 from waymark.models.locator import FORMAT, Blueprint, Locator, load_locator
 
 torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
 
+HTRS = "EPSG:3765"
 BLUEPRINT = Blueprint(
-    "mobilenet_v3_small", "concat", (0.0, 90.0, None), "cells", 5, "mean", "EPSG:3765", 32, "data/grid"
+    backbone="mobilenet_v3_small",
+    views="concat",
+    slots=(0.0, 90.0, None),
+    head="cells",
+    head_options={"answer": "mean"},
+    classes=5,
+    crs=HTRS,
+    shard_px=32,
+    size_px=32,
+    target="data/grid",
 )
+COORDINATES = {"head": "coordinates", "head_options": {}, "classes": 0}
+TRAIN = np.array([[44.2, 14.9], [45.9, 16.5], [45.0, 15.5]])
+REGION = gpd.GeoDataFrame(geometry=[box(14.5, 44.0, 17.0, 46.2)], crs="EPSG:4326")
+ISLAND = gpd.GeoSeries([box(15.0, 44.5, 15.2, 44.6)], crs="EPSG:4326")
+POSITIONS = project(TRAIN[[0, 1, 2, 0, 1]] + np.arange(5)[:, None] / 50, HTRS)
 
 
 class Bomb:
@@ -31,11 +50,15 @@ def build(**changes):
     locator = Locator(replace(BLUEPRINT, **changes))
     locator.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
     locator.std.copy_(torch.tensor([50.0, 60.0, 0.0]))
-    if changes.get("head") == "coordinates":
-        xy_m = np.array([[400e3, 4900e3], [500e3, 5100e3]])
-        locator.head.remember(xy_m, np.array([[390e3, 4800e3], [520e3, 5200e3]]), "isotropic")
+    if isinstance(locator.head, CoordinatesHead):
+        locator.head.remember(TRAIN, REGION)
+    elif isinstance(locator.head, HybridHead):
+        boxes = np.stack([POSITIONS - 2e4, POSITIONS + 2e4], axis=1)
+        locator.head.remember(np.arange(5) * 3, POSITIONS, TRAIN, boxes)
     else:
-        locator.head.remember(np.arange(5) * 3, np.arange(10.0).reshape(5, 2) * 1e4)
+        locator.head.remember(np.arange(5) * 3, POSITIONS, TRAIN)
+    if locator.land is not None:
+        locator.land.remember(ISLAND)
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -111,7 +134,19 @@ def test_a_record_without_any_view_gets_a_finite_answer(views):
     assert nothing.isfinite().all()
 
 
-@pytest.mark.parametrize("changes", [{}, {"views": "mean"}, {"head": "coordinates", "classes": 0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"views": "mean", "head_options": {"answer": "median", "smoothing_km": 60.0}},
+        {"head_options": {"answer": "score"}},
+        {"head": "hybrid", "head_options": {"answer": "best", "offset_weight": 2.0}},
+        COORDINATES,
+        {**COORDINATES, "head_options": {"space": "sphere"}},
+        {**COORDINATES, "head_options": {"space": "cosine", "scaling": "per_axis"}},
+        {"snap_to_land": True},
+    ],
+)
 def test_a_checkpoint_alone_gives_the_same_model_bit_for_bit(tmp_path, changes):
     locator = build(**changes)
     locator.save(tmp_path / "model.ckpt")
@@ -121,7 +156,7 @@ def test_a_checkpoint_alone_gives_the_same_model_bit_for_bit(tmp_path, changes):
     with torch.inference_mode():
         output = locator(pictures(), PRESENT)
         assert torch.equal(loaded(pictures(), PRESENT), output)
-        assert torch.equal(loaded.head.place(output).xy_m, locator.head.place(output).xy_m)
+        assert torch.equal(loaded.place(output).lat_lon, locator.place(output).lat_lon)
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in locator.state_dict().items())
 
 
@@ -133,6 +168,18 @@ def test_the_checkpoint_holds_statistics_and_head_and_needs_no_pickle(tmp_path):
     assert content["state"]["std"].tolist() == [50.0, 60.0, 0.0]
     assert content["state"]["head.cell_ids"].tolist() == [0, 3, 6, 9, 12]
     assert content["state"]["head.positions_m"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("changes", [{}, COORDINATES])
+def test_answers_are_moved_to_land_where_the_blueprint_says_so(changes):
+    output = build(**changes)(pictures(), PRESENT).detach()
+    free, ashore = (build(**changes, snap_to_land=snap).place(output) for snap in (False, True))
+    west, south, east, north = ISLAND.total_bounds
+    low, high = torch.tensor([south, west]) - 1e-3, torch.tensor([north, east]) + 1e-3
+    on_land = ((free.lat_lon >= low) & (free.lat_lon <= high)).all(dim=1)
+    assert not on_land.all()
+    assert ((ashore.lat_lon >= low) & (ashore.lat_lon <= high)).all()
+    assert torch.equal(ashore.choice, free.choice)
 
 
 def refusal(path):

@@ -2,16 +2,20 @@
 
 from typing import NamedTuple
 
+import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from shapely.geometry import box
 
 from waymark.geo import project
 from waymark.images.datamodule import Examples, RecordDataModule, RecordLoaders
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
 from waymark.images.transforms import Augmentation
-from waymark.models.heads import CellsHead
+from waymark.models.heads import CoordinatesHead, HybridHead
+from waymark.models.heads.cells import cell_positions
+from waymark.models.heads.hybrid import cell_boxes
 from waymark.models.locator import Blueprint, Locator
 from waymark.models.module import LocatorModule, Optimization
 
@@ -21,6 +25,14 @@ HTRS = "EPSG:3765"
 LOW, HIGH = np.array([44.0, 15.0]), np.array([46.0, 17.0])
 SIZE_PX = 16
 HEADINGS = (0.0, 180.0)
+REGION = gpd.GeoDataFrame(geometry=[box(14.9, 43.9, 17.1, 46.1)], crs="EPSG:4326")
+ISLAND = gpd.GeoDataFrame(geometry=[box(15.9, 44.9, 16.1, 45.1)], crs="EPSG:4326")
+QUARTERS = gpd.GeoDataFrame(
+    {"cell": [0, 10, 20, 30]},
+    geometry=[box(x, y, x + 1, y + 1) for y in (44, 45) for x in (15, 16)],
+    crs="EPSG:4326",
+)
+BOUNDS_M = QUARTERS.to_crs(HTRS).bounds.to_numpy()
 
 
 class World(NamedTuple):
@@ -56,19 +68,50 @@ def make_world(folder, train=24, val=7, seed=1):
     return World(*examples, Shards(folder))
 
 
-def make_locator(world, head="coordinates", seed=1, views="concat", backbone="mobilenet_v3_small"):
+def make_locator(
+    world,
+    head="coordinates",
+    seed=1,
+    views="concat",
+    backbone="mobilenet_v3_small",
+    snap_to_land=False,
+    **head_options,
+):
     """Build a locator that knows what the training records say."""
     torch.manual_seed(seed)
-    locator = Locator(Blueprint(backbone, views, HEADINGS, head, 4, "mean", HTRS, SIZE_PX, "data/grid"))
+    blueprint = Blueprint(
+        backbone=backbone,
+        views=views,
+        slots=HEADINGS,
+        head=head,
+        head_options=head_options,
+        classes=4,
+        crs=HTRS,
+        shard_px=SIZE_PX,
+        size_px=SIZE_PX,
+        target="data/grid",
+        snap_to_land=snap_to_land,
+    )
+    locator = Locator(blueprint)
     locator.mean.fill_(128.0)
     locator.std.fill_(60.0)
-    xy_m = world.train.xy_m
-    if isinstance(locator.head, CellsHead):
-        means = np.stack([xy_m[world.train.label == label].mean(axis=0) for label in range(4)])
-        locator.head.remember(np.arange(4) * 10, means)
-    else:
-        locator.head.remember(xy_m, project([LOW - 0.1, HIGH + 0.1], HTRS), "isotropic")
+    teach_head(locator.head, world.train)
+    if locator.land is not None:
+        locator.land.remember(ISLAND.geometry)
     return locator
+
+
+def teach_head(head, train):
+    """Tell a head what it is to know of the training records."""
+    if isinstance(head, CoordinatesHead):
+        head.remember(train.lat_lon, REGION)
+        return
+    classes = np.arange(4)
+    means = cell_positions(classes, train.label, train.xy_m, np.empty((4, 2)), "training")
+    if isinstance(head, HybridHead):
+        head.remember(classes * 10, means, train.lat_lon, cell_boxes(classes, train.label, train.xy_m, BOUNDS_M))
+    else:
+        head.remember(classes * 10, means, train.lat_lon)
 
 
 def make_module(world, *, epochs, optimization=None, kind=LocatorModule, seed=1, **locator):

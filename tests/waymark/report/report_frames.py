@@ -13,7 +13,22 @@ from PIL import Image, ImageDraw
 from shapely import box, union_all
 from shapely.geometry import Polygon
 
-from waymark.report.content import Data, Grid, Guess, Model, Picture, Report, Source
+from waymark.metrics.reliability import reliability
+from waymark.metrics.risk import risk_coverage
+from waymark.report.content import (
+    Audit,
+    Data,
+    Finding,
+    Gap,
+    Grid,
+    Guess,
+    Model,
+    Pair,
+    Picture,
+    Report,
+    Side,
+    Source,
+)
 from waymark.report.tables import THRESHOLDS_KM
 
 LAND = Polygon([(13.5, 45.4), (15.2, 46.3), (19.2, 45.8), (19.0, 45.0), (16.2, 45.1), (16.6, 43.9), (18.5, 42.5),
@@ -57,9 +72,11 @@ def predictions(number: int, *, spread: float = 0.5, seed: int = 1, without_plac
             "predicted_landmark": None,
             "score": np.nan,
             "rank": np.nan,
+            "probability": rng.uniform(0.05, 0.9, number),
+            "nearest_train_km": rng.lognormal(1, 1, number),
         }
     )
-    truth = ["latitude", "longitude", "distance_km", "oracle_km", "constant_km"]
+    truth = ["latitude", "longitude", "distance_km", "oracle_km", "constant_km", "nearest_train_km"]
     frame.loc[frame.index[:without_place], truth] = np.nan
     return frame
 
@@ -149,10 +166,100 @@ def guesses(frame: pd.DataFrame, *, worst: bool, number: int = 4) -> list[Guess]
 
 def model(name: str, number: int = 520, *, spread: float = 0.5, seed: int = 1) -> Model:
     frame = predictions(number, spread=spread, seed=seed, without_place=4)
+    test = frame[(frame["split"] == "test") & frame["distance_km"].notna()]
+    figures = metrics(frame)
     return Model(
-        name, metrics(frame), frame, curves(name), {"backbone": "resnet18", "target": "data/grid", "views": "concat"},
-        guesses(frame, worst=False), guesses(frame, worst=True),
+        name, figures, frame, curves(name), {"backbone": "resnet18", "target": "data/grid", "views": "concat"},
+        guesses(frame, worst=False), guesses(frame, worst=True), intervals(figures), by_cell(), by_region(),
+        reliability(test["probability"].to_numpy(), test["distance_km"].to_numpy() < 60),
+        radii(), risk_coverage(test["distance_km"].to_numpy(), test["radius_90_km"].to_numpy()), nearness(),
+        Picture(drawing(1), "filters of the first layer"),
+        [Picture(drawing(2), "layer1"), Picture(drawing(3), "layer4")],
     )  # fmt: skip
+
+
+def intervals(figures: dict[str, dict[str, float | None]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Nine to eleven tenths of every figure but the number of records."""
+    return {
+        split: {
+            **{name: (0.9 * value, 1.1 * value) for name, value in its.items() if name != "records" and value},
+            "times_constant": (0.4, 0.6),
+        }
+        for split, its in figures.items()
+    }
+
+
+def by_cell() -> gpd.GeoDataFrame:
+    grid = cells()
+    count = len(grid)
+    rng = np.random.default_rng(6)
+    mean = np.sort(rng.lognormal(4, 0.8, count))[::-1]
+    errors = {"split": "test", "cell": grid["cell"], "records": rng.integers(1, 12, count), "mean_km": mean,
+              "mean_low_km": mean * 0.8, "mean_high_km": mean * 1.3, "median_km": mean * 0.9}  # fmt: skip
+    return gpd.GeoDataFrame(errors, geometry=grid.geometry, crs=grid.crs)
+
+
+def by_region() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"split": "test", "region": ["Istra", "Zagorje"], "records": [8, 4], "mean_km": [81.25, 44.5],
+         "mean_low_km": [60.0, np.nan], "mean_high_km": [103.5, np.nan], "median_km": [70.0, 41.0]}
+    )  # fmt: skip
+
+
+def radii() -> pd.DataFrame:
+    promised = np.array([0.1, 0.5, 0.9])
+    return pd.DataFrame(
+        {"promised": promised, "covered": [0.12, 0.47, 0.93], "low": [0.08, 0.41, 0.88], "high": [0.17, 0.53, 0.96],
+         "records": 260}
+    )  # fmt: skip
+
+
+def nearness() -> pd.DataFrame:
+    near = np.array([0.4, 1.5, 4.0, 12.0])
+    return pd.DataFrame(
+        {"nearest_low_km": near / 2, "nearest_km": near, "nearest_high_km": near * 2, "median_km": near * 10,
+         "low_km": near * 8, "high_km": near * 13, "records": [65, 65, 64, 64]}
+    )  # fmt: skip
+
+
+def drawing(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def pair(model: str, against: str, ratio: tuple[float, float, float], *, split: str = "test") -> Pair:
+    names = ("value", "low", "high")
+    return Pair(
+        model, against, split, 260,
+        dict(zip(names, (100 * (part - 1) for part in ratio), strict=True)), dict(zip(names, ratio, strict=True)),
+    )  # fmt: skip
+
+
+def side(times: float, seed: int) -> Side:
+    errors = np.random.default_rng(seed).lognormal(3.5, 0.8, 200) * times
+    figures = {"records": 200, "mean_km": float(errors.mean()), "median_km": float(np.median(errors)),
+               "constant_mean_km": 121.5, "times_constant": float(errors.mean()) / 121.5}  # fmt: skip
+    quantiles = {f"q{share}_km": times * (index + 1) for index, share in enumerate(("05", "25", "50", "75", "95"))}
+    return Side(figures, {"mean_km": (30.25, 60.5)}, quantiles, errors, np.full(200, 121.5))
+
+
+def gap(model: str) -> Gap:
+    facts = {"side of a block": "20 km", "test records of the block split": "200"}
+    ratio = {"value": 1.62, "low": 1.41, "high": 1.83}
+    return Gap(model, facts, side(1.0, 1), side(1.6, 2), ratio, "Apart from its training places it errs farther.")
+
+
+def audit() -> Audit:
+    figures = {"records": 260, "nearest_km": 2.5, "within_10m": 0.0, "within_100m": 0.034, "within_1000m": 0.125,
+               "same_place": 3, "in_shared_groups": 7, "near_duplicates": 2}  # fmt: skip
+    findings = [
+        Finding("leak", "Groups are split apart.", "Use split.by: blocks."),
+        Finding("ok", "No held-out record has the coordinates of training."),
+    ]
+    copies = [{"record_id": "place-00007", "split": "test", "train_record_id": "place-00009", "bits": 2}]
+    return Audit("leak", findings, {"val": figures, "test": figures}, copies)
 
 
 def landmarks(number: int = 140) -> pd.DataFrame:
@@ -190,6 +297,12 @@ def report(models: list[Model] | None = None) -> Report:
         region=region(),
         grids=[Grid("data/grid", grid, counts, "25 km", "EPSG:3765", {"val": 7.25, "test": 7.25})],
         models=[model("cells", spread=0.4), model("coordinates", spread=0.6, seed=2)] if models is None else models,
+        pairs=[
+            pair("coordinates", "cells", (1.59, 1.44, 1.73)),
+            pair("coordinates", "cells", (1.2, 1.1, 1.3), split="val"),
+        ],
+        gaps=[gap("cells")],
+        audit=audit(),
     )  # fmt: skip
 
 

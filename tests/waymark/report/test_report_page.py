@@ -11,10 +11,11 @@ import pytest
 import report_frames as made
 
 from waymark.report import maps
-from waymark.report.content import Data, Guess, Picture, Report, Source
+from waymark.report.content import Audit, Data, Finding, Guess, Picture, Report, Source
 from waymark.report.page import map_page, report_page
-from waymark.report.tables import best_model, model_tables, shown
+from waymark.report.tables import best_model, model_tables, shown, shown_interval
 
+COPY = ("record_id", "split", "train_record_id", "bits")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -96,6 +97,9 @@ def test_hostile_names_stay_text(report, page):
         predictions=model.predictions.assign(record_id=[f"{HOSTILE}{n}" for n in range(60)]),
         curves=model.curves.assign(model=HOSTILE),
         worst=[Guess(HOSTILE, 9.0, 1, 2, 3, 4, 5, [Picture(made.picture(1), HOSTILE)])],
+        by_cell=model.by_cell.assign(cell=HOSTILE),
+        by_region=made.by_region().assign(region=HOSTILE),
+        filters=Picture(made.drawing(1), HOSTILE),
     )
     data = replace(
         report.data,
@@ -107,8 +111,13 @@ def test_hostile_names_stay_text(report, page):
     source = Source(HOSTILE, HOSTILE, [HOSTILE], {HOSTILE: 1}, made_up=True)
     grid = replace(report.grids[0], name=HOSTILE, spacing=HOSTILE, crs=HOSTILE, oracle_mean_km={HOSTILE: 1.0})
     hostile = report_page(
-        Report(HOSTILE, source, data, HOSTILE, made.region(), [grid], [model, replace(model, name="b")])
-    )
+        Report(
+            HOSTILE, source, data, HOSTILE, made.region(), [grid], [model, replace(model, name="b")],
+            [made.pair(HOSTILE, "b", (1.5, 1.4, 1.6))],
+            [replace(made.gap(HOSTILE), facts={HOSTILE: HOSTILE}, meaning=HOSTILE)],
+            Audit("leak", [Finding("leak", HOSTILE, HOSTILE)], {HOSTILE: {}}, [dict.fromkeys(COPY, HOSTILE)]),
+        )
+    )  # fmt: skip
     seen, harmless = Seen(hostile), Seen(page)
     assert len(seen.scripts) == len(harmless.scripts)
     assert not any("onerror" in attributes for _, attributes in seen.tags)
@@ -136,7 +145,10 @@ def test_tables_show_the_figures_given(report, page):
                         value = model.metrics[split][column.key]
                         assert cell.text == shown(value, column.kind)
                         assert float(cell.exact) == value
-                        assert f'<td title="{cell.exact}">{cell.text}</td>' in page
+                        small = f"<small>{cell.beside}</small>" if cell.beside else ""
+                        assert f'<td title="{cell.exact}">{cell.text}{small}</td>' in page
+                        assert cell.beside == shown_interval(model.intervals[split].get(column.key), column.kind)
+                        assert bool(cell.beside) == (column.key != "records" and value > 0)
     ratio = distances.groups["test"][0].cells[2]
     figures = report.models[0].metrics["test"]
     assert float(ratio.exact) == figures["mean_km"] / figures["constant_mean_km"]
@@ -170,7 +182,9 @@ def test_made_up_data_is_said_to_be_so(report, page):
 def test_a_report_without_places_has_no_maps_and_no_empty_panels(report):
     model = made.model("arcface", 40)
     model = replace(
-        model, predictions=nowhere(model.predictions), curves=None, best=(), worst=(),
+        model, predictions=nowhere(model.predictions), curves=None, best=(), worst=(), intervals={}, by_cell=None,
+        by_region=made.by_region().head(0), reliability=None, radii=made.radii().head(0), risk=None,
+        nearness=made.nearness().head(0), filters=None, feature_maps=(),
         metrics={split: {"records": 0, "mean_km": None, "gap": 0.612, "queries": 40} for split in ("val", "test")},
     )  # fmt: skip
     data = Data({"raw": 40}, splits={"train": 30, "test": 10}, places=nowhere(made.places(40)))
@@ -197,8 +211,11 @@ def test_thirty_thousand_records_stay_a_page_that_opens():
 
 def test_guesses_bring_their_pictures(report, page):
     images = [attributes for tag, attributes in Seen(page).tags if tag == "img"]
-    assert len(images) == 2 * 2 * 4 * 4  # models, best and worst, guesses, views
-    assert all(attributes["src"].startswith("data:image/jpeg;base64,/9j/") for attributes in images)
+    jpeg = [image for image in images if image["src"].startswith("data:image/jpeg;base64,/9j/")]
+    png = [image for image in images if image["src"].startswith("data:image/png;base64,iVBOR")]
+    assert len(jpeg) == 2 * 2 * 4 * 4  # models, best and worst, guesses, views
+    assert [image["alt"] for image in png] == ["filters of the first layer", "layer1", "layer4"] * 2
+    assert len(images) == len(jpeg) + len(png)
     unsure = Guess("a", 1.0, 1, 2, 3, 4, np.nan)
     assert "90 % radius –" not in report_page(replace(report, models=[replace(report.models[0], best=[unsure])]))
 
@@ -207,3 +224,55 @@ def test_a_cell_of_pandas_counts_is_found_in_the_grid(report):
     counted = pd.Series([3, 3, 7]).value_counts().to_dict()
     page = report_page(replace(report, models=[], grids=[replace(report.grids[0], training_counts=counted)]))
     assert "<dt>cells with training records</dt><dd>2</dd>" in page
+
+
+def of_class(page, name):
+    return [attributes["id"] for _, attributes in Seen(page).tags if attributes.get("class") == name]
+
+
+def test_a_model_is_looked_into(page):
+    drawn = of_class(page, "plotly-graph-div")
+    for plot in ("map", "cells", "radius", "reliability", "radii", "risk", "nearness", "curves"):
+        assert f"plot-model-1-{plot}" in drawn, plot
+        assert f"plot-model-2-{plot}" in drawn, plot
+    text = Seen(page).text
+    assert "Expected calibration error: " + shown(made.model("cells", spread=0.4).reliability.ece, "share") in text
+    assert text.count("What the network sees") == 2
+
+
+def test_details_are_folded_and_the_figures_that_matter_are_not(report, page):
+    folded = "".join(part.partition("</details>")[0] for part in page.partition("<main>")[2].split("<details>")[1:])
+    assert "Share of records placed within a distance" in folded
+    assert "plot-model-1-risk" in folded
+    for name in ("Distance to the truth", "plot-distances", "Against cells", "plot-gap-1", "plot-model-1-map"):
+        assert name in page
+        assert name not in folded, name
+
+
+def test_the_headline_says_how_sure_it_is(report, page):
+    headline = page.partition('class="headline"')[2].partition("</section>")[0].partition("<section")[0]
+    for key, kind in (("mean_km", "km"), ("times_constant", "ratio"), ("coverage_90", "share")):
+        assert f"95 % interval {shown_interval(report.models[0].intervals['test'][key], kind)}" in headline
+    bare = [replace(model, intervals={}) for model in report.models]
+    assert "95 % interval" not in report_page(replace(report, models=bare)).partition("<section")[0]
+
+
+def test_both_splits_stand_side_by_side(report, page):
+    text = " ".join(Seen(page).text.split())
+    assert "1.62 × the error (95 % interval 1.41–1.83). Apart from its training places it errs farther." in text
+    assert "<dt>side of a block</dt><dd>20 km</dd>" in page
+    several = report_page(replace(report, gaps=[made.gap("cells"), made.gap("coordinates")]))
+    assert of_class(several, "gap") == ["gap-1", "gap-2"]
+    assert "Random against block split: coordinates" in several
+    nothing = replace(made.gap("cells"), ratio=None, blocks=replace(made.side(1, 1), errors_km=np.empty(0)))
+    page = report_page(replace(report, gaps=[nothing]))
+    assert "plot-gap-1" not in page
+    assert "Random against block split" not in report_page(replace(report, gaps=[]))
+
+
+def test_leaks_are_named_with_their_remedy(report, page):
+    text = " ".join(Seen(page).text.split())
+    assert "Groups are split apart. Use split.by: blocks." in text
+    assert '<th scope="row">place-00007</th><td>test</td><td>place-00009</td><td>2</td>' in page
+    assert 'class="verdict leak">leak<' in page
+    assert "leakage" not in report_page(replace(report, audit=None))

@@ -3,15 +3,22 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from waymark.errors import CoordinateError
+from waymark.geo import unproject
 from waymark.images.datamodule import Batch
+
+HALVINGS = 40  # of the way to the map's origin: from anywhere on Earth down to less than a millimetre
 
 
 class Place(NamedTuple):
-    """Where a head believes each record to be."""
+    """Where a head believes each record to be, on the CPU."""
 
-    xy_m: Tensor  # (B, 2) float64, metres in the CRS
+    lat_lon: Tensor  # (B, 2) float64, degrees
     choice: Tensor  # (B,) int64, most probable class, -1 for heads without classes
 
 
@@ -29,3 +36,41 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def place(self, output: Tensor) -> Place:
         """Answer for each record of the output."""
+
+
+def to_lat_lon(xy_m: Tensor, crs: str) -> Tensor:
+    """Turn metres into degrees on the CPU; what is no number stays none.
+
+    A point off the map, as a corner of a box in a round map can be, is moved straight towards the
+    map's origin until it is a place on Earth.
+
+    Args:
+        xy_m: `(..., 2)` x, y in metres.
+        crs: that they are in.
+
+    Returns:
+        `(..., 2)` float64 latitude, longitude in degrees.
+    """
+    points = xy_m.detach().to("cpu", torch.float64).reshape(-1, 2).numpy()
+    lat_lon = np.full(points.shape, np.nan)
+    known = np.isfinite(points).all(axis=1)
+    try:
+        lat_lon[known] = unproject(points[known], crs, anywhere=True)
+    except CoordinateError:
+        lat_lon[known] = np.concatenate([_on_the_map(point, crs) for point in points[known]])
+    return torch.from_numpy(lat_lon).reshape(xy_m.shape)
+
+
+def _on_the_map(point: NDArray[np.float64], crs: str) -> NDArray[np.float64]:
+    """Give `(1, 2)` degrees of a point, or of the last one on its way from the origin that is on the map."""
+    low, high = 0.0, 2.0  # shares of the way; the first one tried is the point itself
+    lat_lon = unproject([point * 0], crs, anywhere=True)
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        try:
+            lat_lon, low = unproject([point * share], crs, anywhere=True), share
+        except CoordinateError:
+            high = share
+        if low == 1:
+            break
+    return lat_lon

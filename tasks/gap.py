@@ -1,0 +1,111 @@
+"""Train a model again on a split by place: how much of its error does a random split hide?"""
+
+import json
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from tasks.calibrate import Calibrate, learn_certainty
+from tasks.examples import INPUTS, SHARDS, open_shards, places_of, read_table
+from tasks.lesson import prepare, teach
+from tasks.model_entry import ModelEntry
+from tasks.outputs import read_json, whole_folder, work_folder, write_json
+from tasks.predictions import HELD_OUT, predict, write_predictions
+from tasks.stage import STRICT, Stage
+from waymark import splits
+from waymark.errors import SplitError
+from waymark.geo import project
+from waymark.images.statistics import channel_statistics
+from waymark.metrics.figures import place_figures
+from waymark.models.guesser import Guesser
+
+logger = logging.getLogger(__name__)
+
+TRAINED = Path("trained")
+REPORTS = Path("reports/models")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Gap:
+    """An entry of `gap`, named like the model that is trained again.
+
+    Args:
+        block_m: side of the squares that go whole to one split.
+        buffer_m: strip around the squares of val and test in which nobody is trained on.
+        fractions: shares of the squares for train, val and test.
+        seed: another seed is another division.
+    """
+
+    block_m: Annotated[float, Field(gt=0)] = 20_000.0
+    buffer_m: Annotated[float, Field(ge=0)] = 2_000.0
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 1
+
+
+STAGE = Stage("gap", Gap, section="gap.{entry}", each="gap", check=lambda gap: splits.check_fractions(gap.fractions))
+
+
+def gap(model: str, settings: Gap) -> None:
+    """Train a model again on a split by place: how much of its error does a random split hide?"""
+    entry = _entry(model)
+    folder = TRAINED / model
+    table = _by_blocks(read_table(), read_json(folder / "training.json")["crs"], settings)
+    stored = pq.read_table(SHARDS / "index.parquet")
+    train = table.loc[table["split"] == "train", "record_id"]
+    statistics = channel_statistics(stored.to_pandas(), train, int(stored.schema.metadata[b"size_px"]))
+    lesson = prepare(model, entry, table, statistics)
+    work = work_folder("gap", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
+    teach(lesson, work)
+    learnt = learn_certainty(model, lesson.locator, table, Calibrate())
+    predictions = predict(Guesser(lesson.locator, learnt.calibration, learnt.index), table, open_shards(), 64)
+    metrics = {split: place_figures(predictions[predictions["split"] == split]) for split in HELD_OUT}
+    with whole_folder(REPORTS / f"{model}@blocks") as out:
+        write_predictions(predictions, out / "predictions.parquet")
+        write_json(metrics, out / "metrics.json")
+        write_json(_describe(table, settings), out / "gap.json")
+    shutil.rmtree(work)
+    logger.info("%s on blocks: mean %s km on test", model, metrics["test"]["mean_km"])
+
+
+def _entry(model: str) -> ModelEntry:
+    """Read what the model was trained with."""
+    params = read_json(TRAINED / model / "training.json")["params"]
+    return TypeAdapter(ModelEntry).validate_json(json.dumps(params))
+
+
+def _by_blocks(table: pd.DataFrame, crs: str, settings: Gap) -> pd.DataFrame:
+    """Divide the records of all splits that have coordinates anew, by place."""
+    table = table[table["latitude"].notna()].reset_index(drop=True)
+    xy_m = project(places_of(table), crs)
+    group = table["group"].fillna(table["record_id"])
+    first = group.drop_duplicates().index  # a group lies where its first record lies
+    anchors = pd.Series(first, index=group[first])[group].to_numpy()
+    its_split = splits.by_blocks(
+        xy_m[anchors], block_m=settings.block_m, fractions=settings.fractions, seed=settings.seed
+    )
+    strip = splits.within_buffer(xy_m, its_split, settings.buffer_m)
+    table["split"] = np.where(strip, "unused", its_split)
+    table = table[table["split"] != "unused"].reset_index(drop=True)
+    if missing := sorted({"train", "val", "test"} - set(table["split"])):
+        raise SplitError(
+            f"blocks of {settings.block_m:g} m with a buffer of {settings.buffer_m:g} m leave {missing[0]} without"
+            " records; make gap.*.block_m or gap.*.buffer_m smaller"
+        )
+    return table
+
+
+def _describe(table: pd.DataFrame, settings: Gap) -> dict[str, Any]:
+    counts = table["split"].value_counts()
+    return {**asdict(settings), "records": {split: int(counts[split]) for split in splits.SPLITS}}
+
+
+if __name__ == "__main__":
+    STAGE.main(gap)

@@ -1,0 +1,18 @@
+import pytest
+
+from tasks.checkout import checkout
+
+
+@pytest.mark.parametrize("inside", ["", ".dvc/tmp/exps/tmp5x", ".dvc/tmp/exps/standalone/tmp5x"])
+def test_an_experiment_of_the_queue_belongs_to_the_checkout_that_queued_it(tmp_path, monkeypatch, inside):
+    folder = tmp_path / "checkout" / inside
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert checkout() == tmp_path / "checkout"
+
+
+def test_a_checkout_that_happens_to_lie_below_other_folders_is_itself(tmp_path, monkeypatch):
+    folder = tmp_path / "exps" / "tmp" / "checkout"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert checkout() == folder

@@ -1,0 +1,184 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyproj import Geod
+from shapely.geometry import shape
+from tiny_model import CELLS, CENTRES, make_tiny_model, write_picture, write_quads
+from typer.testing import CliRunner
+
+from waymark.cli import app
+
+SPHERE = Geod(a=6371008.8, b=6371008.8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guess")
+    make_tiny_model(folder / "trained")
+    make_tiny_model(folder / "trained", "single", slots=(None,), head="coordinates")
+    write_quads(folder / "quads", 2)
+    write_picture(folder / "photos/castle.png", 77)
+    write_picture(folder / "photos/bridge.jpg", 78, size=(60, 120))
+    (folder / "photos/broken.jpg").write_bytes(b"\xff\xd8 no more")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def views(place=0, order=(0, 90, 180, 270)):
+    return [f"quads/place-{place}/{heading}.jpg" for heading in order]
+
+
+def run(*arguments, model="tiny"):
+    return CliRunner().invoke(app, ["guess", "--model", model, *arguments])
+
+
+def answers(*arguments, model="tiny"):
+    result = run(*arguments, "--json", model=model)
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)["answers"]
+
+
+def refusal(*arguments, model="tiny"):
+    result = run(*arguments, model=model)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("waymark: ")]
+    return line
+
+
+def test_people_read_place_radius_and_cell():
+    (said,) = answers(*views())
+    radius_50, radius_90 = (f"{said[name]:.1f} km" for name in ("radius_50_km", "radius_90_km"))
+    result = run(*views())
+    assert result.stdout.splitlines() == [
+        "0.jpg, 90.jpg, 180.jpg, 270.jpg",
+        f"  place   {said['latitude']:.5f}, {said['longitude']:.5f}",
+        f"  radius  {radius_50} holds the truth in 50 % of cases, {radius_90} in 90 %",
+        f"  cell    {said['cell']}, probability {said['probability']:.3f}",
+    ]
+    assert result.stderr.splitlines() == ["answered by tiny"]
+    assert said["cell"] in CELLS
+
+
+def test_headings_come_from_the_names_of_the_files_or_are_given():
+    (named,) = answers(*views())
+    (shuffled,) = answers(*views(order=(180, 0, 270, 90)))
+    (turned,) = answers(*views(), "--headings", "90,0,180,270")
+    assert shuffled["headings_deg"] == [180, 0, 270, 90]
+    assert turned["headings_deg"] == [90, 0, 180, 270]
+    assert shuffled["longitude"] == pytest.approx(named["longitude"], abs=1e-5)
+    assert abs(turned["longitude"] - named["longitude"]) > 1e-3
+    (one,) = answers("quads/place-0/90.jpg")
+    assert one["headings_deg"] == [90]
+
+
+def test_images_without_headings_stand_in_order_and_that_is_said():
+    result = run("photos/castle.png", "photos/bridge.jpg")
+    assert result.exit_code == 0
+    assert "no headings are known" in result.stderr
+
+
+def test_each_image_is_answered_as_if_it_were_alone():
+    one, other = answers("photos/castle.png", "photos/bridge.jpg", "--each", model="single")
+    assert one["images"] == ["photos/castle.png"]
+    (alone,) = answers("photos/bridge.jpg", model="single")
+    assert other["latitude"] == pytest.approx(alone["latitude"], abs=1e-5)
+    assert abs(one["latitude"] - other["latitude"]) > 1e-4
+    assert one["cell"] is None
+    assert one["probability"] is None
+
+
+def test_of_several_photos_the_good_ones_are_answered_and_the_broken_ones_named():
+    result = run("photos/castle.png", "photos/broken.jpg", "--each", "--json", model="single")
+    assert [answer["images"] for answer in json.loads(result.stdout)["answers"]] == [["photos/castle.png"]]
+    assert result.exit_code == 1
+    assert "waymark: photos/broken.jpg: " in result.stderr
+
+
+def test_geojson_has_the_place_its_radii_and_the_cells():
+    (said,) = answers(*views(), "--geojson", "out/place.json")
+    document = json.loads(Path("out/place.json").read_text())
+    assert document["type"] == "FeatureCollection"
+    by_kind = {}
+    for feature in document["features"]:
+        by_kind.setdefault(feature["properties"]["kind"], []).append(feature)
+    (answer,) = by_kind["answer"]
+    assert answer["geometry"]["type"] == "Point"
+    assert answer["geometry"]["coordinates"] == pytest.approx([said["longitude"], said["latitude"]], abs=1e-6)
+    cells = {feature["properties"]["cell"]: feature for feature in by_kind["cell"]}
+    assert sum(feature["properties"]["probability"] for feature in cells.values()) == pytest.approx(1)
+    assert cells[said["cell"]]["properties"]["probability"] == pytest.approx(said["probability"], abs=1e-6)
+    for cell, centre in zip(CELLS, CENTRES, strict=True):
+        assert cells[cell]["geometry"]["coordinates"] == pytest.approx(centre[::-1], abs=1e-6)
+    for feature in by_kind["radius"]:
+        corners = np.array(shape(feature["geometry"]).exterior.coords)
+        count = len(corners)
+        away = SPHERE.inv([said["longitude"]] * count, [said["latitude"]] * count, *corners.T)[2] / 1000
+        expected = said["radius_90_km"] if feature["properties"]["share"] == 0.9 else said["radius_50_km"]
+        np.testing.assert_allclose(away, expected, rtol=1e-3)
+
+
+def test_geojson_on_stdout_is_nothing_but_geojson():
+    result = run(*views(), "--geojson", "-")
+    assert json.loads(result.stdout)["type"] == "FeatureCollection"
+
+
+def test_the_page_holds_its_pictures_its_figures_and_the_map():
+    (said,) = answers(*views(), "--html", "out/place.html")
+    page = Path("out/place.html").read_text()
+    assert f"{said['latitude']:.5f}, {said['longitude']:.5f}" in page
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "plot-answer-1" in page
+    for cell in CELLS:
+        assert f"cell {cell}" in page
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page
+
+
+def test_the_drawn_picture_is_the_photo_with_a_band_below_it():
+    assert run("photos/bridge.jpg", "--draw", "out/drawn.png", model="single").exit_code == 0
+    drawn, photo = Image.open("out/drawn.png"), Image.open("photos/bridge.jpg")
+    assert drawn.width == photo.width
+    np.testing.assert_array_equal(np.asarray(drawn)[: photo.height], np.asarray(photo))
+    band = np.asarray(drawn.convert("L"))[photo.height :]
+    assert len(band) > 12
+    assert (band > 200).mean() > 0.02  # white letters
+    assert (band < 80).mean() > 0.5  # on dark ground
+
+
+def test_originals_are_never_written_to():
+    before = Path("photos/bridge.jpg").read_bytes()
+    assert "never changed" in refusal("photos/bridge.jpg", "--draw", "photos/../photos/bridge.jpg", model="single")
+    assert Path("photos/bridge.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["photos/absent.jpg"], "photos/absent.jpg: no such file"),
+        (["photos"], "photos is a folder; name its pictures, or use waymark predict"),
+        ([*views(), "--headings", "0,90"], "--headings names 2 for 4 images"),
+        ([*views(), "--headings", "N,E,S,W"], "write degrees such as 0,90,180,270"),
+        ([*views(), "photos/castle.png"], "takes 4 views of a place, and 5 images are given; --each"),
+        ([*views(), "--each", "--headings", "0,90,180,270"], "leave out one of them"),
+        ([*views(), "--each", "--draw", "x.jpg"], "ask for one place at a time"),
+        ([*views(), "--draw", "x.txt"], "no picture format is called '.txt'"),
+        ([*views(), "--json", "--geojson", "-"], "both write to stdout"),
+        (["quads/place-0/0.jpg", "photos/broken.jpg"], "photos/broken.jpg: "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments, says):
+    assert says in refusal(*arguments)
+
+
+def test_debug_shows_the_traceback():
+    result = run("photos/absent.jpg", "--debug")
+    assert result.exit_code == 1
+    assert type(result.exception).__name__ == "ImageError"

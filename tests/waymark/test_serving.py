@@ -1,0 +1,127 @@
+import base64
+import json
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+
+import mlflow
+import pandas as pd
+import pytest
+from closure import ROOT, closure, imported_names
+from mlflow.tracking import MlflowClient
+from tiny_model import HEADINGS, make_tiny_model, write_quads
+from typer.testing import CliRunner
+
+from waymark.cli import app
+from waymark.errors import ModelError
+from waymark.finding import load_model, model_files
+from waymark.serving import REQUIREMENTS, log_location_model
+
+NAME = "waymark-location"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A store with one version of a tiny model, which is champion."""
+    folder = tmp_path_factory.mktemp("serving")
+    tiny = make_tiny_model(folder / "trained")
+    write_quads(folder / "quads", 2)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    store = MlflowClient(uri)
+    experiment = store.create_experiment("tiny", artifact_location=(folder / "mlruns").as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        mlflow.log_metrics({"val.mean_km": 12.5, "test.mean_km": 14.25, "train/loss": 3.0})
+        log_location_model(tiny.checkpoint, tiny.calibration, rows(folder).head(1), NAME)
+    store.set_registered_model_alias(NAME, "champion", "1")
+    yield folder
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(autouse=True)
+def _here(registry, monkeypatch):
+    monkeypatch.chdir(registry)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def views(folder, place):
+    return [folder / f"quads/place-{place}/{heading:g}.jpg" for heading in HEADINGS]
+
+
+def rows(folder):
+    pictures = [[path.read_bytes() for path in views(folder, place)] for place in range(2)]
+    return pd.DataFrame({"views": pictures, "headings_deg": [list(HEADINGS)] * 2})
+
+
+def test_registry_command_line_and_exported_file_give_the_same_numbers(registry):
+    registered = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(rows(registry))
+    assert abs(registered["longitude"].diff()[1]) > 1e-3
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 0, result.stderr
+        return result
+
+    run("export", "champion.waymark", "--model", "champion")
+    for model in ("champion", "champion.waymark", "trained/tiny", None):
+        chosen = [] if model is None else ["--model", model]
+        run("predict", "quads", "--out", "predictions.csv", *chosen)
+        predicted = pd.read_csv("predictions.csv")
+        for place in range(2):
+            (said,) = json.loads(run("guess", *views(registry, place), "--json", *chosen).stdout)["answers"]
+            for name in ("latitude", "longitude", "probability"):
+                assert said[name] == pytest.approx(registered[name][place], abs=1e-5)
+                assert predicted[name][place] == pytest.approx(registered[name][place], abs=1e-5)
+
+
+@pytest.mark.parametrize("reference", [None, "champion", "1", f"{NAME}@champion", f"{NAME}/1", f"models:/{NAME}/1"])
+def test_a_version_is_named_by_alias_or_number(reference):
+    with model_files(reference) as files:
+        assert files.name == f"{NAME} version 1"
+        assert files.metrics == {"val": {"mean_km": 12.5}, "test": {"mean_km": 14.25}}
+
+
+@pytest.mark.parametrize("reference", ["challenger", "7", f"{NAME}@nobody", "another/1", "another@champion"])
+def test_a_version_that_is_not_there_is_refused_with_what_is(reference):
+    with pytest.raises(ModelError) as caught:
+        load_model(reference)
+    assert f"the registry has no {reference}; it has" in str(caught.value)
+    expected = "no version of another" if reference.startswith("another") else f"champion and the versions 1 of {NAME}"
+    assert expected in str(caught.value)
+
+
+def test_a_registry_that_cannot_be_read_ends_in_one_line(registry, monkeypatch):
+    (registry / "broken.db").write_text("no database")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registry}/broken.db")
+    result = CliRunner().invoke(app, ["guess", str(views(registry, 0)[0]), "--model", "champion"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("waymark: champion cannot be read from the registry at sqlite")
+    assert "Traceback" not in result.stderr
+
+
+def test_base64_as_mlflows_server_leaves_it_is_undone(registry):
+    plain = rows(registry)
+    packed = plain.assign(views=[[base64.b64encode(data) for data in its] for its in plain["views"]])
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    pd.testing.assert_frame_equal(model.predict(packed), model.predict(plain))
+
+
+def test_the_requirements_name_what_the_model_imports():
+    """The registered model is loaded where nothing but these is installed."""
+    names = {name.split(".")[0] for path in closure("waymark.serving") for name in imported_names(ROOT / path)}
+    ours = names - set(sys.stdlib_module_names) - {"waymark"}
+    providers = packages_distributions()
+    named = {name.lower() for name in REQUIREMENTS}
+    assert {
+        name for name in ours if named.isdisjoint(its.lower().replace("_", "-") for its in providers[name])
+    } == set()
+
+
+def test_the_command_line_imports_no_mlflow_for_a_file(registry):
+    code = (
+        "import sys; from waymark.finding import load_model; load_model('trained/tiny');print('mlflow' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False"]

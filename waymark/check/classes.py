@@ -1,0 +1,96 @@
+"""Landmarks with too few pictures, and pictures that look like none of their landmark."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waymark.check.findings import MOST_EXAMPLES, Example, Finding, counted, first
+from waymark.check.likeness import stranger_than_others
+from waymark.check.survey import Survey
+from waymark.selection import hash_share
+
+GENERIC_RATIO = 1.15  # so many times nearer the pictures of others look
+STANDS_OUT = 1.4  # times the median of its landmark
+FEWEST = 5  # pictures of a landmark from which one can stand out
+MOST_OF_A_CLASS = 1500  # pictures of a landmark that are held against others, chosen by hash
+MOST_HELD = 30_000
+
+
+def generic_views(survey: Survey) -> NDArray[np.float64]:
+    """How much more generic pictures look like other landmarks than like their own, `(V,)`; 0 for all others."""
+    views = survey.views
+    ratio = np.zeros(len(views.record))
+    numbers = [number for number in np.flatnonzero(views.decoded).tolist() if survey.labels[views.record[number]]]
+    numbers.sort(key=lambda number: hash_share(views.path[number], 1))
+    taken: Counter[str | None] = Counter()
+    chosen: list[int] = []
+    for number in numbers:
+        taken[label := survey.labels[views.record[number]]] += 1
+        if taken[label] <= MOST_OF_A_CLASS and len(chosen) < MOST_HELD:
+            chosen.append(number)
+    if chosen:
+        rows = views.record[chosen]
+        classes = np.unique([str(survey.labels[row]) for row in rows], return_inverse=True)[1]
+        groups = np.unique([survey.groups[row] for row in rows], return_inverse=True)[1]
+        ratio[chosen] = _outstanding(stranger_than_others(views.descriptor[chosen], classes, groups), classes)
+    return ratio
+
+
+def _outstanding(ratio: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Leave the ratios of pictures that stand out from their own class, too; all others become 0.
+
+    Where most pictures of a landmark look like others, colours and edges do not show it, and say nothing of any.
+    """
+    standing = np.zeros(len(ratio))
+    for one in np.unique(classes):
+        rows = np.flatnonzero(classes == one)
+        if len(rows) >= FEWEST:
+            limit = max(GENERIC_RATIO, STANDS_OUT * float(np.median(ratio[rows])))
+            standing[rows] = np.where(ratio[rows] >= limit, ratio[rows], 0)
+    return standing
+
+
+def class_findings(survey: Survey, ratio: NDArray[np.float64], *, min_images: int | None) -> Iterator[Finding]:
+    """Name landmarks that are too small for the filter, and generic pictures."""
+    counts = Counter(label for label in survey.labels if label is not None)
+    few = {label: count for label, count in counts.items() if count < (min_images or 2)}
+    if few:
+        limit = f"min_images, {min_images}" if min_images else "two"
+        yield Finding(
+            "small_classes",
+            f"{counted(len(few), 'landmark')} of {len(counts):,} with fewer pictures than {limit}",
+            "A landmark with one picture cannot be both learnt and tested. "
+            + ("The filter drops those below min_images." if min_images else "Set filter.min_images to drop them."),
+            "Add pictures, or set filter.min_images lower to keep them.",
+            len(few),
+            first(Example((label,), counted(count, "picture")) for label, count in few.items()),
+            needs_look=False,
+        )
+    yield from _generic(survey, ratio)
+
+
+def _generic(survey: Survey, ratio: NDArray[np.float64]) -> Iterator[Finding]:
+    views = survey.views
+    flagged = np.flatnonzero(ratio).tolist()
+    if flagged:
+        most = sorted(flagged, key=lambda number: (-ratio[number], views.path[number]))[:MOST_EXAMPLES]
+        yield Finding(
+            "generic",
+            f"{counted(len(flagged), 'picture')}: more like other landmarks than like the own, by colours and edges",
+            "Judged by colours and edges alone, which is crude: a photo at night or from inside is flagged as well as"
+            " one of somebody's lunch, and a wrong one of the right colours is not. The farthest off are shown first,"
+            " those of each landmark bear a red frame on its contact sheet.",
+            "Look through the framed pictures; name the records that do not show their landmark in filter.exclude.",
+            len(flagged),
+            first(
+                Example(
+                    (survey.ids[views.record[number]],),
+                    f"landmark {survey.labels[views.record[number]]}, others look {ratio[number]:.1f} times nearer",
+                    (views.path[number],),
+                )
+                for number in most
+            ),
+            needs_look=False,
+        )

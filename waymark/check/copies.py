@@ -1,0 +1,227 @@
+"""Pictures that stand more than once, and what comes of it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from waymark.check.findings import Example, Finding, counted, first
+from waymark.check.likeness import Alike, near_duplicates
+from waymark.check.pictures import ALMOST_EVEN
+from waymark.check.survey import Survey
+from waymark.metrics.functional import haversine_km
+from waymark.selection import Dropped, exact_duplicates
+
+COPY_OF = "exact duplicate: of "
+APART_KM = 10.0  # no picture shows two places so far apart
+MANY_RECORDS = 5  # one picture under so many records far apart is a notice, not a view
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Near-duplicates among a source's V pictures.
+
+    Attributes:
+        alike: the pairs.
+        cluster: `(V,)` pictures that hang together by them.
+        placeholder: `(V,)` whether one and the same picture stands under many records far apart.
+        exact: records that the filter drops as exact copies of another.
+    """
+
+    alike: Alike
+    cluster: NDArray[np.int64]
+    placeholder: NDArray[np.bool_]
+    exact: Dropped
+
+    def pairs_of_records(self, survey: Survey) -> NDArray[np.int64]:
+        """`(P, 2)` pictures that look alike and belong to two records, placeholders left out."""
+        left, right = self.alike.pairs.T
+        two = survey.views.record[left] != survey.views.record[right]
+        pairs: NDArray[np.int64] = self.alike.pairs[two & ~self.placeholder[left] & ~self.placeholder[right]]
+        return pairs
+
+    def near_pairs(self, survey: Survey) -> NDArray[np.int64]:
+        """`(P, 2)` the same without records that are exact copies, which the filter drops."""
+        pairs = self.pairs_of_records(survey)
+        exact = np.array([record_id in self.exact for record_id in survey.ids], dtype=bool)
+        return pairs[~exact[survey.views.record[pairs]].any(axis=1)]
+
+
+def find_copies(survey: Survey) -> Copies:
+    """Hold all pictures against each other; those of one colour are left out, for they all look alike."""
+    views = survey.views
+    alike = near_duplicates(views.hash, views.small, views.decoded & (views.evenness < ALMOST_EVEN))
+    count = len(views.record)
+    placeholder = np.zeros(count, dtype=bool)
+    same = alike.clusters(count, most_bits=0)
+    order = np.argsort(same, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(same[order])) + 1):
+        rows = np.unique(views.record[members])
+        if len(rows) >= MANY_RECORDS and _far_apart(survey, rows):
+            placeholder[members] = True
+    return Copies(alike, alike.clusters(count), placeholder, exact_duplicates(survey.records, survey.digests()))
+
+
+def _far_apart(survey: Survey, rows: NDArray[np.int64]) -> bool:
+    """Whether so many records share a picture in different places or of different landmarks."""
+    labels = {survey.labels[row] for row in rows.tolist()} - {None}
+    places = survey.lat_lon[rows]
+    places = places[np.isfinite(places).all(axis=1)]
+    apart_km = _apart_km(places, np.broadcast_to(places[:1], places.shape)) if len(places) else np.zeros(1)
+    return len(labels) >= MANY_RECORDS or bool((apart_km > APART_KM).sum() >= MANY_RECORDS - 1)
+
+
+def _apart_km(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Great-circle distance between `(N, 2)` places in km; NaN where one is unknown."""
+    distance = haversine_km(torch.from_numpy(np.array(one)), torch.from_numpy(np.array(other)))
+    return np.asarray(distance.numpy(), dtype=np.float64)
+
+
+def copy_findings(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    """Name placeholders, duplicates, and pictures in two places or with two names."""
+    yield from _placeholders(survey, copies)
+    yield from _contradictions(survey, copies)
+    yield from _exact(survey, copies)
+    yield from _within_record(survey, copies)
+    yield from _near(survey, copies)
+
+
+def _placeholders(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    views = survey.views
+    if not (count := int(copies.placeholder.sum())):
+        return
+    clusters = defaultdict(list)
+    for number in np.flatnonzero(copies.placeholder).tolist():
+        clusters[int(copies.cluster[number])].append(number)
+    yield Finding(
+        "placeholders",
+        f"{counted(count, 'picture')}: the same one under many records far apart",
+        "No view is the same in many places: it is a notice such as “no imagery here”, a logo or a test picture. A"
+        " model would learn to answer the middle of these places for it.",
+        "Delete these files, so that they count as missing views, or name the records in filter.exclude.",
+        count,
+        first(
+            Example(
+                tuple(dict.fromkeys(survey.ids[views.record[number]] for number in members))[:3],
+                f"the same picture {counted(len(members), 'time')}",
+                (views.path[members[0]],),
+            )
+            for members in clusters.values()
+        ),
+    )
+
+
+def pair_of(survey: Survey, pair: Sequence[int], detail: str) -> Example:
+    """Two pictures of two records side by side."""
+    named = sorted((survey.ids[int(survey.views.record[number])], number) for number in pair)
+    ids = tuple(dict.fromkeys(record_id for record_id, _ in named))
+    return Example(ids, detail, tuple(survey.views.path[number] for _, number in named))
+
+
+def each_once(examples: Iterator[Example]) -> tuple[Example, ...]:
+    """The first examples, one for each first record: a clip's frames are all alike, and one pair says it."""
+    once: dict[str, Example] = {}
+    for example in sorted(examples, key=lambda example: example.record_ids):
+        once.setdefault(example.record_ids[0], example)
+    return first(once.values())
+
+
+def rows_of(survey: Survey, pair: Sequence[int]) -> list[int]:
+    """The rows of the records of two pictures, in the order of their ids."""
+    return sorted((int(survey.views.record[number]) for number in pair), key=lambda row: survey.ids[row])
+
+
+def groups_of(survey: Survey, pair: Sequence[int]) -> str:
+    """The groups of the records of two pictures, in words."""
+    given = [survey.records["group"][row].as_py() for row in rows_of(survey, pair)]
+    return "groups " + " / ".join("none" if group is None else str(group) for group in given)
+
+
+def _contradictions(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    pairs = copies.pairs_of_records(survey)
+    rows = survey.views.record[pairs]
+    apart_km = _apart_km(survey.lat_lon[rows[:, 0]], survey.lat_lon[rows[:, 1]])
+    far = pairs[apart_km > APART_KM]
+    if len(far):
+        km = apart_km[apart_km > APART_KM]
+        yield Finding(
+            "two_places",
+            f"{counted(len(np.unique(survey.views.record[far])), 'record')}: the same picture as one far away",
+            f"Pictures that look the same lie more than {APART_KM:g} km apart; at least one of the places is wrong.",
+            "Correct or remove the wrong one of each pair (filter.exclude takes record ids).",
+            len(np.unique(survey.views.record[far])),
+            each_once(
+                pair_of(survey, pair, f"{off:,.0f} km apart") for pair, off in zip(far.tolist(), km, strict=True)
+            ),
+        )
+    labels = np.array([label or "" for label in survey.labels])[rows]
+    other = pairs[(labels[:, 0] != labels[:, 1]) & (labels != "").all(axis=1)]
+    if len(other):
+        yield Finding(
+            "two_landmarks",
+            f"{counted(len(np.unique(survey.views.record[other])), 'record')}: the same picture under another landmark",
+            "Pictures that look the same bear the names of different landmarks; the model cannot learn both.",
+            "Name both landmarks in each record, or remove the wrong one (filter.exclude takes record ids).",
+            len(np.unique(survey.views.record[other])),
+            each_once(
+                pair_of(survey, pair, " / ".join(str(survey.labels[row]) for row in rows_of(survey, pair)))
+                for pair in other.tolist()
+            ),
+        )
+
+
+def _exact(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    if dropped := copies.exact:
+        row_of = {record_id: row for row, record_id in enumerate(survey.ids)}
+        yield Finding(
+            "exact_duplicates",
+            f"{counted(len(dropped), 'record')}: exact copies of another",
+            "Their files are the same, byte for byte. The filter keeps the first of them by id.",
+            "Nothing needs doing, unless a copy bears another place or name than the one that is kept.",
+            len(dropped),
+            first(
+                Example(
+                    (record_id, reason.removeprefix(COPY_OF)), "the same file", survey.paths_of(row_of[record_id])[:1]
+                )
+                for record_id, reason in dropped.items()
+            ),
+            needs_look=False,
+        )
+
+
+def _within_record(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    left, right = copies.alike.pairs.T
+    record = survey.views.record
+    twice = copies.alike.pairs[(record[left] == record[right]) & ~copies.placeholder[left]]
+    if len(twice):
+        rows = np.unique(record[twice])
+        yield Finding(
+            "same_view_twice",
+            f"{counted(len(rows), 'record')} with the same picture for two views",
+            "Two headings of one place do not look alike; one was saved under the name of the other.",
+            "Fetch the views of these records again, or delete the wrong file, so that it counts as missing.",
+            len(rows),
+            each_once(pair_of(survey, pair, "two views of one record") for pair in twice.tolist()),
+        )
+
+
+def _near(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    pairs = copies.near_pairs(survey)
+    if len(pairs):
+        rows = np.unique(survey.views.record[pairs])
+        incomplete = (
+            "" if copies.alike.complete else " Only equal hashes were compared, for there are very many pictures."
+        )
+        yield Finding(
+            "near_duplicates",
+            f"{counted(len(rows), 'record')}: almost the same picture as another",
+            "Frames of one clip, series, pictures saved twice at different quality: within a group they do no harm,"
+            f" they only weigh more than others.{incomplete}",
+            "Nothing needs doing where they share a group; filter.max_images caps landmarks that have very many.",
+            len(rows),
+            each_once(pair_of(survey, pair, groups_of(survey, pair)) for pair in pairs.tolist()),
+            needs_look=False,
+        )

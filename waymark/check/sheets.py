@@ -1,0 +1,129 @@
+"""Contact sheets: some pictures of each landmark and of each part of the map."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from geopandas import GeoDataFrame
+from numpy.typing import NDArray
+
+from waymark.check.coordinates import Places
+from waymark.check.findings import counted
+from waymark.check.survey import Survey
+from waymark.errors import CoordinateError, GridError
+from waymark.geo import assign_cells, build_grid, extent_region, region_lat_lon, resolve_crs
+from waymark.selection import hash_share
+
+CELLS = 60  # wanted over the region, or over the extent of the data
+MOST_SHEETS = 40  # of each kind, the largest first
+ON_A_SHEET = 12
+GENERIC_ON_A_SHEET = 4
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Some pictures under one heading.
+
+    Attributes:
+        title: landmark, or the middle of the cell.
+        note: how many there are.
+        paths: pictures to show.
+        record_ids: their records.
+        framed: those of the paths that stand out.
+    """
+
+    title: str
+    note: str
+    paths: Sequence[str]
+    record_ids: Sequence[str]
+    framed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Contact sheets of the cells, and how the records fill them; `reason` says why there are none."""
+
+    sheets: Sequence[Sheet] = ()
+    counts: Sequence[int] = ()
+    reason: str = ""
+
+
+def class_sheets(survey: Survey, ratio: NDArray[np.float64], names: Mapping[str, str]) -> list[Sheet]:
+    """One sheet for each of the largest landmarks, with its most generic pictures framed.
+
+    Args:
+        survey: the records.
+        ratio: `(V,)` of `waymark.check.classes.generic_views`.
+        names: readable name of a landmark that has one.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for number in np.flatnonzero(survey.views.decoded).tolist():
+        if (label := survey.labels[survey.views.record[number]]) is not None:
+            members[label].append(number)
+    sheets = []
+    for label in sorted(members, key=lambda label: (-len(members[label]), label))[:MOST_SHEETS]:
+        flagged = sorted((number for number in members[label] if ratio[number]),
+                         key=lambda number: -ratio[number])  # fmt: skip
+        shown = flagged[:GENERIC_ON_A_SHEET]
+        shown += _some(survey, set(members[label]) - set(flagged), ON_A_SHEET - len(shown))
+        note = counted(len(members[label]), "picture")
+        if flagged:
+            note += f", {len(flagged):,} look more like other landmarks"
+        framed = frozenset(survey.views.path[number] for number in flagged)
+        sheets.append(_sheet(survey, names.get(label, label), note, shown, framed))
+    return sheets
+
+
+def cell_sheets(survey: Survey, places: Places, region: GeoDataFrame | None) -> Cells:
+    """One sheet for each of the fullest cells of a coarse grid over the region, or over the extent of the data."""
+    rows = places.rows("in place")
+    if not len(rows):
+        return Cells(reason="No record has coordinates that can be used.")
+    lat_lon = survey.lat_lon[rows]
+    try:
+        land = extent_region(lat_lon) if region is None else region
+        grid = build_grid(land, cells=CELLS, crs=resolve_crs("auto", region_lat_lon(land)))
+        cells = assign_cells(grid, lat_lon)
+    except (GridError, CoordinateError) as error:  # data across the seam of a world map has no such grid
+        return Cells(reason=f"The records cannot be divided into cells: {error}.")
+    filled, sizes = np.unique(cells, return_counts=True)
+    sheets: list[Sheet] = []
+    for cell, size in sorted(zip(filled.tolist(), sizes.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0])):
+        if len(sheets) == MOST_SHEETS:
+            break
+        middle = lat_lon[cells == cell].mean(axis=0)
+        title = f"around {middle[0]:.2f}, {middle[1]:.2f}"
+        members = _decoded_views(survey, rows[cells == cell])
+        shown = _some(survey, members, ON_A_SHEET)
+        sheets.append(_sheet(survey, title, counted(size, "record"), shown, frozenset()))
+    return Cells(sheets, np.sort(sizes)[::-1].tolist() + [0] * (len(grid) - len(filled)))
+
+
+def _decoded_views(survey: Survey, rows: NDArray[np.int64]) -> list[int]:
+    """One picture of each record, another heading each time, so that a sheet does not look one way only."""
+    views = survey.views
+    shown = []
+    for row in rows.tolist():
+        begin, end = np.searchsorted(views.record, [row, row + 1])
+        its = [number for number in range(begin, end) if views.status[number] == "ok"]
+        if its:
+            shown.append(its[int(hash_share(survey.ids[row], 2) * len(its))])
+    return shown
+
+
+def _some(survey: Survey, numbers: Iterable[int], most: int) -> list[int]:
+    """Choose pictures by a hash of their path: the same ones each time, in no particular order."""
+    return sorted(numbers, key=lambda number: hash_share(survey.views.path[number], 3))[: max(most, 0)]
+
+
+def _sheet(survey: Survey, title: str, note: str, shown: Sequence[int], framed: frozenset[str]) -> Sheet:
+    ids = [survey.ids[survey.views.record[number]] for number in shown]
+    return Sheet(title, note, [survey.views.path[number] for number in shown], ids, framed)
+
+
+def thumbnails(survey: Survey, paths: Iterable[str]) -> dict[str, bytes]:
+    """Give the pictures in small as JPEGs by their path; those that cannot be decoded are absent."""
+    wanted = set(paths)
+    pairs = zip(survey.views.path, survey.views.jpeg, strict=True)
+    return {path: jpeg for path, jpeg in pairs if jpeg and path in wanted}

@@ -1,0 +1,248 @@
+"""The `waymark` command: what may be asked for; the work is done in `waymark.commands`.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from waymark.commands.terminal import numbers, one_line_errors
+
+app = typer.Typer(
+    help="Says where a photo was taken.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+recipes = typer.Typer(help="Complete params files of real systems.", no_args_is_help=True)
+app.add_typer(recipes, name="recipe")
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="An exported file, a checkpoint or its folder (trained/cells), or a version in the registry: champion, 3,"
+        " waymark-location@challenger. By default the champion, or where there is no registry the best on val.",
+    ),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Layout(StrEnum):
+    """How a folder of pictures is read."""
+
+    auto = "auto"
+    quads = "quads"
+    photos = "photos"
+
+
+@app.command()
+def guess(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="A photo, or several views of one place.")],
+    model: ModelOption = None,
+    headings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEG,DEG,...",
+            help="Heading of each view. By default those in the names of the files, such as 90.jpg.",
+        ),
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="Each image is a photo of its own.")] = False,
+    as_json: JsonOption = False,
+    geojson: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write place, radii and cells as GeoJSON; - for stdout.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with a map of the probability over cells.")
+    ] = None,
+    draw: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the picture with the answer on it.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Say where a photo was taken, and how far off that may be.
+
+    Several images are views of one place; --each asks for each of them.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.guess import Outputs, guess_images
+
+        guess_images(images, model, headings, each, Outputs(as_json, geojson, html, draw))
+
+
+@app.command()
+def predict(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Photos in any tree of folders, or places as folders <uuid>/{0,90,180,270}.jpg at any depth.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="CSV to write.")],
+    model: ModelOption = None,
+    layout: Annotated[Layout, typer.Option(help="How the folder is read.")] = Layout.auto,
+    debug: DebugOption = False,
+) -> None:
+    """Say for each picture of a folder where it was taken, in a CSV.
+
+    Its columns are uuid (the name of a place's folder, or the path of a photo), latitude, longitude,
+    radius_50_km, radius_90_km, cell, probability and views. Pictures that cannot be decoded are listed on stderr.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.predict import predict_folder
+
+        predict_folder(folder, out, model, layout.value)
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet with an id and places.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="CSV or Parquet with the same ids and true places.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Only the rows of the truth whose column split says so.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score what is there, where truths have no prediction.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Sum up how far off predictions are.
+
+    Prints mean, median, shares within distances and GeoScore, with 95 % bootstrap intervals.
+
+    Rows are joined on uuid, record_id, id or path, else on the first column. Places are latitude and longitude,
+    or in predictions of `evaluate` predicted_latitude and predicted_longitude.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.score import score_files
+
+        score_files(predictions, truth, split, allow_missing=allow_missing, as_json=as_json)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, such as croatia.waymark.")],
+    model: ModelOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write a model as one file.
+
+    Where it is used it needs nothing but `pip install waymark`: no DVC, Prefect or MLflow.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.export import export_to
+
+        export_to(file, model)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder of photos or quadruplets, table, or data/raw.")],
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="photos, quads, table or raw; by default what lies there.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Page to write.")] = Path("check.html"),
+    region: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file that the records should lie in.")
+    ] = None,
+    shore_km: Annotated[float, typer.Option(help="How far off the region a record may lie.")] = 5.0,
+    min_images: Annotated[
+        int | None, typer.Option(metavar="N", help="Landmarks with fewer pictures would be dropped.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Look at pictures and coordinates before any training.
+
+    Exit status 1 means that something needs a look; nothing of the source is changed.
+    """
+    with one_line_errors(debug):
+        from waymark.check.command import check
+
+        found = check(path, source=source, out=out, region=region, shore_km=shore_km, min_images=min_images)
+        typer.echo(found.text())
+    raise typer.Exit(found.status)
+
+
+@app.command()
+def grid(
+    records: Annotated[
+        Path, typer.Argument(metavar="RECORDS", help="CSV or Parquet with latitude and longitude.")
+    ] = Path("data/filtered/records.parquet"),
+    spacings_km: Annotated[
+        str, typer.Option("--spacings", metavar="KM,KM,...", help="Sides of squares.")
+    ] = "10,20,40,80",
+    min_records: Annotated[
+        str, typer.Option("--quadtree", metavar="N,N,...", help="Records that a quadtree's cell holds at least.")
+    ] = "10,20,40",
+    region: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file; by default the records' extent.")
+    ] = None,
+    crs: Annotated[str, typer.Option(metavar="CRS", help="Metric CRS of the cells, such as EPSG:3765.")] = "auto",
+    split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="data/split/records.parquet: learn grids from train, measure on val."),
+    ] = None,
+    enough: Annotated[int, typer.Option(metavar="N", help="Images that a cell should have.")] = 10,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a map of each grid.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Compare grids of several spacings before any training.
+
+    For each the number of cells, the images in them, and the error if the right cell were always answered.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.grid import grid_preview
+
+        grid_preview(
+            records,
+            region=region,
+            crs=crs,
+            spacings_km=numbers(spacings_km, "--spacings"),
+            min_records=[int(least) for least in numbers(min_records, "--quadtree")],
+            enough=enough,
+            split=split,
+            out=html,
+        )
+
+
+@recipes.command("list")
+def list_recipes(debug: DebugOption = False) -> None:
+    """List the recipes."""
+    with one_line_errors(debug):
+        from waymark.commands.recipe import list_recipes
+
+        list_recipes()
+
+
+@recipes.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], debug: DebugOption = False) -> None:
+    """Print a recipe."""
+    with one_line_errors(debug):
+        from waymark.commands.recipe import show_recipe
+
+        show_recipe(name)
+
+
+@recipes.command("use")
+def use_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], debug: DebugOption = False) -> None:
+    """Put a recipe in the place of params.yaml.
+
+    The present one is kept beside it as params.yaml.before, unless it is a recipe itself; what changes is printed.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.recipe import use_recipe
+
+        use_recipe(name)
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="waymark")

@@ -1,0 +1,40 @@
+"""Answers as GeoJSON (RFC 7946): longitude first, cut at the antimeridian."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import shapely
+
+from waymark.report.circles import circle, cut
+from waymark.report.wording import Answer
+
+DECIMALS = 1e-6  # of a degree: a tenth of a metre
+
+
+def feature_collection(answers: Sequence[Answer], model: str) -> dict[str, Any]:
+    """Turn answers into features: for each its cells, its radii and its place, which `kind` tells apart."""
+    features = [feature for answer in answers for feature in _features(answer, model)]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _features(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
+    if answer.cells is not None:
+        for row in answer.cells.itertuples():
+            its = {"kind": "cell", "name": answer.name, "cell": int(row.cell), "probability": float(row.probability)}
+            yield _feature(row.geometry if row.geometry.geom_type == "Point" else cut(row.geometry), its)
+    for share, km in ((90, answer.radius_90_km), (50, answer.radius_50_km)):
+        if km is not None:
+            its = {"kind": "radius", "name": answer.name, "share": share / 100, "radius_km": km}
+            yield _feature(circle(answer.latitude, answer.longitude, km), its)
+    names = ("name", "radius_50_km", "radius_90_km", "cell", "probability")
+    its = {"kind": "answer", **{name: getattr(answer, name) for name in names}, "model": model}
+    yield _feature(shapely.Point(answer.longitude, answer.latitude), its)
+
+
+def _feature(shape: Any, properties: dict[str, Any]) -> dict[str, Any]:
+    rounded = shapely.set_precision(shape, DECIMALS)
+    return {
+        "type": "Feature",
+        "geometry": shapely.geometry.mapping(shapely.orient_polygons(rounded)),
+        "properties": properties,
+    }

@@ -1,0 +1,146 @@
+"""`waymark grid`: what grids of several spacings would be like, before anything is trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import typer
+from numpy.typing import NDArray
+
+from waymark.commands.terminal import say, write_text
+from waymark.errors import SourceError
+from waymark.geo import describe_crs, extent_region, load_region
+from waymark.preview import GridPreview, preview_grids, preview_table
+from waymark.report.content import Grid
+from waymark.report.grids import grids_page
+
+RECORDS = Path("data/filtered/records.parquet")
+SPACINGS_KM = (10.0, 20.0, 40.0, 80.0)
+MIN_RECORDS = (10, 20, 40)
+ENOUGH = 10
+
+Floats = NDArray[np.float64]
+
+
+def grid_preview(
+    records: Path = RECORDS,
+    *,
+    region: str | None = None,
+    crs: str = "auto",
+    spacings_km: Sequence[float] = SPACINGS_KM,
+    min_records: Sequence[int] = MIN_RECORDS,
+    enough: int = ENOUGH,
+    split: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Print a table of grids to choose from, and write a page with a map of each.
+
+    Args:
+        records: Parquet or CSV with the columns latitude and longitude in degrees; rows without are left out.
+        region: country code or vector file; None for the extent of the records, and of its squares those with any.
+        crs: of the cells, in metres, or `auto`.
+        spacings_km: sides of squares; the widest is that of the quadtrees' widest squares.
+        min_records: for each a quadtree whose cells hold at least so many records, if any.
+        enough: images that a cell should have; the table says how many cells have less.
+        split: `records.parquet` of the stage `split`: grids then are learnt from train and measured on val.
+        out: HTML file to write, or None.
+
+    Raises:
+        SourceError: a file is missing, or lacks its columns or any place.
+    """
+    table = _places(records)
+    training, measured = (table, None) if split is None else _divided(table, records, split)
+    everything = _lat_lon(table)
+    outline = extent_region(everything) if region is None else load_region(region)
+    previews = preview_grids(
+        outline,
+        _lat_lon(training),
+        spacings_km=sorted(set(spacings_km)),
+        min_records=sorted(set(min_records)),
+        crs=crs,
+        others=None if measured is None else _lat_lon(measured),
+        places=everything if region is None else None,
+    )
+    figures = preview_table(previews, enough=enough)
+    words = f"the {len(training):,} records" if measured is None else f"{len(measured):,} val records"
+    typer.echo(_text(figures, enough))
+    say(f"oracle error over {words}; CRS {describe_crs(previews[0].cells.crs.to_string())}")
+    if out is not None:
+        page = grids_page(
+            [_grid(preview) for preview in previews],
+            figures,
+            enough=enough,
+            measured=words,
+            region=None if region is None else outline,
+        )
+        write_text(page, out)
+
+
+def _text(figures: pd.DataFrame, enough: int) -> str:
+    """The table in columns of equal width."""
+    shown = pd.DataFrame(
+        {
+            "grid": figures["grid"],
+            "cells": figures["cells"],
+            "with images": figures["classes"],
+            "least": figures["images_min"],
+            "median": figures["images_median"].map("{:g}".format),
+            "most": figures["images_max"],
+            f"below {enough}": figures["few"].map("{:.0%}".format),
+            "centre: mean km": figures["centre_mean_km"].map("{:.2f}".format),
+            "centre: median km": figures["centre_median_km"].map("{:.2f}".format),
+            "training: mean km": figures["training_mean_km"].map("{:.2f}".format),
+            "training: median km": figures["training_median_km"].map("{:.2f}".format),
+        }
+    )
+    return shown.to_string(index=False)
+
+
+def _grid(preview: GridPreview) -> Grid:
+    counts = {cell: int(count) for cell, count in enumerate(preview.images) if count}
+    return Grid(preview.name, preview.cells, counts, preview.name, preview.cells.crs.to_string())
+
+
+def _places(path: Path) -> pd.DataFrame:
+    """Read the rows that have a place."""
+    table = _read(path)
+    for name in ("latitude", "longitude"):
+        if name not in table:
+            raise SourceError(f"{path} has no column {name}; it has {', '.join(map(str, table.columns))}")
+        try:
+            table[name] = pd.to_numeric(table[name])
+        except (TypeError, ValueError) as error:
+            raise SourceError(f"{path}: {name} is not all numbers ({error}); write degrees with a point") from error
+    table = table.dropna(subset=["latitude", "longitude"])
+    if table.empty:
+        raise SourceError(f"{path} has no record with coordinates; there is nothing to lay a grid for")
+    return table
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise SourceError(f"{path} does not exist; give a Parquet or CSV file, or run dvc repro filter")
+    try:
+        return pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else pd.read_csv(path)
+    except (ValueError, pa.ArrowException) as error:
+        raise SourceError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _divided(table: pd.DataFrame, path: Path, split: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give the training records and those of val."""
+    if "record_id" not in table:
+        raise SourceError(f"{path} has no column record_id to join {split} by; leave out the split")
+    rows = _read(split)
+    if not {"record_id", "split"} <= set(rows):
+        raise SourceError(f"{split} has no columns record_id and split; take data/split/records.parquet")
+    its = table["record_id"].map(rows.set_index("record_id")["split"])
+    train, val = table[its == "train"], table[its == "val"]
+    if train.empty or val.empty:
+        raise SourceError(f"{split} leaves {len(train)} train and {len(val)} val records with coordinates in {path}")
+    return train, val
+
+
+def _lat_lon(table: pd.DataFrame) -> Floats:
+    return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)

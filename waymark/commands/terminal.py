@@ -1,0 +1,75 @@
+"""What every command shares: errors in one line, and files that appear whole or not at all."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from waymark.errors import ParameterError, WaymarkError
+
+
+@contextmanager
+def one_line_errors(debug: bool) -> Iterator[None]:
+    """End with 1 and one line on stderr on whatever the user can mend; with `debug` show the traceback."""
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(message)s")
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        yield
+    except BrokenPipeError:  # the reader has had enough; typer ends quietly
+        raise
+    except (WaymarkError, OSError) as error:
+        if debug:
+            raise
+        say(f"waymark: {_one_line(error)}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Read numbers with commas between them; an empty text is none.
+
+    Raises:
+        ParameterError: one of them is no number.
+    """
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ParameterError(f"{option} {text} are no numbers; write them with commas between, such as 10,20") from None
+
+
+def say(line: str) -> None:
+    """Tell people something that is no part of the output."""
+    typer.echo(line, err=True)
+
+
+@contextmanager
+def whole_file(destination: Path) -> Iterator[Path]:
+    """Give a path to write to that replaces `destination` when the block ends well."""
+    beside = destination.with_name(f".{destination.name}.new")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    beside.unlink(missing_ok=True)
+    try:
+        yield beside
+        beside.replace(destination)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(text: str, destination: Path) -> None:
+    """Write a file, or where its name is `-` to stdout."""
+    if str(destination) == "-":
+        typer.echo(text.rstrip("\n"))
+        return
+    with whole_file(destination) as path:
+        path.write_text(text, encoding="utf-8")

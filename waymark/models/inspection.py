@@ -1,0 +1,214 @@
+"""Looking inside a network: its first filters, what its stages see in a photo, what spoke for a cell."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from waymark.errors import ModelError
+from waymark.models.backbones import Backbone
+from waymark.models.heads import CellHead
+from waymark.models.locator import Locator
+
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+
+FILTER_PX = 48  # least side of a filter in the picture
+TILE_PX = 128  # least side of a photo or map in the picture
+GAP_PX = 4
+LEAST_SIDE = 2  # a map of a single pixel says nothing of where
+DIM = 0.2  # brightness of a photo where nothing speaks for the cell
+CAM_SIDE = 4  # least side of the map that Grad-CAM is taken from
+
+# From low to high: dark blue, green, yellow, after matplotlib's viridis, which also reads in grey.
+VIRIDIS = np.array(
+    [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
+     (170, 220, 50), (253, 231, 37)]
+)  # fmt: skip
+
+
+def first_layer_filters(locator: Locator) -> Pixels:
+    """Draw the filters of the first convolution as a square of small pictures.
+
+    Each filter is scaled by itself, from its lowest weight of all three colours (black) to its
+    highest (white); one without any contrast is grey. Clear edges and spots of colour have been
+    learnt, mere noise has not.
+    """
+    convolution = next(layer for layer in locator.backbone.modules() if isinstance(layer, nn.Conv2d))
+    weights = convolution.weight.detach().cpu().numpy().transpose(0, 2, 3, 1)  # (filters, h, w, 3)
+    side_px = math.ceil(FILTER_PX / weights.shape[1]) * weights.shape[1]  # all weights as large
+    tiles = [_enlarged((_scaled(kernel) * 255).round().astype(np.uint8), side_px) for kernel in weights]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    return _grid([tiles[start : start + columns] for start in range(0, len(tiles), columns)])
+
+
+def feature_maps(
+    locator: Locator, views: Tensor, present: Tensor, *, layers: int = 4, maps: int = 8
+) -> list[tuple[str, Pixels]]:
+    """Draw what the stages of the backbone see in a record.
+
+    A stage is what the backbone does at one resolution, and is drawn as it ends. Each view has
+    a row: the photo as the network sees it, then the channels that vary most over the views,
+    the liveliest first. A channel has one scale in all rows: its lowest value is dark blue, its
+    highest yellow. Each square of a map is one of its pixels.
+
+    Args:
+        locator: the network.
+        views: `(V, 3, H, W)` uint8.
+        present: `(V,)` which views are there.
+        layers: most stages, spread evenly from the first to the last.
+        maps: most channels of each.
+
+    Returns:
+        For each stage its name, such as `layer2: 8 of 512 channels, 8 x 8`, and the picture.
+
+    Raises:
+        ModelError: no view is there.
+    """
+    _check_views(present)
+    with torch.no_grad(), _watched(locator) as seen:
+        locator.embed(views[None].to(locator.mean.device), present[None].to(locator.mean.device))
+        stages = list(_stages(seen).items())
+    chosen = np.unique(np.linspace(0, len(stages) - 1, min(layers, len(stages))).round().astype(int))
+    photos = _photos(views[present])
+    return [_drawn(name, found.cpu().numpy(), photos, maps) for name, found in (stages[its] for its in chosen)]
+
+
+def _drawn(name: str, found: NDArray[np.float32], photos: Sequence[Pixels], maps: int) -> tuple[str, Pixels]:
+    """Draw the liveliest of `(V, C, h, w)` channels beside the photos."""
+    height, width = found.shape[2:]
+    lively = np.argsort(-found.std(axis=(0, 2, 3)), kind="stable")[:maps]
+    heat = np.stack([_scaled(found[:, channel]) for channel in lively], axis=1)  # (V, maps, h, w)
+    tiles = [
+        [photo, *(_enlarged(_coloured(one), len(photo)) for one in row)]
+        for photo, row in zip(photos, heat, strict=True)
+    ]
+    return f"{name}: {len(lively)} of {found.shape[1]} channels, {height} x {width}", _grid(tiles)
+
+
+def class_activation(locator: Locator, views: Tensor, present: Tensor) -> tuple[str, Pixels]:
+    """Draw where in a record the backbone found what speaks for the most probable cell.
+
+    Grad-CAM of Selvaraju et al., "Visual Explanations from Deep Networks via Gradient-based
+    Localization" (2017), equations 1 and 2, at the last stage whose map has 4 x 4 pixels; all
+    views share one scale. It shows what raised this cell's score, not whether the cell is right,
+    and it is as coarse as the map. Where nothing speaks for the cell, all is dark.
+
+    Args:
+        locator: a network whose head has cells.
+        views: `(V, 3, H, W)` uint8.
+        present: `(V,)` which views are there.
+
+    Returns:
+        The name of the stage and cell, and a picture: each photo above the photo under its map.
+
+    Raises:
+        ModelError: the head has no cells, or no view is there.
+    """
+    _check_views(present)
+    head = locator.head
+    if not isinstance(head, CellHead):
+        raise ModelError(f"the head {locator.blueprint.head} has no cells to explain; ask a model with cells")
+    with torch.enable_grad(), _watched(locator) as seen:
+        device = locator.mean.device
+        score, choice = head.logits(locator(views[None].to(device), present[None].to(device)))[0].max(dim=0)
+        stages = _stages(seen)
+        name = ([its for its, found in stages.items() if min(found.shape[2:]) >= CAM_SIDE] or list(stages))[-1]
+        (slope,) = torch.autograd.grad(score, stages[name])
+    weight = slope.mean(dim=(2, 3), keepdim=True)  # (V, C, 1, 1)
+    heat = (weight * stages[name].detach()).sum(dim=1).relu().cpu().numpy()  # (V, h, w)
+    heat = heat / max(float(heat.max()), np.finfo(np.float32).tiny)
+    photos = _photos(views[present])
+    under = [_overlaid(photo, one) for photo, one in zip(photos, heat, strict=True)]
+    height, width = heat.shape[1:]
+    return f"{name}: Grad-CAM of cell {int(head.cell_ids[choice])}, {height} x {width}", _grid([photos, under])
+
+
+def _check_views(present: Tensor) -> None:
+    if not present.any():
+        raise ModelError("the record has no view to look at; choose one whose pictures could be decoded")
+
+
+@contextmanager
+def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
+    """Note what the layers of the backbone give, by name, while the network is evaluated."""
+    seen: dict[str, Tensor] = {}
+
+    def watch(name: str, layer: nn.Module) -> RemovableHandle:
+        return layer.register_forward_hook(lambda _layer, _inputs, output: seen.update({name: output}))
+
+    first = next(locator.backbone.parameters())
+    training, learning = locator.training, first.requires_grad
+    locator.eval()
+    first.requires_grad_(True)  # else a frozen backbone has no gradients to ask for
+    hooks = [watch(name, layer) for name, layer in _layers(locator.backbone)]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+        first.requires_grad_(learning)
+        locator.train(training)
+
+
+def _layers(backbone: Backbone) -> Iterator[tuple[str, nn.Module]]:
+    """Name the layers of a backbone in their order; most families keep them in one called `features`."""
+    for name, layer in backbone.features.named_children():
+        if name == "features":
+            yield from ((f"{name}.{child}", its) for child, its in layer.named_children())
+        else:
+            yield name, layer
+
+
+def _stages(seen: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take of each resolution the `(V, C, h, w)` map of the last layer that has it."""
+    maps = {name: found for name, found in seen.items() if found.ndim == 4 and min(found.shape[2:]) >= LEAST_SIDE}
+    last = {tuple(found.shape[2:]): name for name, found in maps.items()}
+    return {name: found for name, found in maps.items() if name in last.values()}
+
+
+def _photos(views: Tensor) -> list[Pixels]:
+    return [_enlarged(view, TILE_PX) for view in views.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _scaled(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Bring values to 0-1; without any contrast all are 0.5."""
+    low, high = float(values.min()), float(values.max())
+    return np.full(values.shape, 0.5) if high <= low else (values.astype(np.float64) - low) / (high - low)
+
+
+def _coloured(values: NDArray[np.float64]) -> Pixels:
+    """Give `(h, w)` values from 0 to 1 their colours."""
+    steps = np.linspace(0, 1, len(VIRIDIS))
+    channels = [np.interp(values, steps, VIRIDIS[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def _overlaid(photo: Pixels, values: NDArray[np.float32]) -> Pixels:
+    """Lay a map over a photo, which stays as bright as the map is high."""
+    smooth = Image.fromarray(values.astype(np.float32)).resize(photo.shape[1::-1], Image.Resampling.BILINEAR)
+    share = DIM + (1 - DIM) * np.asarray(smooth).clip(0, 1)[..., None]
+    return (photo * share).round().astype(np.uint8)
+
+
+def _enlarged(pixels: Pixels, side_px: int) -> Pixels:
+    """Enlarge a small picture without smoothing it; one that is large enough stays."""
+    if len(pixels) >= side_px:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.NEAREST))
+
+
+def _grid(rows: Sequence[Sequence[Pixels]]) -> Pixels:
+    """Lay tiles of one size in rows on white; the last row may be shorter."""
+    step_y, step_x = (side + GAP_PX for side in rows[0][0].shape[:2])
+    picture = np.full((len(rows) * step_y + GAP_PX, len(rows[0]) * step_x + GAP_PX, 3), 255, dtype=np.uint8)
+    for row, tiles in enumerate(rows):
+        for column, tile in enumerate(tiles):
+            top, left = row * step_y + GAP_PX, column * step_x + GAP_PX
+            picture[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return picture

@@ -1,0 +1,121 @@
+"""Plots of whether a model knows what it does not know. Each takes figures and returns a Plotly figure."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from waymark.metrics.reliability import Reliability
+from waymark.metrics.risk import RiskCoverage
+from waymark.report.theme import LAND, QUIET, colour, figure, log_ticks, note_figure, plain
+
+_MOST_POINTS = 2000
+_MOST_STEPS = 400
+_LEAST_KM = 0.01
+
+
+def reliability_plot(measured: Reliability) -> go.Figure:
+    """How often the named cell is right beside how probable the model called it; on the line it keeps its word."""
+    curve = measured.curve
+    drawn = _promise_plot(curve, "probability", "accuracy", "records in which the named cell is right")
+    drawn.update_xaxes(title_text="probability of the named cell")
+    top = min(1.02, float(max(curve["probability"].max(), curve["high"].max())) * 1.1)
+    drawn.update_xaxes(range=[0, top])
+    drawn.update_yaxes(range=[0, top])
+    return drawn
+
+
+def radius_coverage_plot(radii: pd.DataFrame) -> go.Figure:
+    """Share of the records that a radius holds beside the share that it promises to.
+
+    Args:
+        radii: what `waymark.metrics.reliability.radius_coverage` gave.
+    """
+    if radii.empty:
+        return note_figure("Val is too small to promise any radius.")
+    drawn = _promise_plot(radii, "promised", "covered", "records within the radius")
+    drawn.update_xaxes(title_text="share that the radius promises", range=[0, 1.02])
+    drawn.update_yaxes(range=[0, 1.02])
+    return drawn
+
+
+def _promise_plot(curve: pd.DataFrame, promised: str, kept: str, title: str) -> go.Figure:
+    drawn = figure(height=340)
+    drawn.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": LAND, "dash": "dash"}, hoverinfo="skip")
+    y = curve[kept].to_numpy(dtype=float)
+    drawn.add_scatter(
+        x=curve[promised].to_numpy(dtype=float), y=y, mode="lines+markers",
+        line={"color": colour(0), "width": 1.5}, marker={"size": 8},
+        error_y={"array": curve["high"].to_numpy(dtype=float) - y, "arrayminus": y - curve["low"].to_numpy(dtype=float),
+                 "thickness": 1.2, "width": 4},
+        text=[f"{count:,} records" for count in curve["records"]],
+        hovertemplate=f"{promised} %{{x:.1%}}<br>{kept} %{{y:.1%}}<br>%{{text}}<extra></extra>",
+    )  # fmt: skip
+    drawn.update_layout(showlegend=False, margin={"t": 16})
+    drawn.update_xaxes(tickformat=".0%")
+    drawn.update_yaxes(tickformat=".0%", title_text=title)
+    return drawn
+
+
+def risk_coverage_plot(risk: RiskCoverage) -> go.Figure:
+    """Mean error over the share of records that a model is most certain of, between chance and the oracle."""
+    curve = risk.curve
+    if len(curve) > _MOST_STEPS:
+        curve = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, _MOST_STEPS).astype(int))]
+    drawn = figure(height=380)
+    lines = (
+        ("mean_km", f"by radius, mean {risk.aurc_km:,.1f} km", {"color": colour(0), "width": 2.5}),
+        ("oracle_km", f"by the error itself, {risk.oracle_km:,.1f} km", {"color": QUIET, "width": 1.5, "dash": "dot"}),
+    )
+    ends = {"x": [0, 1], "y": [risk.random_km, risk.random_km]}
+    drawn.add_scatter(
+        **ends, mode="lines", name=f"by chance, {risk.random_km:,.1f} km", hoverinfo="skip",
+        line={"color": QUIET, "width": 1.5, "dash": "dash"},
+    )  # fmt: skip
+    for column, name, line in lines:
+        drawn.add_scatter(
+            x=curve["share"].to_numpy(dtype=float), y=curve[column].to_numpy(dtype=float), mode="lines", name=name,
+            line=line, hovertemplate="the most certain %{x:.0%}: %{y:,.1f} km<extra></extra>",
+        )  # fmt: skip
+    drawn.update_xaxes(range=[0, 1.02], tickformat=".0%", title_text="records answered, the most certain first")
+    drawn.update_yaxes(rangemode="tozero", title_text="their mean error, km")
+    return drawn
+
+
+def nearness_plot(nearness: pd.DataFrame, predictions: pd.DataFrame) -> go.Figure:
+    """Error of each record by the distance to its nearest training place, and the median in bins.
+
+    Args:
+        nearness: what `waymark.metrics.nearness.error_by_nearness` gave.
+        predictions: columns `record_id`, `distance_km`, `nearest_train_km`; of more than 2000 rows evenly chosen ones
+            are drawn.
+    """
+    known = predictions.dropna(subset=["distance_km", "nearest_train_km"]).sort_values(["distance_km", "record_id"])
+    if known.empty or nearness.empty:
+        return note_figure("No record has both an error and a training place.")
+    if len(known) > _MOST_POINTS:
+        known = known.iloc[np.linspace(0, len(known) - 1, _MOST_POINTS).astype(int)]
+    drawn = figure(height=420)
+    x, y = (np.maximum(known[name].to_numpy(dtype=float), _LEAST_KM) for name in ("nearest_train_km", "distance_km"))
+    drawn.add_scatter(
+        x=x, y=y, mode="markers", name="test record", marker={"size": 5, "color": LAND, "opacity": 0.7},
+        text=[plain(name) for name in known["record_id"]],
+        hovertemplate="%{text}<br>nearest training place %{x:,.2f} km<br>off by %{y:,.1f} km<extra></extra>",
+    )  # fmt: skip
+    median = nearness["median_km"].to_numpy(dtype=float)
+    spread = {
+        "array": nearness["high_km"].to_numpy(dtype=float) - median,
+        "arrayminus": median - nearness["low_km"].to_numpy(dtype=float),
+    }
+    drawn.add_scatter(
+        x=np.maximum(nearness["nearest_km"].to_numpy(dtype=float), _LEAST_KM), y=np.maximum(median, _LEAST_KM),
+        mode="lines+markers", name="median of equally many", line={"color": colour(0), "width": 2}, marker={"size": 8},
+        error_y={**spread, "thickness": 1.2, "width": 4},
+        text=[f"{low:,.2f} to {high:,.2f} km, {count:,} records" for low, high, count in
+              zip(nearness["nearest_low_km"], nearness["nearest_high_km"], nearness["records"], strict=True)],
+        hovertemplate="%{text}<br>median error %{y:,.1f} km<extra></extra>",
+    )  # fmt: skip
+    for axis, values, title in (("x", x, "nearest training place, km"), ("y", y, "error, km")):
+        ends = float(values.min()) / 1.5, float(values.max()) * 1.5
+        update = drawn.update_xaxes if axis == "x" else drawn.update_yaxes
+        update(type="log", range=np.log10(ends), title_text=title, **log_ticks(*ends))
+    return drawn

@@ -1,0 +1,175 @@
+"""Street View quadruplets: a table of places, and for each a folder with four views."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from tqdm import tqdm
+
+from waymark.errors import SourceError, nearest_name
+from waymark.images.decode import upright_dimensions
+from waymark.records import records_table
+from waymark.sources.adapter import Fetched
+from waymark.sources.quad_folders import (
+    HEADINGS,
+    SPLIT_FOLDERS,
+    TABLE,
+    Part,
+    Place,
+    find_parts,
+    find_places,
+    find_views,
+)
+from waymark.sources.rows import MEANT, cell_number, cell_text, copy_picture, read_frame
+
+logger = logging.getLogger(__name__)
+
+NEEDED = ("uuid", "latitude", "longitude")
+COLUMNS = {  # of a record, and the columns it is taken from: the first that is there
+    "group": ("panorama_id", "panorama", "pano_id"),
+    "split": ("split",),
+    "captured_at": ("captured_at",),
+    "author": ("author",),
+    "licence": ("licence", "license"),
+    "source_url": ("source_url",),
+}
+COUNTED = (
+    "folders",
+    "duplicates_by_uuid",
+    "duplicates_by_panorama",
+    "missing_views",
+    "incomplete_places",
+    "dropped_places",
+    "folders_without_row",
+)
+
+
+@dataclass(frozen=True)
+class QuadsSource:
+    """Places with four views each, one record for each place.
+
+    Args:
+        path: a folder with `data.csv` and pictures, or a folder of such folders.
+        folders: names of those folders in `path`, whose order says which copy of a place stays;
+            all, in the order of their names, by default.
+        missing_views: whether a place that lacks a view is kept, with that view masked, or dropped.
+    """
+
+    path: Path
+    folders: tuple[str, ...] | None = None
+    missing_views: Literal["keep", "drop"] = "keep"
+
+    def fetch(self, folder: Path) -> Fetched:
+        """Copy the views into `folder` and list the places.
+
+        Raises:
+            SourceError: no `data.csv`, columns that are missing, uuids that are no name of a folder,
+                or no place that has a view.
+        """
+        rows, pictures = [], []
+        counts: Counter[str] = Counter()
+        for row, views in self._places(counts):
+            for view, source in zip(row["views"], views, strict=True):
+                pictures.append((source, folder / view["path"]))
+            rows.append((row, views[0]))
+        for source, destination in tqdm(pictures, unit="picture", desc="copy", disable=None):
+            copy_picture(source, destination)
+        for row, first in rows:
+            row["width"], row["height"] = upright_dimensions(first) or (None, None)
+        logger.info("%d places, %d pictures; %s", len(rows), len(pictures), _listed(counts))
+        if not rows:
+            raise SourceError(
+                f"no place of {self.path} has its views ({_listed(counts)}); they are looked for in"
+                f" images/<uuid>/0.jpg, 90.jpg, 180.jpg, 270.jpg beside {TABLE}"
+            )
+        origin = {
+            "name": "quads",
+            "description": f"{len(rows)} places of up to four views in {self.path.name or self.path}",
+            "licence": "as their owner says",
+        }
+        return Fetched(records_table(row for row, _ in rows), origin=origin, counts=dict(counts))
+
+    def _places(self, counts: Counter[str]) -> Iterator[tuple[dict[str, Any], list[Path]]]:
+        """Give the rows that stay, with the files of their views; count the others."""
+        counts.update(dict.fromkeys(COUNTED, 0))
+        uuids: set[str] = set()
+        panoramas: dict[str, tuple[Part, str | None]] = {}  # and where each was seen first
+        for part in find_parts(self.path, self.folders):
+            counts["folders"] += 1
+            places = find_places(part)
+            rows = _rows(part, places)
+            for row in rows:
+                uuid, panorama, here = row["record_id"], row["group"], (part, row["split"])
+                if uuid in uuids:
+                    counts["duplicates_by_uuid"] += 1
+                elif panoramas.get(panorama, here) != here:
+                    counts["duplicates_by_panorama"] += 1
+                elif views := self._views(row, places.get(uuid), counts):
+                    uuids.add(uuid)
+                    panoramas.update({} if panorama is None else {panorama: here})
+                    yield row, views
+            stray = places.keys() - {row["record_id"] for row in rows}
+            counts["folders_without_row"] += sum(bool(find_views(places[uuid].folder)) for uuid in stray)
+
+    def _views(self, row: dict[str, Any], place: Place | None, counts: Counter[str]) -> list[Path]:
+        """List the views of a row and give their files; none where the row is dropped."""
+        found = find_views(place.folder) if place is not None else {}
+        counts["missing_views"] += len(HEADINGS) - len(found)
+        counts["incomplete_places"] += len(found) < len(HEADINGS)
+        if not found or (self.missing_views == "drop" and len(found) < len(HEADINGS)):
+            counts["dropped_places"] += 1
+            return []
+        row["views"] = [
+            {"path": f"images/{row['record_id']}/{heading}{path.suffix.lower()}", "heading_deg": float(heading)}
+            for heading, path in found.items()
+        ]
+        return list(found.values())
+
+
+def _rows(part: Part, places: Mapping[str, Place]) -> list[dict[str, Any]]:
+    """Read a table; the rows to test on come first, so that of two copies the one to train on yields."""
+    frame = _checked(read_frame(part.table), part.table)
+    taken: dict[str, str | None] = {
+        field: next((name for name in names if name in frame.columns), None) for field, names in COLUMNS.items()
+    }
+    unused = [name for name in map(str, frame.columns) if name not in (*NEEDED, *taken.values())]
+    if unused:
+        logger.info("%s: columns that a record has no field for: %s", part.table, ", ".join(unused))
+    rows = []
+    for number, cells in enumerate(frame.to_dict("records"), start=2):
+        uuid = _folder_name(cell_text(cells["uuid"]), part.table, number)
+        row: dict[str, Any] = {field: cell_text(cells[column]) if column else None for field, column in taken.items()}
+        for name in NEEDED[1:]:
+            row[name] = cell_number(cell_text(cells[name]), name, part.table, number)
+        of_folder = places[uuid].split if uuid in places else None
+        rows.append({**row, "record_id": uuid, "split": of_folder or row["split"]})
+    return sorted(rows, key=lambda row: SPLIT_FOLDERS.index(row["split"]) if row["split"] in SPLIT_FOLDERS else -1)
+
+
+def _checked(frame: pd.DataFrame, table: Path) -> pd.DataFrame:
+    frame = frame.rename(columns=lambda name: str(name).strip())
+    for name in map(str, frame.columns):
+        meant = MEANT.get(name.lower(), name.lower())
+        if meant in NEEDED and meant not in frame.columns:
+            raise SourceError(f"{table} has a column {name!r}, which is not read; call it {meant}")
+    for name in NEEDED:
+        if name not in frame.columns:
+            hint = nearest_name(name, map(str, frame.columns))
+            raise SourceError(f"{table} has no column {name} ({hint}); it needs {', '.join(NEEDED)}")
+    return frame
+
+
+def _folder_name(uuid: str | None, table: Path, row: int) -> str:
+    if uuid is None:
+        raise SourceError(f"{table}, row {row}: uuid is empty; it names the folder of the place's pictures")
+    if uuid in (".", "..") or any(letter in uuid for letter in "/\\\0"):
+        raise SourceError(f"{table}, row {row}: uuid {uuid!r} leads out of the folder; it names one folder in images/")
+    return uuid
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items())
