@@ -143,13 +143,11 @@ def _the_same_answers_everywhere(model, folder):
     records = pd.read_parquet(folder / "data/raw/records.parquet").set_index("record_id")
     views = records.loc[evaluated["record_id"], "views"]
     images = [str(folder / "data/raw" / view["path"]) for view in views]
-    headings = [f"{view['heading_deg']:g}" for view in views if view["heading_deg"] == view["heading_deg"]]
-    options = ["--headings", ",".join(headings)] if headings and len(images) > 1 else []
+    options = ["--headings", ",".join(f"{view['heading_deg']:g}" for view in views)] if len(images) > 1 else []
     command = CliRunner()
     assert command.invoke(app, ["export", "model.waymark", "--model", model]).exit_code == 0
     for named in (f"trained/{model}", "model.waymark"):
         printed = command.invoke(app, ["guess", *images, *options, "--json", "--model", named], catch_exceptions=False)
-        answer = json.loads(printed.stdout)
-        answer = answer[0] if isinstance(answer, list) else answer
+        (answer,) = json.loads(printed.stdout)["answers"]
         assert abs(answer["latitude"] - evaluated["predicted_latitude"]) < 1e-4
         assert abs(answer["longitude"] - evaluated["predicted_longitude"]) < 1e-4
