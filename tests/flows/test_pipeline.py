@@ -82,6 +82,28 @@ def test_the_champion_predicts_from_the_bytes_of_pictures(finished):
     assert np.isfinite(answers["one"]["latitude"]).all()
 
 
+def test_a_photo_gets_the_same_answer_from_evaluate_guess_predict_and_the_exported_file(finished, tmp_path):
+    best = json.loads((finished.folder / "reports/compare.json").read_text())["best_on_val"]
+    evaluated = pd.read_parquet(finished.folder / f"reports/models/{best}/predictions.parquet").head(3)
+    records = pd.read_parquet(finished.folder / "data/filtered/records.parquet").set_index("record_id")["views"]
+    for record_id in evaluated["record_id"]:  # laid out as a folder of quadruplets
+        for view in records[record_id]:
+            place = tmp_path / "places" / record_id / f"{view['heading_deg']:g}{Path(view['path']).suffix}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes((finished.folder / "data/raw" / view["path"]).read_bytes())
+    exported, table = tmp_path / "model.waymark", tmp_path / "guesses.csv"
+    finished.run("waymark", "export", str(exported))
+    expected = evaluated.set_index("record_id")[["predicted_latitude", "predicted_longitude"]]
+    for model in ([], ["--model", str(exported)]):  # the champion of the registry, and the file
+        finished.run("waymark", "predict", str(tmp_path / "places"), "--out", str(table), *model)
+        predicted = pd.read_csv(table).set_index("uuid").loc[expected.index, ["latitude", "longitude"]]
+        assert np.allclose(predicted, expected, atol=1e-4)
+        first = expected.index[0]
+        images = sorted(map(str, (tmp_path / "places" / first).iterdir()))
+        (answer,) = json.loads(finished.run("waymark", "guess", *images, "--json", *model).stdout)["answers"]
+        assert np.allclose([answer["latitude"], answer["longitude"]], expected.loc[first], atol=1e-4)
+
+
 def test_each_training_is_a_run_with_curves_figures_lineage_and_data(finished):
     code = (
         "import mlflow, json; mlflow.set_tracking_uri('sqlite:///mlflow.db');"

@@ -1,33 +1,19 @@
 """The page of a check: one HTML file with its style, its script and its pictures inside."""
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-import waymark.report
 from waymark.check.findings import MOST_EXAMPLES, Finding
 from waymark.check.sheets import Cells, Sheet
 from waymark.report import counts
-from waymark.report.tables import shown
+from waymark.report.templates import embedded, template
 
 HERE = Path(__file__).parent
-REPORT = Path(waymark.report.__file__).parent
-
-CONFIG = {
-    "displaylogo": False,
-    "showSendToCloud": False,
-    "responsive": True,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-}
 
 
 @dataclass(frozen=True)
@@ -83,55 +69,20 @@ def check_page(content: Content) -> str:
     """
     plots = {}
     if content.places is not None:
-        plots["places"] = _embedded(content.places, "plot-places")
+        plots["places"] = embedded(content.places, "plot-places")
     if content.dropped:
         drawn = counts.dropped_reasons(content.dropped)
-        plots["dropped"] = _embedded(drawn, "plot-dropped", still=True)
+        plots["dropped"] = embedded(drawn, "plot-dropped", still=True)
     if len(content.landmarks):
-        plots["landmarks"] = _embedded(counts.landmark_histogram(content.landmarks), "plot-landmarks")
+        plots["landmarks"] = embedded(counts.landmark_histogram(content.landmarks), "plot-landmarks")
     for name in ("sides", "orientations"):
         if numbers := getattr(content, name):
-            plots[name] = _embedded(counts.split_counts(numbers), f"plot-{name}", still=True)
-    return (
-        _environment()
-        .get_template("check.html")
-        .render(
-            content=content,
-            title=content.title,
-            most_examples=MOST_EXAMPLES,
-            plots=plots,
-            look=[finding for finding in content.findings if finding.needs_look],
-            know=[finding for finding in content.findings if not finding.needs_look],
-        )
+            plots[name] = embedded(counts.split_counts(numbers), f"plot-{name}", still=True)
+    return template("check.html", HERE).render(
+        content=content,
+        title=content.title,
+        most_examples=MOST_EXAMPLES,
+        plots=plots,
+        look=[finding for finding in content.findings if finding.needs_look],
+        know=[finding for finding in content.findings if not finding.needs_look],
     )
-
-
-def _embedded(drawn: go.Figure, div_id: str, *, still: bool = False) -> Markup:
-    """A figure as HTML without Plotly's script, which stands in the head of the page once."""
-    html = drawn.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=div_id,
-        config={**CONFIG, "staticPlot": still},
-        default_height="420px",
-        validate=False,
-    )
-    return Markup(html)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([HERE, REPORT]),  # the report's base.html is what the page stands in
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = [file.read_text(encoding="utf-8") for file in (REPORT / "style.css", HERE / "check.css")]
-    # Written by Plotly and by us, never by a user: the only text besides figures that is not escaped.
-    environment.globals["plotly_script"] = Markup(get_plotlyjs())
-    environment.globals["style"] = Markup("\n".join(style))
-    environment.filters["jpeg_uri"] = lambda jpeg: "data:image/jpeg;base64," + b64encode(jpeg).decode("ascii")
-    environment.filters["shown"] = shown
-    return environment

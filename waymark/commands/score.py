@@ -55,8 +55,7 @@ def score_files(predictions: Path, truth: Path, split: str | None, *, allow_miss
     rows = _rows(joined)
     summed = {"records": len(rows), "missing": missing, **place_figures(rows)}
     figures = {name: value for name, value in summed.items() if value is not None and math.isfinite(value)}
-    any_constant = rows.assign(constant_km=rows["distance_km"])  # intervals ask for one; its figures are not shown
-    intervals = place_intervals(any_constant).figures
+    intervals = place_intervals(rows).figures
     if as_json:
         content = {**figures, "intervals_95": {name: intervals[name] for name in figures if name in intervals}}
         typer.echo(json.dumps(content, indent=2, allow_nan=False))

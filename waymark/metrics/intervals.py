@@ -278,16 +278,17 @@ def _figures(rows: pd.DataFrame) -> tuple[list[str], Callable[[Floats], Floats]]
     known = np.isfinite(values).astype(np.float64)
     filled = np.nan_to_num(values)
     sorted_km = rows["distance_km"].to_numpy(dtype=np.float64)
-    mean, constant = (list(columns).index(name) for name in ("mean_km", "constant_mean_km"))
+    compared = ["times_constant"] if "constant_mean_km" in columns else []
+    mean, constant = (list(columns).index(name) for name in ("mean_km", "constant_mean_km" if compared else "mean_km"))
 
     def statistic(weights: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any record that has a class
             means = ((weights @ filled) / (weights @ known)).T  # (F, B)
-            ratio = means[mean] / means[constant]
+            ratios = [means[mean] / means[constant] for _ in compared]
         quantiles = [weighted_quantile(sorted_km, weights, share) for share in QUANTILES.values()]
-        return np.stack([*means, ratio, *quantiles])
+        return np.stack([*means, *ratios, *quantiles])
 
-    return [*columns, "times_constant", *QUANTILES], statistic
+    return [*columns, *compared, *QUANTILES], statistic
 
 
 def weighted_quantile(ordered: Floats, weights: Floats, share: float) -> Floats:

@@ -11,8 +11,8 @@ from shapely.geometry import box
 
 from waymark.report.circles import circle
 from waymark.report.geometry import Frame, frame, rings
-from waymark.report.maps import _add_region, _map, _narrow
-from waymark.report.page import _embedded, _environment
+from waymark.report.maps import add_region, blank_map, narrowed
+from waymark.report.templates import embedded, template
 from waymark.report.theme import INK, WARM, plain
 from waymark.report.wording import Answer, facts
 
@@ -36,12 +36,12 @@ def answer_page(answers: Sequence[Answer], model: str, land: gpd.GeoDataFrame) -
             "content": answer,
             "facts": facts(answer),
             "pictures": ["data:image/jpeg;base64," + b64encode(jpeg).decode("ascii") for jpeg in answer.jpegs],
-            "map": _embedded(answer_map(answer, land), f"plot-answer-{number}", height="560px"),
+            "map": embedded(answer_map(answer, land), f"plot-answer-{number}", height="560px"),
         }
         for number, answer in enumerate(answers, start=1)
     ]
     title = answers[0].name if len(answers) == 1 else f"{len(answers)} answers"
-    return _environment().get_template("answer.html").render(title=title, model=model, answers=shown)
+    return template("answer.html").render(title=title, model=model, answers=shown)
 
 
 def answer_map(answer: Answer, land: gpd.GeoDataFrame) -> go.Figure:
@@ -56,17 +56,17 @@ def answer_map(answer: Answer, land: gpd.GeoDataFrame) -> go.Figure:
         shapes += list(answer.cells.geometry)
     outline = gpd.GeoDataFrame(geometry=shapes, crs="EPSG:4326") if shapes else None
     view = frame(outline, np.array([answer.latitude]), np.array([answer.longitude]))
-    drawn = _map(view, None)
+    drawn = blank_map(view, None)
     near = _within(land, view)
-    _add_region(drawn, near, view, fillcolor="#f6f7f8")
+    add_region(drawn, near, view, fillcolor="#f6f7f8")
     if answer.cells is not None:
         _add_cells(drawn, answer.cells, view)
-        _add_region(drawn, near, view, fillcolor="rgba(0,0,0,0)")
+        add_region(drawn, near, view, fillcolor="rgba(0,0,0,0)")
         _add_hovers(drawn, answer.cells.head(_MOST_HOVERS), view)
     for share, shape in circles.items():
         x, y = rings(np.array([shape]), view)
         line = {"color": WARM, "width": 1.5, "dash": "solid" if share == 50 else "dash"}
-        drawn.add_scatter(x=_narrow(x), y=_narrow(y), mode="lines", line=line, name=f"{share} %", hoverinfo="skip")
+        drawn.add_scatter(x=narrowed(x), y=narrowed(y), mode="lines", line=line, name=f"{share} %", hoverinfo="skip")
     _add_point(drawn, answer, view)
     return drawn
 
@@ -96,7 +96,7 @@ def _add_cells(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:
             }
         else:
             x, y = rings(chosen, view)
-            where = {"x": _narrow(x), "y": _narrow(y)}
+            where = {"x": narrowed(x), "y": narrowed(y)}
             edge = {"color": "#ffffff" if rank else "#d3d9dd", "width": 0.6}
             look = {"mode": "lines", "fill": "toself", "fillcolor": _COLOURS[rank], "line": edge}
         drawn.add_scatter(**where, **look, name=_NAMES[rank], hoverinfo="skip")
@@ -104,8 +104,8 @@ def _add_cells(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:
 
 def _add_hovers(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:
     drawn.add_scatter(
-        x=_narrow(view.unroll(cells["longitude"])),
-        y=_narrow(cells["latitude"].to_numpy(dtype=float)),
+        x=narrowed(view.unroll(cells["longitude"])),
+        y=narrowed(cells["latitude"].to_numpy(dtype=float)),
         mode="markers",
         marker={"size": 12, "opacity": 0},
         text=[
@@ -119,7 +119,7 @@ def _add_hovers(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:
 
 def _add_point(drawn: go.Figure, answer: Answer, view: Frame) -> None:
     drawn.add_scatter(
-        x=_narrow(view.unroll([answer.longitude])),
+        x=narrowed(view.unroll([answer.longitude])),
         y=[answer.latitude],
         mode="markers",
         marker={"symbol": "star", "size": 15, "color": WARM, "line": {"color": "#ffffff", "width": 1}},

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from waymark.report.geometry import Frame, frame, rings
-from waymark.report.maps import MOST_CELLS, _add_region, _degrees, _map, _narrow
+from waymark.report.maps import MOST_CELLS, add_region, blank_map, in_degrees, narrowed
 from waymark.report.theme import DISTANCE_SCALE, INK, QUIET, note_figure, plain
 
 # Ends of the classes of mean error in km; those that no cell reaches are left out.
@@ -27,11 +27,11 @@ def error_cells(errors: gpd.GeoDataFrame, region: gpd.GeoDataFrame | None = None
     """
     if errors.empty:
         return note_figure("No test record lies in a cell.")
-    errors, region = _degrees(errors.head(MOST_CELLS)), _degrees(region)
+    errors, region = in_degrees(errors.head(MOST_CELLS)), in_degrees(region)
     points = errors.geometry.representative_point()
     outline = errors if region is None else gpd.GeoDataFrame(geometry=[*region.geometry, *errors.geometry])
     view = frame(outline, points.y, points.x)
-    drawn = _map(view, None)
+    drawn = blank_map(view, None)
     mean_km = errors["mean_km"].to_numpy(dtype=float)
     steps = FINE_STEPS_KM if np.ptp(np.searchsorted(FINE_STEPS_KM, mean_km)) < MOST_CLASSES else STEPS_KM
     rank = np.searchsorted(steps, mean_km, side="left")
@@ -40,9 +40,9 @@ def error_cells(errors: gpd.GeoDataFrame, region: gpd.GeoDataFrame | None = None
         share = 0.5 if first == last else (its - first) / (last - first)
         fill = sample_colorscale(DISTANCE_SCALE, [share])[0]
         _add_class(drawn, errors[rank == its], _class_name(its, steps), fill, view)
-    _add_region(drawn, region, view, fillcolor="rgba(0,0,0,0)")
+    add_region(drawn, region, view, fillcolor="rgba(0,0,0,0)")
     drawn.add_scatter(
-        x=_narrow(view.unroll(points.x)), y=_narrow(points.y.to_numpy(dtype=float)), mode="markers",
+        x=narrowed(view.unroll(points.x)), y=narrowed(points.y.to_numpy(dtype=float)), mode="markers",
         marker={"size": 4, "color": INK, "opacity": 0.5}, showlegend=False,
         text=[f"<b>cell {plain(cell)}</b><br>{count:,} test records<br>mean {mean:,.1f} km, median {median:,.1f} km"
               for cell, count, mean, median in
@@ -69,6 +69,6 @@ def _add_shapes(drawn: go.Figure, cells: gpd.GeoDataFrame, name: str, fill: str,
     """Fill cells in one colour; without any there is still the name to be read."""
     x, y = rings(cells.geometry.to_numpy(), view)
     drawn.add_scatter(
-        x=_narrow(x) if len(x) else [None], y=_narrow(y) if len(y) else [None], mode="lines", fill="toself",
+        x=narrowed(x) if len(x) else [None], y=narrowed(y) if len(y) else [None], mode="lines", fill="toself",
         fillcolor=fill, line={"color": "#ffffff", "width": 0.6}, name=name, legendgroup=name, hoverinfo="skip",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from waymark.report.content import Grid
 from waymark.report.maps import grid_map
-from waymark.report.page import _embedded, _environment
+from waymark.report.templates import embedded, template
 from waymark.report.theme import TEMPLATE, colour, log_ticks
 
 _SYMBOLS = {"squares": "circle", "quadtree": "diamond"}
@@ -31,20 +31,16 @@ def grids_page(grids: Sequence[Grid], figures: pd.DataFrame, *, enough: int, mea
         HTML that loads nothing from elsewhere; the same bytes for the same grids.
     """
     drawn = [
-        {"content": grid, "map": _embedded(_small_map(grid, region), f"plot-grid-{rank}", height="440px")}
+        {"content": grid, "map": embedded(_small_map(grid, region), f"plot-grid-{rank}", height="440px")}
         for rank, grid in enumerate(grids, start=1)
     ]
-    return (
-        _environment()
-        .get_template("grids.html")
-        .render(
-            title="Grids to choose from",
-            rows=figures.to_dict("records"),
-            grids=drawn,
-            curves=_embedded(grid_curves(figures), "plot-curves", height="620px"),
-            enough=enough,
-            measured=measured,
-        )
+    return template("grids.html").render(
+        title="Grids to choose from",
+        rows=figures.to_dict("records"),
+        grids=drawn,
+        curves=embedded(grid_curves(figures), "plot-curves", height="620px"),
+        enough=enough,
+        measured=measured,
     )
 
 

@@ -45,10 +45,10 @@ def error_map(
     if len(known) > MOST_POINTS:
         rest = np.linspace(worst, len(known) - 1, MOST_POINTS - worst).astype(int)
         known = known.iloc[np.unique(np.concatenate([np.arange(worst), rest]))]
-    region = _degrees(region)
+    region = in_degrees(region)
     view = frame(region, known["latitude"].to_numpy(dtype=float), known["longitude"].to_numpy(dtype=float))
-    drawn = _map(view, title)
-    _add_region(drawn, region, view, fillcolor="#f6f7f8")
+    drawn = blank_map(view, title)
+    add_region(drawn, region, view, fillcolor="#f6f7f8")
     _add_answers(drawn, known.head(worst), view, name=f"worst {min(worst, len(known))}", visible=True)
     _add_answers(drawn, known, view, name="all", visible=False)
     drawn.add_trace(_error_points(known.iloc[::-1], view))  # the worst last, on top
@@ -64,8 +64,8 @@ def _add_answers(drawn: go.Figure, known: pd.DataFrame, view: Frame, *, name: st
     gap = np.full(len(known), np.nan)
     lines_y = [known["latitude"].to_numpy(dtype=float), known["predicted_latitude"].to_numpy(dtype=float), gap]
     drawn.add_scatter(
-        x=_narrow(np.stack([x, answer_x, gap], axis=1).ravel()),
-        y=_narrow(np.stack(lines_y, axis=1).ravel()),
+        x=narrowed(np.stack([x, answer_x, gap], axis=1).ravel()),
+        y=narrowed(np.stack(lines_y, axis=1).ravel()),
         mode="lines+markers",
         line={"color": INK, "width": 0.8},
         marker={"symbol": "x-thin", "size": 5, "line": {"color": INK, "width": 1}},
@@ -83,8 +83,8 @@ def _error_points(known: pd.DataFrame, view: Frame) -> go.Scatter:
     low, high = 1.0, float(max(distance.max(), 10.0))
     ticks = [tick for tick in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= high]
     return go.Scatter(
-        x=_narrow(view.unroll(known["longitude"])),
-        y=_narrow(known["latitude"].to_numpy(dtype=float)),
+        x=narrowed(view.unroll(known["longitude"])),
+        y=narrowed(known["latitude"].to_numpy(dtype=float)),
         mode="markers",
         marker={
             "size": 8 if len(known) <= 2000 else 4,
@@ -144,15 +144,15 @@ def grid_map(
         cells, counts = cells[counts > 0], counts[counts > 0]
     if cells.empty:
         return note_figure("There is no cell to draw.", title=title)
-    cells, region = _degrees(cells), _degrees(region)
+    cells, region = in_degrees(cells), in_degrees(region)
     latitude, longitude = cells["latitude"].to_numpy(dtype=float), cells["longitude"].to_numpy(dtype=float)
     outline = cells if region is None else gpd.GeoDataFrame(geometry=[*region.geometry, *cells.geometry])
     view = frame(outline, latitude, longitude)
-    drawn = _map(view, title)
+    drawn = blank_map(view, title)
     classes = np.searchsorted(_CLASS_ENDS, counts, side="left")
     for rank in np.unique(classes):
         _add_cells(drawn, cells.geometry.to_numpy()[classes == rank], int(rank), view)
-    _add_region(drawn, region, view, fillcolor="rgba(0,0,0,0)")
+    add_region(drawn, region, view, fillcolor="rgba(0,0,0,0)")
     for clipped in (False, True):
         chosen = cells["clipped"].to_numpy(dtype=bool) == clipped
         if chosen.any():
@@ -169,8 +169,8 @@ def _add_cells(drawn: go.Figure, shapes: npt.NDArray[np.object_], rank: int, vie
         name = f"{lower}" if lower == _CLASS_ENDS[rank] else f"{lower}–{_CLASS_ENDS[rank]}"
     x, y = rings(shapes, view)
     drawn.add_scatter(
-        x=_narrow(x),
-        y=_narrow(y),
+        x=narrowed(x),
+        y=narrowed(y),
         mode="lines",
         fill="toself",
         fillcolor=_CLASS_COLOURS[rank],
@@ -185,8 +185,8 @@ def _add_centres(drawn: go.Figure, cells: gpd.GeoDataFrame, counts: npt.NDArray[
     many = len(cells) > 1500
     mark = {"size": 2 if many else 5, "symbol": "circle-open" if clipped else "circle", "color": INK}
     drawn.add_scatter(
-        x=_narrow(view.unroll(cells["longitude"])),
-        y=_narrow(cells["latitude"].to_numpy(dtype=float)),
+        x=narrowed(view.unroll(cells["longitude"])),
+        y=narrowed(cells["latitude"].to_numpy(dtype=float)),
         mode="markers",
         marker={**mark, "opacity": 0.4 if many else 0.75},
         name="centre moved to the land" if clipped else "centre",
@@ -213,16 +213,16 @@ def split_map(places: pd.DataFrame, region: gpd.GeoDataFrame | None = None, *, t
     totals = known["split"].value_counts()
     if len(known) > MOST_POINTS:
         known = known.iloc[np.linspace(0, len(known) - 1, MOST_POINTS).astype(int)]
-    region = _degrees(region)
+    region = in_degrees(region)
     view = frame(region, known["latitude"].to_numpy(dtype=float), known["longitude"].to_numpy(dtype=float))
-    drawn = _map(view, title)
-    _add_region(drawn, region, view, fillcolor="#f6f7f8")
+    drawn = blank_map(view, title)
+    add_region(drawn, region, view, fillcolor="#f6f7f8")
     order = {name: rank for rank, name in enumerate(("unused", "train", "val", "test"))}
     for split in sorted(totals.index, key=lambda name: (order.get(name, -1), name)):
         chosen = known[known["split"] == split]
         drawn.add_scatter(
-            x=_narrow(view.unroll(chosen["longitude"])),
-            y=_narrow(chosen["latitude"].to_numpy(dtype=float)),
+            x=narrowed(view.unroll(chosen["longitude"])),
+            y=narrowed(chosen["latitude"].to_numpy(dtype=float)),
             mode="markers",
             marker={"size": 5 if len(known) <= 3000 else 3.5, "color": SPLIT_COLOURS.get(split, INK), "opacity": 0.85},
             name=f"{plain(split)} ({totals[split]:,})",
@@ -232,15 +232,16 @@ def split_map(places: pd.DataFrame, region: gpd.GeoDataFrame | None = None, *, t
     return drawn
 
 
-def _add_region(drawn: go.Figure, region: gpd.GeoDataFrame | None, view: Frame, *, fillcolor: str) -> None:
+def add_region(drawn: go.Figure, region: gpd.GeoDataFrame | None, view: Frame, *, fillcolor: str) -> None:
+    """Draw the outline of a region in degrees, if there is one."""
     if region is not None:
         x, y = rings(region.geometry.to_numpy(), view)
         outline = {"color": "#8d989f", "width": 1}
-        drawn.add_scatter(x=_narrow(x), y=_narrow(y), mode="lines", line=outline, fill="toself", fillcolor=fillcolor)
+        drawn.add_scatter(x=narrowed(x), y=narrowed(y), mode="lines", line=outline, fill="toself", fillcolor=fillcolor)
         drawn.data[-1].update(hoverinfo="skip", showlegend=False)
 
 
-def _map(view: Frame, title: str | None) -> go.Figure:
+def blank_map(view: Frame, title: str | None) -> go.Figure:
     """Empty map; its height suits a page of ordinary width."""
     wide = (view.east - view.west) / max(view.north - view.south, 1e-9) / view.stretch
     drawn = figure(title=title, height=int(np.clip(900 / wide, 380, 700)))
@@ -251,10 +252,11 @@ def _map(view: Frame, title: str | None) -> go.Figure:
     return drawn
 
 
-def _degrees(shapes: gpd.GeoDataFrame | None) -> gpd.GeoDataFrame | None:
+def in_degrees(shapes: gpd.GeoDataFrame | None) -> gpd.GeoDataFrame | None:
+    """Bring shapes to EPSG:4326, which those without a CRS are in."""
     return shapes if shapes is None or shapes.crs is None else shapes.to_crs("EPSG:4326")
 
 
-def _narrow(degrees: Coordinates) -> npt.NDArray[np.float32]:
+def narrowed(degrees: Coordinates) -> npt.NDArray[np.float32]:
     """Half the bytes; a metre on the ground at most."""
     return degrees.astype(np.float32)

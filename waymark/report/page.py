@@ -1,31 +1,16 @@
 """Pages that open anywhere: one HTML file with its style, its script and its pictures inside."""
 
-from base64 import b64encode
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from waymark.metrics.intervals import RESAMPLES
 from waymark.report import certainty, choropleth, counts, maps, plots
 from waymark.report.breakdowns import audit_table, gap_tables, pair_tables, place_table
 from waymark.report.content import Gap, Grid, Metrics, Model, Report
 from waymark.report.tables import best_model, model_tables, shown, shown_interval, with_ratio
-
-_FOLDER = Path(__file__).parent
-
-_CONFIG = {
-    "displaylogo": False,
-    "showSendToCloud": False,  # Plotly's own default is a button that sends the figure to its cloud
-    "responsive": True,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-    "scrollZoom": False,
-}
+from waymark.report.templates import embedded, template
 
 
 def map_page(drawn: go.Figure, *, title: str) -> str:
@@ -39,7 +24,7 @@ def map_page(drawn: go.Figure, *, title: str) -> str:
         HTML that loads nothing from elsewhere; the same bytes for the same figure.
     """
     tall = go.Figure(drawn).update_layout(height=None)
-    return _environment().get_template("map.html").render(title=title, plot=_embedded(tall, "plot-map", height="100%"))
+    return template("map.html").render(title=title, plot=embedded(tall, "plot-map", height="100%"))
 
 
 def report_page(report: Report) -> str:
@@ -48,23 +33,19 @@ def report_page(report: Report) -> str:
     Returns:
         HTML that loads nothing from elsewhere; the same bytes for the same report.
     """
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            title=report.title,
-            best=best_model(report.models),
-            headline=_headline(report),
-            tables=model_tables(report.models),
-            comparison=_comparison(report),
-            pairs=pair_tables([pair for pair in report.pairs if pair.split == "test"]),
-            gaps=[_gap(gap, f"gap-{rank}") for rank, gap in enumerate(report.gaps, start=1)],
-            shared=None if report.audit is None else audit_table(report.audit),
-            models=[_model_plots(report, model, f"model-{rank}") for rank, model in enumerate(report.models, start=1)],
-            data=_data_plots(report),
-            grids=[_grid(report, grid, f"grid-{rank}") for rank, grid in enumerate(report.grids, start=1)],
-        )
+    return template("report.html").render(
+        report=report,
+        title=report.title,
+        best=best_model(report.models),
+        headline=_headline(report),
+        tables=model_tables(report.models),
+        comparison=_comparison(report),
+        pairs=pair_tables([pair for pair in report.pairs if pair.split == "test"]),
+        gaps=[_gap(gap, f"gap-{rank}") for rank, gap in enumerate(report.gaps, start=1)],
+        shared=None if report.audit is None else audit_table(report.audit),
+        models=[_model_plots(report, model, f"model-{rank}") for rank, model in enumerate(report.models, start=1)],
+        data=_data_plots(report),
+        grids=[_grid(report, grid, f"grid-{rank}") for rank, grid in enumerate(report.grids, start=1)],
     )
 
 
@@ -115,10 +96,10 @@ def _comparison(report: Report) -> dict[str, Markup]:
             errors[model.name] = test["distance_km"].to_numpy(dtype=float)
             constant = test["constant_km"].to_numpy(dtype=float) if not constant.size else constant
     if errors:
-        drawn["distances"] = _embedded(plots.error_distribution(errors, constant), "plot-distances")
+        drawn["distances"] = embedded(plots.error_distribution(errors, constant), "plot-distances")
     metrics = {model.name: model.metrics for model in report.models}
     if any(figures.get(key) is not None for m in metrics.values() for figures in m.values() for key in plots.COVERAGES):
-        drawn["coverage"] = _embedded(plots.coverage_plot(metrics), "plot-coverage")
+        drawn["coverage"] = embedded(plots.coverage_plot(metrics), "plot-coverage")
     return drawn
 
 
@@ -127,20 +108,20 @@ def _model_plots(report: Report, model: Model, name: str) -> dict[str, Any]:
     drawn: dict[str, Any] = {"content": model, "id": name}
     test = model.predictions[model.predictions["split"] == "test"]
     if (test["distance_km"].notna() & test["latitude"].notna()).any():
-        drawn["map"] = _embedded(maps.error_map(test, report.region), f"plot-{name}-map")
+        drawn["map"] = embedded(maps.error_map(test, report.region), f"plot-{name}-map")
     drawn |= _places(report, model, f"plot-{name}")
     if (test["distance_km"].notna() & test["radius_90_km"].notna()).any():
-        drawn["radius"] = _embedded(plots.radius_against_error(test), f"plot-{name}-radius")
+        drawn["radius"] = embedded(plots.radius_against_error(test), f"plot-{name}-radius")
     if model.reliability is not None:
-        drawn["reliability"] = _embedded(certainty.reliability_plot(model.reliability), f"plot-{name}-reliability")
+        drawn["reliability"] = embedded(certainty.reliability_plot(model.reliability), f"plot-{name}-reliability")
     if model.radii is not None and len(model.radii):
-        drawn["radii"] = _embedded(certainty.radius_coverage_plot(model.radii), f"plot-{name}-radii")
+        drawn["radii"] = embedded(certainty.radius_coverage_plot(model.radii), f"plot-{name}-radii")
     if model.risk is not None:
-        drawn["risk"] = _embedded(certainty.risk_coverage_plot(model.risk), f"plot-{name}-risk")
+        drawn["risk"] = embedded(certainty.risk_coverage_plot(model.risk), f"plot-{name}-risk")
     if model.nearness is not None and len(model.nearness):
-        drawn["nearness"] = _embedded(certainty.nearness_plot(model.nearness, test), f"plot-{name}-nearness")
+        drawn["nearness"] = embedded(certainty.nearness_plot(model.nearness, test), f"plot-{name}-nearness")
     if model.curves is not None and len(model.curves):
-        drawn["curves"] = _embedded(plots.learning_curves(model.curves), f"plot-{name}-curves")
+        drawn["curves"] = embedded(plots.learning_curves(model.curves), f"plot-{name}-curves")
     return drawn
 
 
@@ -148,7 +129,7 @@ def _places(report: Report, model: Model, name: str) -> dict[str, Any]:
     """Where a model errs: a map and a table of cells, a table of regions."""
     drawn: dict[str, Any] = {"tables": []}
     if model.by_cell is not None and len(model.by_cell):
-        drawn["choropleth"] = _embedded(choropleth.error_cells(model.by_cell, report.region), f"{name}-cells")
+        drawn["choropleth"] = embedded(choropleth.error_cells(model.by_cell, report.region), f"{name}-cells")
         drawn["tables"].append(place_table(model.by_cell, "cell", "Test records by their true cell, the worst first"))
     if model.by_region is not None and len(model.by_region):
         caption = "Test records by region, the worst first"
@@ -162,7 +143,7 @@ def _gap(gap: Gap, name: str) -> dict[str, Any]:
     if all(len(side.errors_km) for side in sides.values()):
         errors = {label: side.errors_km for label, side in sides.items()}
         constant = {label: side.constant_km for label, side in sides.items()}
-        drawn["distances"] = _embedded(plots.split_distribution(errors, constant), f"plot-{name}")
+        drawn["distances"] = embedded(plots.split_distribution(errors, constant), f"plot-{name}")
     return drawn
 
 
@@ -170,13 +151,13 @@ def _data_plots(report: Report) -> dict[str, Markup]:
     data = report.data
     drawn: dict[str, Markup] = {}
     if data.splits:
-        drawn["splits"] = _embedded(counts.split_counts(data.splits), "plot-splits", still=True)
+        drawn["splits"] = embedded(counts.split_counts(data.splits), "plot-splits", still=True)
     if data.dropped:
-        drawn["dropped"] = _embedded(counts.dropped_reasons(data.dropped), "plot-dropped", still=True)
+        drawn["dropped"] = embedded(counts.dropped_reasons(data.dropped), "plot-dropped", still=True)
     if data.places is not None and data.places["latitude"].notna().any():
-        drawn["places"] = _embedded(maps.split_map(data.places, report.region), "plot-places")
+        drawn["places"] = embedded(maps.split_map(data.places, report.region), "plot-places")
     if data.landmarks is not None and len(data.landmarks):
-        drawn["landmarks"] = _embedded(counts.landmark_histogram(data.landmarks), "plot-landmarks")
+        drawn["landmarks"] = embedded(counts.landmark_histogram(data.landmarks), "plot-landmarks")
     return drawn
 
 
@@ -191,42 +172,5 @@ def _grid(report: Report, grid: Grid, name: str) -> dict[str, Any]:
     }
     drawn: dict[str, Any] = {"content": grid, "facts": facts, "hidden": len(grid.cells) > maps.MOST_CELLS}
     if len(grid.cells) and (filled or not drawn["hidden"]):
-        drawn["map"] = _embedded(maps.grid_map(grid.cells, grid.training_counts, report.region), f"plot-{name}")
+        drawn["map"] = embedded(maps.grid_map(grid.cells, grid.training_counts, report.region), f"plot-{name}")
     return drawn
-
-
-def _embedded(drawn: go.Figure, div_id: str, *, height: str = "420px", still: bool = False) -> Markup:
-    """A figure as HTML without Plotly's script, which stands in the head of the page once."""
-    html = drawn.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=div_id,
-        config={**_CONFIG, "staticPlot": still},
-        default_height=height,
-        validate=False,
-    )
-    return Markup(html)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Written by Plotly and by us, never by a user: the only text besides figures that is not escaped.
-    environment.globals["plotly_script"] = Markup(get_plotlyjs())
-    environment.globals["style"] = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))
-    environment.filters["picture_uri"] = _picture_uri
-    environment.filters["shown"] = shown
-    environment.filters["shown_interval"] = shown_interval
-    environment.globals["resamples"] = RESAMPLES
-    return environment
-
-
-def _picture_uri(encoded: bytes) -> str:
-    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{b64encode(encoded).decode('ascii')}"

@@ -245,3 +245,9 @@ def test_a_ratio_draws_groups_whole():
     assert ratio_of_means(lower, upper, None, names)["high"] == pytest.approx(1 / unsure["low"], rel=0.05)
     assert sure["value"] == unsure["value"]
     assert unsure["high"] - unsure["low"] > 1.2 * (sure["high"] - sure["low"])
+
+
+def test_predictions_without_a_constant_have_no_ratio_to_it(alone):
+    found = place_intervals(predictions().assign(constant_km=np.nan)).figures
+    assert set(alone.figures) - set(found) == {"constant_mean_km", "times_constant"}
+    assert found["mean_km"] == alone.figures["mean_km"]
