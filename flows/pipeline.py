@@ -30,6 +30,7 @@ REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
 SKIPPED = ("didn't change, skipping", "is cached - skipping run")
 CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
+GRIDS = "data/grids/"
 ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 MAIN_FIGURES = ("mean_km", "median_km", "constant_mean_km", "oracle_mean_km", "coverage_90")
 
@@ -48,7 +49,7 @@ def run_stage(stage: str) -> State[Any]:
             logger.info(line)
 
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    with _one_training if stage.startswith("train@") else threading.Semaphore():
+    with _one_training if stage.startswith(("train@", "gap@")) else threading.Semaphore():
         code = children.run(command, _environment(), hear)
     if code != 0:
         return Failed(message=_reason(stage, lines))
@@ -115,6 +116,10 @@ def check_params() -> None:
             known.update(key.split(".")[0] for key in stage.params("entry"))
             for entry in _entries(document, stage.each):
                 stage.read(document, entry)
+    for name, entry in document["models"].items():
+        if (target := entry["target"]).startswith(GRIDS) and target.removeprefix(GRIDS) not in document["grids"]:
+            hint = nearest_name(target.removeprefix(GRIDS), document["grids"])
+            raise ParameterError(f"params.yaml: models.{name}.target {target} is no entry of grids; {hint}")
     if unknown := sorted(set(map(str, document)) - known):
         raise ParameterError(f"params.yaml: unknown section {unknown[0]}; {nearest_name(unknown[0], known)}")
 

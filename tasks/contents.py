@@ -33,6 +33,7 @@ from waymark.report.content import (
 
 DATA = Path("data")
 REPORTS = Path("reports")
+GRID = "data/grid"
 
 
 def on_blocks(model: str) -> str:
@@ -64,7 +65,9 @@ def model_of(name: str, entry: dict[str, Any]) -> Model:
         predictions=predictions,
         curves=curves.assign(model=name),
         settings={
-            key: _words(entry[key]) for key in ("head", "backbone", "weights", "views", "epochs") if key in entry
+            key: _words(entry[key])
+            for key in ("head", "target", "backbone", "weights", "views", "epochs")
+            if key in entry
         },
         best=[_guess(shown) for shown in gallery["best"]],
         worst=[_guess(shown) for shown in gallery["worst"]],
@@ -214,9 +217,9 @@ def _grid(models: list[Model]) -> Grid:
     places = pd.read_parquet(DATA / "grid" / "places.parquet")
     split = pd.read_parquet(DATA / "split" / "records.parquet").set_index("record_id")["split"]
     training = places[places["record_id"].map(split) == "train"]
-    oracle = next((model.metrics for model in models if model.metrics["val"].get("oracle_mean_km") is not None), {})
+    oracle = next((model.metrics for model in models if model.settings.get("target") == GRID), {})
     return Grid(
-        name="data/grid",
+        name=GRID,
         cells=cells,
         training_counts={int(cell): int(count) for cell, count in Counter(training["cell"]).items()},
         spacing=f"{len(cells)} cells",

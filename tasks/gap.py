@@ -15,10 +15,12 @@ from pydantic.dataclasses import dataclass
 
 from tasks.calibrate import Calibrate, learn_certainty
 from tasks.examples import INPUTS, SHARDS, open_shards, places_of, read_table
+from tasks.grid import LEARNT
 from tasks.lesson import prepare, teach
 from tasks.model_entry import ModelEntry
 from tasks.outputs import read_json, whole_folder, work_folder, write_json
 from tasks.predictions import HELD_OUT, predict, write_predictions
+from tasks.split import joined_hashes
 from tasks.stage import STRICT, Stage
 from waymark import splits
 from waymark.errors import SplitError
@@ -42,30 +44,43 @@ class Gap:
         buffer_m: strip around the squares of val and test in which nobody is trained on.
         fractions: shares of the squares for train, val and test.
         seed: another seed is another division.
+        calibrate: how its radii are learnt, as of all models.
     """
 
+    calibrate: Calibrate
     block_m: Annotated[float, Field(gt=0)] = 20_000.0
     buffer_m: Annotated[float, Field(ge=0)] = 2_000.0
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 1
 
 
-STAGE = Stage("gap", Gap, section="gap.{entry}", each="gap", check=lambda gap: splits.check_fractions(gap.fractions))
+STAGE = Stage(
+    "gap",
+    Gap,
+    section="gap.{entry}",
+    shared=("calibrate",),
+    each="gap",
+    check=lambda settings: splits.check_fractions(settings.fractions),
+)
 
 
 def gap(model: str, settings: Gap) -> None:
     """Train a model again on a split by place: how much of its error does a random split hide?"""
     entry = _entry(model)
+    _refuse_learnt_cells(model, Path(entry.target))
     folder = TRAINED / model
-    table = _by_blocks(read_table(), read_json(folder / "training.json")["crs"], settings)
     stored = pq.read_table(SHARDS / "index.parquet")
+    hashes = joined_hashes(stored.to_pandas())
+    table = _by_blocks(read_table(), read_json(folder / "training.json")["crs"], hashes, settings)
     train = table.loc[table["split"] == "train", "record_id"]
     statistics = channel_statistics(stored.to_pandas(), train, int(stored.schema.metadata[b"size_px"]))
     lesson = prepare(model, entry, table, statistics)
     work = work_folder("gap", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
     teach(lesson, work)
-    learnt = learn_certainty(model, lesson.locator, table, Calibrate())
-    predictions = predict(Guesser(lesson.locator, learnt.calibration, learnt.index), table, open_shards(), 64)
+    learnt = learn_certainty(model, lesson.locator, table, settings.calibrate)
+    predictions = predict(
+        Guesser(lesson.locator, learnt.calibration, learnt.index), table, open_shards(), settings.calibrate.batch_size
+    )
     metrics = {split: place_figures(predictions[predictions["split"] == split]) for split in HELD_OUT}
     with whole_folder(REPORTS / f"{model}@blocks") as out:
         write_predictions(predictions, out / "predictions.parquet")
@@ -81,8 +96,17 @@ def _entry(model: str) -> ModelEntry:
     return TypeAdapter(ModelEntry).validate_json(json.dumps(params))
 
 
-def _by_blocks(table: pd.DataFrame, crs: str, settings: Gap) -> pd.DataFrame:
-    """Divide the records of all splits that have coordinates anew, by place."""
+def _refuse_learnt_cells(model: str, target: Path) -> None:
+    metadata = pq.read_schema(target / "places.parquet").metadata or {}
+    if metadata.items() >= LEARNT.items():
+        raise SplitError(
+            f"the cells of {target} follow the training records of the random split, among them some that a split by"
+            f" place would test {model} on; name a model under gap whose cells are squares"
+        )
+
+
+def _by_blocks(table: pd.DataFrame, crs: str, hashes: "pd.Series[str]", settings: Gap) -> pd.DataFrame:
+    """Divide the records of all splits that have coordinates anew, by place; of copies, that in training yields."""
     table = table[table["latitude"].notna()].reset_index(drop=True)
     xy_m = project(places_of(table), crs)
     group = table["group"].fillna(table["record_id"])
@@ -93,6 +117,8 @@ def _by_blocks(table: pd.DataFrame, crs: str, settings: Gap) -> pd.DataFrame:
     )
     strip = splits.within_buffer(xy_m, its_split, settings.buffer_m)
     table["split"] = np.where(strip, "unused", its_split)
+    looks = hashes.reindex(table["record_id"]).fillna("").tolist()
+    table.loc[splits.near_duplicates(looks, table["split"].tolist()), "split"] = "unused"
     table = table[table["split"] != "unused"].reset_index(drop=True)
     if missing := sorted({"train", "val", "test"} - set(table["split"])):
         raise SplitError(
@@ -104,7 +130,8 @@ def _by_blocks(table: pd.DataFrame, crs: str, settings: Gap) -> pd.DataFrame:
 
 def _describe(table: pd.DataFrame, settings: Gap) -> dict[str, Any]:
     counts = table["split"].value_counts()
-    return {**asdict(settings), "records": {split: int(counts[split]) for split in splits.SPLITS}}
+    division = {name: value for name, value in asdict(settings).items() if name != "calibrate"}
+    return {**division, "records": {split: int(counts[split]) for split in splits.SPLITS}}
 
 
 if __name__ == "__main__":

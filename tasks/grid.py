@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 PLACES = Path("data/projected/places.parquet")
 SPLIT = Path("data/split/records.parquet")
 GRID = Path("data/grid")
+LEARNT = {b"cells": b"follow the training records"}  # said in places.parquet of a quadtree
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -83,6 +84,8 @@ def grid_places(settings: Grid, destination: Path = GRID) -> None:
     lat_lon = _lat_lon(places)
     cell = assign_cells(cells, lat_lon) if len(lat_lon) else np.empty(0, dtype=np.int64)
     table = pa.table({"record_id": places["record_id"], "cell": cell})
+    if settings.kind == "quadtree":
+        table = table.replace_schema_metadata(LEARNT)
     with whole_folder(destination) as folder:
         cells.to_parquet(folder / "cells.parquet", compression="zstd")
         write_table(table, folder / "places.parquet")

@@ -75,7 +75,12 @@ def check_entry(entry: ModelEntry) -> None:
     if entry.snap_to_land and entry.region is None:
         raise ModelError("snap_to_land moves answers to the land of a region; set region, or snap_to_land to false")
     build_head(entry.head.name, 1, classes=1, crs="EPSG:4326", options=_head_options(entry))
-    _unfreezing(entry)
+    for step in _unfreezing(entry):
+        if step.epoch >= entry.epochs:
+            raise ModelError(
+                f"the backbone is to learn from epoch {step.epoch}, and the training ends after {entry.epochs} epochs;"
+                " set epochs higher, or unfreeze_epoch or unfreeze lower"
+            )
 
 
 def _head_options(entry: ModelEntry) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def split(settings: Split) -> None:
     records["group"] = records["group"].fillna(records["record_id"])
     stored = pq.read_table(INDEX)
     index, size_px = stored.to_pandas(), int(stored.schema.metadata[b"size_px"])
-    hashes = _joined_hashes(index)
+    hashes = joined_hashes(index)
     pictured = records["record_id"].isin(hashes.index)
     division = pd.DataFrame({"record_id": records["record_id"], "split": "unused", "reason": "no picture"})
     division.loc[pictured, ["split", "reason"]] = _divide(records[pictured], settings)
@@ -72,7 +72,8 @@ def split(settings: Split) -> None:
     logger.info(", ".join(f"{name} {counts[name]}" for name in (*splits.SPLITS, "unused")))
 
 
-def _joined_hashes(index: pd.DataFrame) -> "pd.Series[str]":
+def joined_hashes(index: pd.DataFrame) -> "pd.Series[str]":
+    """Join the perceptual hashes of the views of each record that has any."""
     usable = index[index["status"] == "ok"].sort_values(["record_id", "view"])
     return usable.groupby("record_id")["perceptual_hash"].agg("".join)
 

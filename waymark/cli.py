@@ -188,7 +188,11 @@ def grid(
     crs: Annotated[str, typer.Option(metavar="CRS", help="Metric CRS of the cells, such as EPSG:3765.")] = "auto",
     split: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="data/split/records.parquet: learn grids from train, measure on val."),
+        typer.Option(
+            metavar="FILE",
+            help="data/split/records.parquet: learn grids from train, measure on val; "
+            "by default so for the checkout's own records.",
+        ),
     ] = None,
     enough: Annotated[int, typer.Option(metavar="N", help="Images that a cell should have.")] = 10,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a map of each grid.")] = None,

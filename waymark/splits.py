@@ -67,7 +67,8 @@ def _fill_empty(
     wanted = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
     if len(share) < len(wanted):
         raise SplitError(
-            f"{len(share)} groups cannot fill {' and '.join(wanted)}; add records, or give split.fractions a zero"
+            f"{len(share)} groups cannot fill {' and '.join(wanted)}; add records, group them less coarsely"
+            " (download.photos.group), or give split.fractions a zero"
         )
     empty = [split for split in wanted if split not in assigned.values()]
     for split in empty:

@@ -155,6 +155,8 @@ def test_a_failing_stage_ends_the_flow_with_its_own_line(tmp_path):
         ({"split__fractions": [0.8, 0.1, 0.2]}, "add up to 1.1"),
         ({"models__cells__backbone": "resnet81"}, "did you mean 'resnet18'?"),
         ({"grid__cells": 50}, "one of spacing_m, spacing_deg and cells must be set, not spacing_m and cells"),
+        ({"models__cells__unfreeze_epoch": 1}, "the backbone is to learn from epoch 1, and the training ends after 1"),
+        ({"models__cells__target": "data/grids/fin", "grids": {"fine": {"cells": 9}}}, "grids; did you mean 'fine'?"),
         ({"region": "HRX"}, "HRX"),
     ],
 )

@@ -182,3 +182,12 @@ def test_debug_shows_the_traceback():
     result = run("photos/absent.jpg", "--debug")
     assert result.exit_code == 1
     assert type(result.exception).__name__ == "ImageError"
+
+
+def test_numbers_of_a_camera_are_no_headings(tmp_path):
+    numbered = [str(tmp_path / f"{number}.jpg") for number in (1, 2, 3, 4)]
+    for source, copy in zip(views(), numbered, strict=True):
+        Path(copy).write_bytes(Path(source).read_bytes())
+    result = run(*numbered)
+    assert result.exit_code == 0
+    assert "no headings are known" in result.stderr

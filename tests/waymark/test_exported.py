@@ -9,7 +9,7 @@ from tiny_model import METRICS, make_tiny_model
 
 from waymark.errors import ModelError
 from waymark.exported import MANIFEST, ModelFiles, export_model, is_exported, unpack_exported
-from waymark.finding import load_model
+from waymark.lookup import load_model
 from waymark.models.guesser import load_guesser
 
 

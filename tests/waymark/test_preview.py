@@ -116,7 +116,7 @@ def test_the_command_prints_a_line_for_each_grid_and_writes_a_page(table, tmp_pa
     assert "below 9" in head
     assert [line.split("  ")[0].strip() or line.split()[0] for line in lines][-1] == "quadtree 15"
     assert [line.split()[:2] for line in lines[:2]] == [["20", "km"], ["40", "km"]]
-    assert lines[1].split()[2] == "75"
+    assert lines[1].split()[2:4] == ["40", "75"]
     assert "the 300 records" in output.err
     page = (tmp_path / "grids.html").read_text()
     assert page.count('class="plotly-graph-div"') == 4  # the curves and three maps
@@ -144,7 +144,7 @@ def test_the_command_learns_from_train_and_measures_val(table, tmp_path, capsys)
 def test_without_a_region_only_squares_with_records_are_shown(table, tmp_path, capsys):
     table.to_csv(tmp_path / "places.csv", index=False)
     grid_preview(tmp_path / "places.csv", spacings_km=[20], min_records=[])
-    cells, classes = capsys.readouterr().out.splitlines()[1].split()[2:4]
+    cells, classes = capsys.readouterr().out.splitlines()[1].split()[3:5]
     assert cells == classes
 
 

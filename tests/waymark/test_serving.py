@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from waymark.cli import app
 from waymark.errors import ModelError
-from waymark.finding import load_model, model_files
+from waymark.lookup import load_model, model_files
 from waymark.serving import REQUIREMENTS, log_location_model
 
 NAME = "waymark-location"
@@ -119,7 +119,7 @@ def test_the_requirements_name_what_the_model_imports():
 
 def test_the_command_line_imports_no_mlflow_for_a_file(registry):
     code = (
-        "import sys; from waymark.finding import load_model; load_model('trained/tiny');print('mlflow' in sys.modules)"
+        "import sys; from waymark.lookup import load_model; load_model('trained/tiny');print('mlflow' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True

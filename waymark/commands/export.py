@@ -5,7 +5,7 @@ from pathlib import Path
 from waymark.commands.terminal import say, whole_file
 from waymark.errors import ModelError
 from waymark.exported import export_model, is_exported
-from waymark.finding import model_files
+from waymark.lookup import model_files
 from waymark.models.guesser import load_guesser
 
 

@@ -17,6 +17,7 @@ from waymark.report.content import Grid
 from waymark.report.grids import grids_page
 
 RECORDS = Path("data/filtered/records.parquet")
+SPLIT = Path("data/split/records.parquet")
 SPACINGS_KM = (10.0, 20.0, 40.0, 80.0)
 MIN_RECORDS = (10, 20, 40)
 ENOUGH = 10
@@ -44,12 +45,15 @@ def grid_preview(
         spacings_km: sides of squares; the widest is that of the quadtrees' widest squares.
         min_records: for each a quadtree whose cells hold at least so many records, if any.
         enough: images that a cell should have; the table says how many cells have less.
-        split: `records.parquet` of the stage `split`: grids then are learnt from train and measured on val.
+        split: `records.parquet` of the stage `split`: grids then are learnt from train and measured on val; for
+            the checkout's own records that is the checkout's, where there is one.
         out: HTML file to write, or None.
 
     Raises:
         SourceError: a file is missing, or lacks its columns or any place.
     """
+    if split is None and records == RECORDS and SPLIT.is_file():
+        split = SPLIT
     table = _places(records)
     training, measured = (table, None) if split is None else _divided(table, records, split)
     everything = _lat_lon(table)
@@ -83,6 +87,7 @@ def _text(figures: pd.DataFrame, enough: int) -> str:
     shown = pd.DataFrame(
         {
             "grid": figures["grid"],
+            "side km": figures["spacing_km"].map("{:g}".format),
             "cells": figures["cells"],
             "with images": figures["classes"],
             "least": figures["images_min"],

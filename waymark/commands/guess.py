@@ -15,14 +15,14 @@ from waymark.answering import Query, answer_files, cell_probabilities
 from waymark.commands.geojson import feature_collection
 from waymark.commands.terminal import say, whole_file, write_text
 from waymark.errors import ImageError, ParameterError
-from waymark.finding import Model, load_model
 from waymark.geo import load_land
 from waymark.images.decode import MAX_PIXELS, Picture, read_picture
 from waymark.images.views import Heading
+from waymark.lookup import Model, load_model
 from waymark.report.drawing import draw_answer
 from waymark.report.wording import Answer, facts, place_in_words, radius_in_words
+from waymark.sources.quad_folders import VIEW_NAMES
 
-QUADRUPLET = ("0", "90", "180", "270")
 SHOWN_PX = 480  # longer side of a picture on the page
 
 
@@ -81,15 +81,14 @@ def make_queries(images: Sequence[Path], headings: str | None, each: bool) -> li
 
 
 def _from_names(images: Sequence[Path]) -> tuple[Heading, ...]:
-    """Read the headings from names such as 90.jpg, where all images are named so and differ.
+    """Read the headings from the names of a quadruplet, such as 90.jpg, where all images are named so and differ.
 
-    A single image called 17.jpg is rather the 17th of a folder, unless its name is a side of a quadruplet.
+    Other numbers, such as 17.jpg, are rather those of a camera or of a folder.
     """
     names = [image.stem for image in images]
-    angles = [float(name) for name in names if name.isascii() and name.isdecimal() and int(name) < 360]
-    if len(set(angles)) < len(images) or (len(images) == 1 and images[0].stem not in QUADRUPLET):
+    if len(set(names)) < len(images) or not set(names) <= VIEW_NAMES:
         return (None,) * len(images)
-    return tuple(angles)
+    return tuple(map(float, names))
 
 
 def _given(headings: str, images: int) -> tuple[Heading, ...]:

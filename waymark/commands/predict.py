@@ -5,20 +5,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
 from waymark.answering import Query, Undecodable, answer_files
 from waymark.commands.terminal import say, whole_file
 from waymark.errors import ImageError, SourceError
-from waymark.finding import load_model
 from waymark.images.decode import MAX_PIXELS
 from waymark.images.resizing import read_pictures
+from waymark.lookup import load_model
+from waymark.sources.photos import PHOTOS
+from waymark.sources.quad_folders import VIEW_NAMES
 
-HEADINGS = ("0", "90", "180", "270")
 AT_ONCE = 4096  # places whose embeddings are held in memory
 DECIMALS = {"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6}
-NOT_PICTURES = {".pdf", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr", ".fits", ".eps", ".ps", ".wmf", ".emf"}
 
 
 def predict_folder(folder: Path, out: Path, reference: str | None, layout: str) -> None:
@@ -79,7 +78,7 @@ def find_queries(folder: Path, layout: str) -> list[Query]:
     folders = {place: pictures for place, pictures in _walk(folder) if pictures}
     if not folders:
         raise SourceError(f"{folder} holds no picture")
-    quads = {place: its for place, its in folders.items() if all(path.stem in HEADINGS for path in its)}
+    quads = {place: its for place, its in folders.items() if all(path.stem in VIEW_NAMES for path in its)}
     if layout == "photos" or (layout == "auto" and not quads):
         return _photos(folder, folders.values())
     others = [its[0] for place, its in folders.items() if place not in quads]
@@ -123,6 +122,5 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def is_picture(name: str) -> bool:
-    """Tell pictures by their name, in all formats that are decoded."""
-    suffix = Path(name).suffix.lower()
-    return not name.startswith(".") and suffix in Image.registered_extensions() and suffix not in NOT_PICTURES
+    """Tell pictures by their name, as the source of photos does."""
+    return not name.startswith(".") and Path(name).suffix.lower() in PHOTOS

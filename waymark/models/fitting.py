@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
+from waymark.models.inference import exact_convolutions
 from waymark.models.module import LocatorModule
 
 MONITOR = "val/mean_km"
@@ -55,6 +56,8 @@ def fit(
         precision: of the sums inside the network; see `trainer_precision`.
         loggers: that follow the curves.
     """
+    if precision == "32":
+        exact_convolutions()
     best = _keep("best", work, monitor=MONITOR)
     # Lightning's own save_last writes in epochs only that are the best so far.
     callbacks: list[Callback] = [best, _keep("last", work, monitor=None)]

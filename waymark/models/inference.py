@@ -18,9 +18,16 @@ class Outputs(NamedTuple):
     embedding: Tensor  # (N, D) features that the head sees
 
 
+def exact_convolutions() -> None:
+    """Let a GPU compute in whole float32, as a CPU does: by default its convolutions round to TF32."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def run(locator: Locator, batches: Iterable[Batch]) -> Outputs:
     """Run a locator over batches, on the GPU when there is one; the order stays."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    exact_convolutions()
     locator = locator.to(device).eval()
     outputs, embeddings = [], []
     with torch.inference_mode():

@@ -61,7 +61,7 @@ class LocatorModule(L.LightningModule):
 
     def _shared_step(self, batch: Batch, mean: MeanMetric) -> tuple[Tensor, Tensor]:
         """Give loss and raw output, and count the loss by record, not by batch."""
-        output = self.locator(batch.views, batch.present)
+        output = self.locator(batch.views, batch.present).float()  # half precision is for the layers alone
         loss = self.locator.head.loss(output, batch)
         records = int(self.locator.head.known(batch).sum())
         if records:

@@ -140,6 +140,13 @@ class RangeTest(Trial):
         self.lrs: list[float] = []
         self.losses: list[float] = []
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let AdaBound take each rate for the one that it began with, as a training with that rate would."""
+        super().on_train_batch_start(batch, batch_idx)
+        optimizer = self.trainer.optimizers[0]
+        if hasattr(optimizer, "base_lrs"):
+            optimizer.base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
+
     def training_step(self, batch: Batch) -> Tensor:
         """Note rate and loss, and stop where it diverges."""
         loss = super().training_step(batch)

@@ -147,7 +147,13 @@ def _rows(part: Part, places: Mapping[str, Place]) -> list[dict[str, Any]]:
             row[name] = cell_number(cell_text(cells[name]), name, part.table, number)
         of_folder = places[uuid].split if uuid in places else None
         rows.append({**row, "record_id": uuid, "split": of_folder or row["split"]})
-    return sorted(rows, key=lambda row: SPLIT_FOLDERS.index(row["split"]) if row["split"] in SPLIT_FOLDERS else -1)
+    return sorted(rows, key=_rank)
+
+
+def _rank(row: dict[str, Any]) -> int:
+    """Order the rows of a division as its folders are: the first of copies stays."""
+    split = (row["split"] or "").lower()
+    return SPLIT_FOLDERS.index(split) if split in SPLIT_FOLDERS else -1
 
 
 def _checked(frame: pd.DataFrame, table: Path) -> pd.DataFrame:

@@ -60,6 +60,13 @@ def test_a_loss_a_thousand_times_as_large_wants_a_rate_a_thousand_times_smaller(
     assert 300 < rates[0] / rates[1] < 3000
 
 
+def test_adabound_is_tried_with_each_rate_as_if_it_had_begun_with_it(world, tmp_path):
+    bounded, free = untuned(world, optimizer="adabound", head="cells"), untuned(world, optimizer="adam", head="cells")
+    bounded.optimization = replace(bounded.optimization, optimizer_options={"final_lr": 0.1})
+    rates = [find(module, make_data(world), tmp_path / str(n)) for n, module in enumerate((bounded, free))]
+    assert 0.1 < rates[0] / rates[1] < 10
+
+
 def test_what_is_found_is_set_and_leaves_weights_and_chance_as_they_were(world, tmp_path):
     module, data = untuned(world, optimizer="adabound"), make_data(world)
     module.optimization = replace(module.optimization, optimizer_options={"final_lr": 0.1})

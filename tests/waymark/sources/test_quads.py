@@ -206,6 +206,14 @@ def test_one_table_for_pictures_that_are_divided(tmp_path, layout):
     assert fetched.counts == NOTHING
 
 
+def test_of_copies_in_one_table_the_one_to_train_on_yields_however_its_split_is_written(tmp_path):
+    rows = ("a,45,16,Train,p1", "b,45,16,TEST,p1")
+    write_table(tmp_path / "own", *rows, header="uuid,latitude,longitude,split,panorama_id")
+    for uuid in "ab":
+        paint_place(tmp_path / "own/images" / uuid)
+    assert {uuid: row["split"] for uuid, row in by_id(fetch(tmp_path / "own", tmp_path)).items()} == {"b": "TEST"}
+
+
 def test_of_two_copies_in_a_division_the_one_to_train_on_yields(tmp_path):
     quads(tmp_path / "own/train", "a", "b", "c", panorama_id=["p1", "p2", "p3"])
     quads(tmp_path / "own/val", "d", panorama_id=["p2"])

@@ -4,9 +4,9 @@ import shutil
 import pytest
 from tiny_model import METRICS, make_tiny_model, write_metrics
 
-from waymark import finding
+from waymark import lookup
 from waymark.errors import ModelError
-from waymark.finding import load_model, model_files
+from waymark.lookup import load_model, model_files
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_what_is_not_there_is_refused_with_the_remedy(checkout, tmp_path, monkey
 
 
 def test_without_mlflow_a_file_is_found_and_an_alias_is_not(monkeypatch):
-    monkeypatch.setattr(finding, "find_spec", lambda name: None)
+    monkeypatch.setattr(lookup, "find_spec", lambda name: None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
     assert load_model(None).name == "tiny"
     assert "MLflow is not installed to look it up" in refusal("champion")
