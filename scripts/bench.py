@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.examples import open_shards, read_table
+from tasks.examples import open_shards, read_statistics, read_table
 from tasks.lesson import prepare
 from tasks.stage import load_params
 from tasks.train import STAGE
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"read from shards / decode: {mapped / alone:.4f} of the time")
 
     model = next(iter(load_params()["models"]))
-    lesson = prepare(model, STAGE.read(load_params(), model), table)
+    lesson = prepare(model, STAGE.read(load_params(), model), table, read_statistics())
     loader = lesson.loaders.training(lesson.train)
     load = fastest_s(lambda: sum(len(batch.label) for batch in loader))
     batch = next(iter(loader))

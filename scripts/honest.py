@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from tasks.examples import make_examples, open_shards, places_of, read_table
+from tasks.examples import make_examples, open_shards, places_of, read_statistics, read_table
 from tasks.lesson import Lesson, prepare, teach
 from tasks.outputs import read_json
 from tasks.stage import load_params
@@ -57,7 +57,7 @@ def nearest_colours_km(table: pd.DataFrame) -> float:
 def shuffled_km(model: str, table: pd.DataFrame, epochs: int | None) -> float:
     """Give the mean test error of the same model, trained on pictures shuffled against their places."""
     entry = STAGE.read(load_params(), model)
-    lesson = prepare(model, replace(entry, epochs=epochs or entry.epochs), table)
+    lesson = prepare(model, replace(entry, epochs=epochs or entry.epochs), table, read_statistics())
     rng = np.random.default_rng(entry.seed)
     lesson = lesson._replace(train=shuffle(lesson.train, rng), val=shuffle(lesson.val, rng))
     with tempfile.TemporaryDirectory() as work:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.outputs import read_json
 from waymark.errors import ModelError
 from waymark.images.datamodule import Examples
 from waymark.images.shards import Shards
@@ -51,6 +52,12 @@ def read_table() -> pd.DataFrame:
     records = read_records(RECORDS).to_pandas()
     split = pd.read_parquet(SPLIT / "records.parquet")[["record_id", "split"]]
     return records.drop(columns="split").merge(split[split["split"] != "unused"], on="record_id")
+
+
+def read_statistics() -> dict[str, Any]:
+    """Read what the training pixels are like, as the split wrote it."""
+    statistics: dict[str, Any] = read_json(SPLIT / "statistics.json")
+    return statistics
 
 
 def headings(views: Any) -> list[float | None]:

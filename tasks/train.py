@@ -9,10 +9,10 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 
 from tasks import tracking
-from tasks.examples import INPUTS, SPLIT, read_table
+from tasks.examples import INPUTS, read_statistics, read_table
 from tasks.lesson import Lesson, Taught, check_entry, prepare, teach
 from tasks.model_entry import ModelEntry
-from tasks.outputs import read_json, whole_folder, work_folder, write_json
+from tasks.outputs import whole_folder, work_folder, write_json
 from tasks.stage import Stage
 
 TRAINED = Path("trained")
@@ -23,7 +23,7 @@ STAGE = Stage("train", ModelEntry, section="models.{entry}", shared=("region",),
 def train(model: str, entry: ModelEntry) -> None:
     """Train one model of params.yaml; the best epoch on val is the one that is kept."""
     table = read_table()
-    lesson = prepare(model, entry, table, read_json(SPLIT / "statistics.json"))
+    lesson = prepare(model, entry, table, read_statistics())
     work = work_folder("train", {"model": model, **asdict(entry)}, [*INPUTS, *Path(entry.target).glob("*.parquet")])
     run_id = tracking.begin_run(model, asdict(entry), work)
     taught = teach(lesson, work, [_logger(run_id)])
