@@ -184,6 +184,14 @@ def test_debug_shows_the_traceback():
     assert type(result.exception).__name__ == "ImageError"
 
 
+def test_headings_of_three_digits_are_headings_too(tmp_path):
+    for image in views():
+        (tmp_path / f"{int(Path(image).stem):03d}.jpg").write_bytes(Path(image).read_bytes())
+    (padded,), (plain,) = answers(*map(str, sorted(tmp_path.iterdir()))), answers(*views())
+    assert padded["headings_deg"] == [0, 90, 180, 270]
+    assert padded["latitude"] == plain["latitude"]
+
+
 def test_numbers_of_a_camera_are_no_headings(tmp_path):
     numbered = [str(tmp_path / f"{number}.jpg") for number in (1, 2, 3, 4)]
     for source, copy in zip(views(), numbered, strict=True):

@@ -8,7 +8,7 @@ from waymark.errors import SourceError, nearest_name
 
 TABLE = "data.csv"
 HEADINGS = (0, 90, 180, 270)
-VIEW_NAMES = frozenset(map(str, HEADINGS))  # of their files, without the suffix
+VIEW_NAMES = frozenset(name for heading in HEADINGS for name in (f"{heading}", f"{heading:03d}"))  # of their files
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Names as in `waymark.splits.COLUMN_NAMES`. Of a place that stands in several, the copy to test on stays.
 SPLIT_FOLDERS = ("test", "val", "valid", "validation", "train", "training")
