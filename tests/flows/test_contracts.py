@@ -153,8 +153,8 @@ def test_the_scaler_is_learnt_on_train_alone(finished):
     train = places.loc[training(finished), ["x_m", "y_m"]].to_numpy()
     state = checkpoint(finished, "coordinates")
     extent = train.max(0) - train.min(0)
-    assert np.allclose(state["head.space.offset"], (train.max(0) + train.min(0)) / 2)
-    assert np.allclose(state["head.space.scale"], extent.max() / 2)  # one scale for both axes
+    assert np.allclose(state["head.space.scaler.offset"], (train.max(0) + train.min(0)) / 2)
+    assert np.allclose(state["head.space.scaler.scale"], extent.max() / 2)  # one scale for both axes
 
 
 def test_places_are_projected_as_pyproj_does(finished):
