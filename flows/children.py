@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -43,7 +44,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_begin,
         )
         _running.add(child)
     try:
@@ -56,14 +57,28 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
             _running.discard(child)
 
 
-def stop(child: "subprocess.Popen[str]") -> None:
-    """End a child and all that it started: first by SIGINT, after ten seconds outright."""
-    if child.poll() is None:
+def heed_interrupts() -> None:
+    """Let a child end by SIGINT: what nohup, cron or `&` starts ignores it, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _begin() -> None:
+    heed_interrupts()
+    die_with_parent()
+
+
+def stop(*ending: "subprocess.Popen[str]") -> None:
+    """End children and all that they started: first by SIGINT, after ten seconds outright."""
+    alive = [child for child in ending if child.poll() is None]
+    for child in alive:
         _signal(child, signal.SIGINT)
+    deadline = time.monotonic() + GRACE_S
+    for child in alive:
         with suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE_S)
-    _signal(child, signal.SIGKILL)
-    child.wait()
+            child.wait(max(0.0, deadline - time.monotonic()))
+    for child in ending:
+        _signal(child, signal.SIGKILL)
+        child.wait()
 
 
 def _signal(child: "subprocess.Popen[str]", number: signal.Signals) -> None:
@@ -76,10 +91,14 @@ def allow() -> None:
     _stopping.clear()
 
 
+def stopping(within_s: float = 0.0) -> bool:
+    """Say whether all is to end, or comes to be within so many seconds."""
+    return _stopping.wait(within_s)
+
+
 def stop_all() -> None:
     """End every child and let no other begin, as the flow does when it ends, is cancelled or interrupted."""
     with _guard:
         _stopping.set()
         running = list(_running)
-    for child in running:
-        stop(child)
+    stop(*running)

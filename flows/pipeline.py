@@ -1,103 +1,124 @@
-"""All of it: DVC's graph stage by stage, then the best model into the registry."""
+"""All of it: DVC's graph stage by stage, then the best models into the registry."""
 
 import argparse
-import os
 import re
-import signal
 import sys
-import threading
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import children
-from flows.graph import read_graph
+from flows import children, sharing
+from flows.artifacts import COMPARISON, REPORT, figures, show_progress, write_ledger, write_results
+from flows.command import add_debug, as_command
+from flows.explain import Cause, causes_of, explain, write
+from flows.gpu import Training, has_limit, has_worker, is_served
+from flows.graph import Node, open_repo, read_graph
+from flows.ledger import Ledger
+from flows.lifeline import watching
+from flows.stages import task_of
+from tasks import tracking
 from tasks.lineage import FLOW_RUN_VARIABLE
 from tasks.outputs import read_json
 from tasks.register import Registered, register_best
-from tasks.stage import load_params, one_line
-from waymark.errors import ParameterError, WaymarkError, nearest_name
+from tasks.stage import load_params
+from waymark.errors import ParameterError, nearest_name
+from waymark.lookup import BEST
 
-REPORT = Path("reports/index.html")
-COMPARISON = Path("reports/compare.json")
-SKIPPED = ("didn't change, skipping", "is cached - skipping run")
-CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
-GRIDS = "data/grids/"
 ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-MAIN_FIGURES = ("mean_km", "median_km", "constant_mean_km", "oracle_mean_km", "coverage_90")
-
-_one_training = threading.Semaphore(1)  # two at once on one machine are slower than one after the other
-
-
-@task(task_run_name="{stage}", cache_policy=NO_CACHE)
-def run_stage(stage: str) -> State[Any]:
-    """Bring one stage of DVC's graph up to date."""
-    logger = get_run_logger()
-    lines: list[str] = []
-
-    def hear(line: str) -> None:
-        lines.append(line)
-        if line and not line.startswith(CHATTER):
-            logger.info(line)
-
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    with _one_training if stage.startswith(("train@", "gap@")) else threading.Semaphore():
-        code = children.run(command, _environment(), hear)
-    if code != 0:
-        return Failed(message=_reason(stage, lines))
-    if any(mark in line for line in lines for mark in SKIPPED):
-        return Completed(name="Skipped", message="its outputs for these parameters and inputs are at hand")
-    return Completed(message="ran")
-
-
-def _environment() -> dict[str, str]:
-    """Let children find this Python first, print at once, and know the flow run."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    run_id = str(runtime.flow_run.id or "")
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", FLOW_RUN_VARIABLE: run_id}
-
-
-def _reason(stage: str, lines: list[str]) -> str:
-    """Find the stage's own line in what DVC printed."""
-    own = [line for line in lines if line.startswith(f"{stage.split('@')[0]}: ")]
-    dvc = [line for line in lines if line.startswith("ERROR:")]
-    return (own or dvc or lines or [f"{stage} failed"])[-1]
+LISTS = ("models", "grids", "gap", "ensembles")  # sections whose keys are names of the user's own
+GRIDS = "data/grids/"
+SPARED = "neither it nor anything before it changed"
+THREADS = 64  # most of which wait for stages before theirs; `stages` says how many are at work
 
 
 @task(cache_policy=NO_CACHE)
-def register() -> Registered:
-    """Register the location model that is best on val."""
+def register() -> list[Registered]:
+    """Register the models that are best on val."""
     return register_best()
 
 
-@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type]
-def pipeline() -> Registered | State[Any] | None:
-    """Bring every stage up to date, then register the location model that is best on val."""
+@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
+def pipeline(remote: str | None = None, clone_url: str | None = None) -> list[Registered] | State[Any]:
+    """Bring every stage up to date, then register the models that are best on val, for places and for landmarks.
+
+    Args:
+        remote: DVC remote (a folder, ssh://..., s3://...) through which workers on other machines and people take
+            data and results. DVC's commands in this checkout use it from then on, too.
+        clone_url: where workers on other machines clone from; left out, the origin, or this checkout's folder.
+    """
     check_params()
     children.allow()
-    futures: dict[str, Any] = {}
+    remote = sharing.use_remote(remote) if remote is not None else None
+    nodes, causes = plan()
+    get_run_logger().info(write(causes))
+    ledger = Ledger([node.stage for node in nodes])
+    runs = [str(run) for run in (runtime.flow_run.id, runtime.flow_run.root_flow_run_id) if run and is_served()]
     try:
-        for node in read_graph():
-            before = [futures[stage] for stage in node.after]
-            futures[node.stage] = run_stage.submit(node.stage, wait_for=before)
-        wait(list(futures.values()))
+        with watching(runs, children.stop_all) as cancelled:
+            states = _run(nodes, {cause.stage for cause in causes}, remote, clone_url, ledger)
     finally:
         children.stop_all()
-    states = [future.state for future in futures.values()]
+    write_ledger(ledger.entries(), write(causes))
+    if cancelled.is_set():
+        return Cancelled(message="the flow run was cancelled")
     if not all(state.is_completed() for state in states):
         failed = next((state for state in states if state.is_failed()), None)
         return Failed(message=failed.message if failed and failed.message else "a stage did not run to its end")
-    comparison = read_json(COMPARISON)
-    create_markdown_artifact(markdown=_table(comparison), key="metrics", description="figures of all models")
-    return register() if comparison["best_on_val"] is not None else None
+    registered = register() if any(read_json(COMPARISON)[best] is not None for best in BEST.values()) else []
+    write_results()
+    if remote is not None and (failed := _share()):
+        return failed
+    return registered
+
+
+def plan() -> tuple[list[Node], list[Cause]]:
+    """Read the graph, and what in it would run and why, from DVC."""
+    with open_repo() as repo:
+        nodes = read_graph(repo)
+        return nodes, causes_of(repo, nodes)
+
+
+def _run(
+    nodes: list[Node], changed: set[str], remote: str | None, clone_url: str | None, ledger: Ledger
+) -> list[State[Any]]:
+    """Run each stage as a task as soon as those before it are through, and show how far it is."""
+    training = _training(remote, clone_url) if changed else Training()
+    source = load_params()["download"]["source"]
+    futures: dict[str, Any] = {}
+    for node in nodes:
+        spared = None if node.stage in changed else SPARED
+        before = [futures[stage] for stage in node.after]
+        futures[node.stage] = task_of(node.stage, source).submit(node.stage, spared, training, ledger, wait_for=before)
+    if changed:
+        show_progress(futures, changed)
+    wait(list(futures.values()))
+    return [future.state for future in futures.values()]
+
+
+def _training(remote: str | None, clone_url: str | None) -> Training:
+    return Training(
+        variables={FLOW_RUN_VARIABLE: str(runtime.flow_run.id or "")},
+        in_pool=has_worker(),
+        limited=has_limit(),
+        tracking_uri=tracking.tracking_uri(),
+        remote=remote,
+        clone_url=clone_url,
+    )
+
+
+def _share() -> State[Any] | None:
+    """Push everything to the remote, for other machines and people."""
+    children.allow()
+    try:
+        return sharing.push_all(get_run_logger().info)
+    finally:
+        children.stop_all()
 
 
 def check_params() -> None:
@@ -107,7 +128,9 @@ def check_params() -> None:
         ParameterError: the first wrong key.
     """
     document = load_params()
-    if not document.get("models"):
+    for section in LISTS:
+        _entries(document, section)
+    if not document["models"]:
         raise ParameterError("params.yaml: models must hold at least one model")
     known: set[str] = set()
     for module in sorted(Path("tasks").glob("*.py")):
@@ -138,51 +161,31 @@ def _entries(document: dict[str, Any], section: str | None) -> list[Any]:
     return list(entries)
 
 
-def _table(comparison: dict[str, Any]) -> str:
-    rows = [
-        f"| {model} | {split} | " + " | ".join(_shown(figures[split].get(name)) for name in MAIN_FIGURES) + " |"
-        for model, figures in comparison["models"].items()
-        for split in ("val", "test")
-    ]
-    head = f"| model | split | {' | '.join(MAIN_FIGURES)} |\n|---|---|{'---:|' * len(MAIN_FIGURES)}\n"
-    return head + "\n".join(rows) + "\n"
-
-
-def _shown(figure: float | None) -> str:
-    return "–" if figure is None else f"{figure:.3g}" if figure < 1 else f"{figure:.1f}"
-
-
-def _say(registered: Registered | None) -> None:
-    print(_table(read_json(COMPARISON)))
-    if registered is not None:
-        role = "champion and challenger" if registered.is_champion else "challenger"
-        print(f"{registered.model} is version {registered.version} of waymark-location, {role}")
+def _say(registered: list[Registered]) -> None:
+    print(figures())
+    for its in registered:
+        role = "champion and challenger" if its.is_champion else "challenger"
+        print(f"{its.model} is version {its.version} of {its.name}, {role}")
     print(f"report: {REPORT}")
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the flow as a command: exit 0, or 1 with one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.pipeline",
-        description="Bring every stage up to date, register the best location model, and say where the report is.",
+        description="Bring every stage up to date, register the best models, and say where the report is.",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--explain", action="store_true", help="say which change causes which stages to run, and stop")
+    parser.add_argument("--remote", help="DVC remote to share through: a folder, ssh://..., s3://...")
+    parser.add_argument("--clone-url", help="where workers on other machines clone from")
+    add_debug(parser)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
+    with as_command(debug=arguments.debug):
         check_params()
-        ended = pipeline(return_state=True)
-    except (WaymarkError, FileNotFoundError) as error:
-        if arguments.debug:
-            raise
-        sys.exit(one_line(error))
-    except KeyboardInterrupt:
-        children.stop_all()
-        sys.exit(130)
+        if arguments.explain:
+            print(write(explain()))
+            return
+        ended = pipeline(arguments.remote, arguments.clone_url, return_state=True)
     if not ended.is_completed():
         sys.exit(ended.message or "the flow did not run to its end")
     _say(ended.result())

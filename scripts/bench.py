@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from tasks.examples import open_shards, read_statistics, read_table
 from tasks.lesson import prepare
 from tasks.stage import load_params
+from tasks.tables import open_shards, read_statistics, read_table
 from tasks.train import STAGE
 from waymark.images.decode import MAX_PIXELS, read_picture
 from waymark.images.resizing import available_workers, read_pictures
@@ -55,7 +55,7 @@ def main() -> None:
 
     def step() -> None:
         lesson.locator.train()
-        lesson.locator.head.loss(lesson.locator(batch.views, batch.present), batch).backward()
+        lesson.locator.place_head.loss(lesson.locator(batch.views, batch.present).place, batch).backward()
 
     steps = fastest_s(step) * len(loader)
     print(

@@ -1,8 +1,8 @@
-"""Learn from val how sure a model may be: its temperature and its radii."""
+"""Learn from val how sure a model may be: temperature and radii of places, retrieval and refusal of landmarks."""
 
 import logging
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,20 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.examples import make_examples, open_shards, read_table, read_target, with_places
+from tasks.examples import make_examples, read_target
+from tasks.landmark_classes import NAMES, first_landmark
 from tasks.outputs import whole_folder
 from tasks.stage import STRICT, Stage
-from waymark.images.datamodule import Examples, RecordLoaders
+from tasks.tables import open_shards, places_of, read_table, with_places
+from waymark.errors import ModelError
+from waymark.images.batches import RecordLoaders
 from waymark.metrics.functional import haversine_km
-from waymark.models.calibration import RetrievalIndex, fit_radii, fit_temperature, unit_length
-from waymark.models.guesser import Calibration, difficulty_km, places, save_calibration
+from waymark.models.calibration import Radii, RetrievalIndex, fit_radii, fit_temperature, unit_length
+from waymark.models.guesser import Calibration, difficulty_km, make_recogniser, places, save_calibration
 from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator, load_locator
+from waymark.models.recognition import Fusion, fit_recognition
 
 logger = logging.getLogger(__name__)
 
@@ -33,25 +37,32 @@ class Calibrate:
     Args:
         neighbours: training records that are asked how hard a picture is, for heads without probabilities.
         batch_size: records that go through the network at once.
+        retrieval_weight: what training records that look alike count beside the head's score of a landmark, 0 to 1;
+            auto takes what gives the highest GAP on val.
+        precision: share of right answers on val that is wanted, below whose score the answer is that there is no
+            landmark; null always names one.
     """
 
     neighbours: Annotated[int, Field(gt=0)] = 10
     batch_size: Annotated[int, Field(gt=0)] = 64
+    retrieval_weight: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    precision: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 STAGE = Stage("calibrate", Calibrate, each="models")
 
 
 def calibrate(model: str, settings: Calibrate) -> None:
-    """Learn from val how sure a model may be: its temperature and its radii."""
+    """Learn from val how sure a model may be: temperature and radii of places, retrieval and refusal of landmarks."""
     locator = load_locator(TRAINED / model / "model.ckpt")
     learnt = learn_certainty(model, locator, read_table(), settings)
     cells = read_target(Path(locator.blueprint.target)).cells
-    if isinstance(locator.head, CellHead) and cells is not None:
-        cells = cells[cells["cell"].isin(locator.head.cell_ids.tolist())]
+    if isinstance(locator.place_head, CellHead) and cells is not None:
+        cells = cells[cells["cell"].isin(locator.place_head.cell_ids.tolist())]
+    names = _names(learnt.index)
     with whole_folder(TRAINED / f"{model}-calibration") as folder:
-        save_calibration(learnt.calibration, learnt.index, learnt.record_ids, folder, cells)
-    logger.info("%s: temperature %.3g, %s", model, learnt.calibration.temperature, learnt.calibration.radii)
+        save_calibration(learnt.calibration, learnt.index, learnt.record_ids, folder, cells, names)
+    logger.info("%s: %s", model, _told(learnt.calibration))
 
 
 class Certainty(NamedTuple):
@@ -64,38 +75,103 @@ class Certainty(NamedTuple):
 
 def learn_certainty(model: str, locator: Locator, table: pd.DataFrame, settings: Calibrate) -> Certainty:
     """Learn from the val records of a table how sure a locator may be."""
-    examples = {split: _examples(split, model, locator, table) for split in ("train", "val")}
+    train, val = (_rows(table, split, model, locator) for split in ("train", "val"))
+    seen, outputs = (_run(locator, rows, settings.batch_size) for rows in (train, val))
+    landmarks = None if locator.landmark_head is None else first_landmark(train).to_numpy()
+    index = RetrievalIndex(unit_length(seen.embedding), places_of(train), landmarks)
+    temperature, radii = _certainty_of_places(locator, outputs, val, index, settings.neighbours)
+    neighbours = None if radii is None else settings.neighbours
+    calibration = Calibration(temperature, neighbours, radii, _fusion(locator, outputs, val, index, settings))
+    return Certainty(calibration, index, train["record_id"].tolist())
+
+
+def _rows(table: pd.DataFrame, split: str, model: str, locator: Locator) -> pd.DataFrame:
+    """Choose the records from which a head could learn; of val all, where landmarks are asked for.
+
+    Raises:
+        ModelError: there are none.
+    """
+    placed = None if locator.place_head is None else with_places(table, split, model)
+    if locator.landmark_head is None:
+        return table[table["split"] == split] if placed is None else placed
+    rows = table[table["split"] == split]
+    if split == "train":
+        wanted = first_landmark(rows).notna()
+        rows = rows[wanted if placed is None else wanted | rows.index.isin(placed.index)]
+    if not first_landmark(rows).notna().any():
+        raise ModelError(
+            f"{model} knows landmarks, but no {split} record shows one; change split, or take {model} out of models"
+        )
+    return rows
+
+
+def _run(locator: Locator, rows: pd.DataFrame, batch_size: int) -> Outputs:
     blueprint = locator.blueprint
-    loaders = RecordLoaders(open_shards(), blueprint.slots, settings.batch_size, size_px=blueprint.size_px)
-    seen = run(locator, loaders.evaluation(examples["train"]))
-    index = RetrievalIndex(unit_length(seen.embedding), examples["train"].lat_lon)
-    outputs = run(locator, loaders.evaluation(examples["val"]))
-    calibration = _calibrate(locator, outputs, examples["val"], index, settings.neighbours)
-    return Certainty(calibration, index, list(examples["train"].record_ids))
+    loaders = RecordLoaders(open_shards(), blueprint.slots, batch_size, size_px=blueprint.size_px)
+    nothing = np.full((len(rows), 2), np.nan), np.full(len(rows), -1, dtype=np.int64)
+    return run(locator, loaders.evaluation(make_examples(rows, *nothing)), landmark=False)
 
 
-def _examples(split: str, model: str, locator: Locator, table: pd.DataFrame) -> Examples:
-    rows = with_places(table, split, model)
-    nowhere = np.full((len(rows), 2), np.nan)
-    cell = read_target(Path(locator.blueprint.target)).places.get("cell")
-    label = np.full(len(rows), -1, dtype=np.int64)
-    if isinstance(locator.head, CellHead) and cell is not None:
-        classes = {number: place for place, number in enumerate(locator.head.cell_ids.tolist())}
-        label = np.array([classes.get(number, -1) for number in cell.loc[rows["record_id"]]], dtype=np.int64)
-    return make_examples(rows, nowhere, label)
-
-
-def _calibrate(
-    locator: Locator, outputs: Outputs, val: Examples, index: RetrievalIndex, neighbours: int
-) -> Calibration:
+def _certainty_of_places(
+    locator: Locator, outputs: Outputs, val: pd.DataFrame, index: RetrievalIndex, neighbours: int
+) -> tuple[float | None, Radii | None]:
+    """Learn temperature and radii from the val records with coordinates; None without a head for places."""
+    head = locator.place_head
+    if head is None:
+        return None, None
+    placed = val["latitude"].notna().to_numpy(copy=True)
+    val, outputs = val[placed], Outputs(*(part[placed] for part in outputs[:3]))
     answer, _ = places(locator, outputs)
-    error_km = haversine_km(torch.from_numpy(answer), torch.from_numpy(val.lat_lon)).numpy()
-    head = locator.head
+    error_km = haversine_km(torch.from_numpy(answer), torch.from_numpy(places_of(val))).numpy()
     temperature = 1.0
     if isinstance(head, CellHead):
-        temperature = fit_temperature(head.logits(outputs.output), torch.from_numpy(val.label))
+        temperature = fit_temperature(head.logits(outputs.place), torch.from_numpy(_labels(val, head, locator)))
     hard_km = difficulty_km(locator, outputs, answer, index, temperature, neighbours)
-    return Calibration(temperature, neighbours, fit_radii(error_km, hard_km))
+    return temperature, fit_radii(error_km, hard_km)
+
+
+def _labels(rows: pd.DataFrame, head: CellHead, locator: Locator) -> np.ndarray:
+    """Give the `(N,)` class of each record's cell, -1 where it is none."""
+    cell = read_target(Path(locator.blueprint.target)).places.get("cell")
+    if cell is None:
+        return np.full(len(rows), -1, dtype=np.int64)
+    classes = {number: place for place, number in enumerate(head.cell_ids.tolist())}
+    return np.array([classes.get(number, -1) for number in cell.loc[rows["record_id"]]], dtype=np.int64)
+
+
+def _fusion(
+    locator: Locator, outputs: Outputs, val: pd.DataFrame, index: RetrievalIndex, settings: Calibrate
+) -> Fusion | None:
+    if locator.landmark_head is None:
+        return None
+    return fit_recognition(
+        make_recogniser(locator, index),
+        outputs.embedding,
+        val["landmarks"].tolist(),
+        retrieval_weight=settings.retrieval_weight,
+        precision=settings.precision,
+    )
+
+
+def _names(index: RetrievalIndex) -> dict[str, str] | None:
+    """Give what people call the landmarks of the index; None where no head asks."""
+    if index.landmark is None:
+        return None
+    names = pd.read_parquet(NAMES).set_index("landmark")["name"]
+    return {landmark: names[landmark] for landmark in sorted({its for its in index.landmark if its is not None})}
+
+
+def _told(calibration: Calibration) -> str:
+    parts: list[Any] = []
+    if calibration.radii is not None:
+        parts.append(f"temperature {calibration.temperature:.3g}, {calibration.radii}")
+    if (found := calibration.landmark) is not None:
+        refusal = "never refuses" if found.threshold is None else f"refuses below {found.threshold:.3g}"
+        parts.append(
+            f"retrieval weight {found.retrieval_weight:g}, {refusal}: {found.answered:.1%} of val answered,"
+            f" {found.reached_precision:.1%} of these right"
+        )
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
-"""Where the user's checkout is, also from inside an experiment."""
+"""Where the user's checkout is, also from inside an experiment or a night."""
 
 from pathlib import Path
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # where `dvc exp run --queue` makes a folder for each, and removes it afterwards
+NIGHT = (".nights", "checkout")  # where the nightly flow works
 
 
 def checkout() -> Path:
-    """Give the root of the checkout; of an experiment from DVC's queue, of the one that queued it.
+    """Give the root of the checkout; of an experiment or a night, of the one in which it lies.
 
     What is to outlive the experiment, such as its runs in MLflow, or is not to be fetched anew for
     each, such as weights, lies there.
     """
     here = Path.cwd()
-    above = (folder.parents[2] for folder in here.parents if folder.parts[-3:] == EXPERIMENTS)
-    return next(above, here)
+    for folder in (here, *here.parents)[::-1]:  # an experiment may lie inside a night
+        if folder.parts[-2:] == NIGHT:
+            return folder.parents[1]
+        if folder.parts[-3:] == EXPERIMENTS and folder != here:
+            return folder.parents[2]
+    return here

@@ -10,26 +10,18 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from tasks.landmark_contents import LANDMARKS, recognition_of
 from tasks.outputs import read_json
 from waymark.geo import describe_crs, load_region
 from waymark.leakage import Leakage
 from waymark.metrics.gap import squares_of
 from waymark.metrics.nearness import error_by_nearness
+from waymark.metrics.queries import Relevant
 from waymark.metrics.reliability import cell_reliability, radius_coverage
 from waymark.metrics.risk import radius_risk_coverage
-from waymark.report.content import (
-    Audit,
-    Data,
-    Finding,
-    Gap,
-    Grid,
-    Guess,
-    Model,
-    Picture,
-    Report,
-    Side,
-    Source,
-)
+from waymark.report.content import Audit, Ensemble, Finding, Gap, Grid, Guess, Model, Report, Side
+from waymark.report.data import Data, Source
+from waymark.report.picture import Picture
 
 DATA = Path("data")
 REPORTS = Path("reports")
@@ -50,7 +42,12 @@ def folder_of(name: str) -> Path:
     return REPORTS / "models" / name
 
 
-def model_of(name: str, entry: dict[str, Any]) -> Model:
+def ensemble_folder(name: str) -> Path:
+    """Find the folder of an ensemble's report."""
+    return REPORTS / "ensembles" / name
+
+
+def model_of(name: str, entry: dict[str, Any], relevant: Relevant) -> Model:
     """Read what was measured of a model, and look closer at its predictions."""
     folder = folder_of(name)
     gallery = read_json(folder / "gallery.json")
@@ -80,7 +77,23 @@ def model_of(name: str, entry: dict[str, Any]) -> Model:
         nearness=error_by_nearness(test),
         filters=_picture(gallery["filters"]),
         feature_maps=[_picture(shown) for shown in gallery["feature_maps"]],
+        size=read_json(folder / "size.json"),
+        recognition=recognition_of(folder, predictions, relevant),
     )
+
+
+def ensembles_of() -> list[Ensemble]:
+    """Read what was measured of the ensembles."""
+    return [
+        Ensemble(
+            name,
+            its["models"],
+            read_json(ensemble_folder(name) / "metrics.json"),
+            its["weights"],
+            _intervals(ensemble_folder(name)),
+        )
+        for name, its in read_json(REPORTS / "ensembles" / "index.json").items()
+    ]
 
 
 def _intervals(folder: Path) -> dict[str, dict[str, tuple[float, float]]]:
@@ -92,7 +105,7 @@ def _intervals(folder: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def _words(value: Any) -> str:
-    return ", ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
+    return ", ".join(map(_words, value.values())) if isinstance(value, dict) else str(value)
 
 
 def _guess(shown: dict[str, Any]) -> Guess:
@@ -192,6 +205,7 @@ def _data(source: dict[str, Any]) -> Data:
     quarantine = pd.read_parquet(DATA / "shards" / "quarantine.parquet")
     size_px = pq.read_schema(DATA / "shards" / "index.parquet").metadata[b"size_px"].decode()
     landmarks = pd.read_parquet(DATA / "filtered" / "landmarks.parquet")
+    census = ("share_over_10", "share_over_100", "orientations", "sizes", "megapixels")
     return Data(
         records={"fetched": source["counts"]["records"], "kept": filtered["kept"]},
         dropped=filtered["dropped"],
@@ -200,11 +214,13 @@ def _data(source: dict[str, Any]) -> Data:
         facts={
             "pictures": f"{source['counts']['pictures']}",
             "side of a picture": f"{size_px} px",
-            "projection": describe_crs(_crs()),
+            **({"projection": describe_crs(_crs())} if len(places) else {}),
             "training pictures": f"{statistics['pictures']}",
         },
         landmarks=landmarks if len(landmarks) else None,
         places=places if len(places) else None,
+        landmark_splits=pd.read_parquet(LANDMARKS) if len(landmarks) else None,
+        **{name: filtered[name] for name in census},
     )
 
 
@@ -224,5 +240,5 @@ def _grid(models: list[Model]) -> Grid:
         training_counts={int(cell): int(count) for cell, count in Counter(training["cell"]).items()},
         spacing=f"{len(cells)} cells",
         crs=describe_crs(cells.crs.to_string()),
-        oracle_mean_km={name: figures["oracle_mean_km"] for name, figures in oracle.items()},
+        oracle_mean_km={name: figures.get("oracle_mean_km") for name, figures in oracle.items()},
     )

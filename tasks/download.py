@@ -9,10 +9,12 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from tasks.outputs import file_digest, whole_folder, write_json
-from tasks.stage import STRICT, Stage
+from tasks.stage import STRICT, WORK, Stage
 from waymark.errors import SourceError
 from waymark.records import landmarks_table, write_table
-from waymark.sources import Fetched, PhotosSource, QuadsSource, Source, SyntheticSource, TableSource
+from waymark.sources import Fetched, Gldv2Source, PhotosSource, QuadsSource, Source, SyntheticSource, TableSource
+from waymark.sources.gldv2.choice import Choice
+from waymark.sources.gldv2.layout import BASE_URL, SIZES, Split, Subset
 from waymark.sources.quad_folders import find_parts
 
 logger = logging.getLogger(__name__)
@@ -27,11 +29,13 @@ class Synthetic:
     Args:
         places: number of places, four views each.
         landmarks: number of landmarks, with a long tail of pictures.
+        photos: number of photos of landmarks, of which one in ten shows none.
         seed: another seed is another country's worth of pictures.
     """
 
     places: Annotated[int, Field(gt=0)] = 3000
     landmarks: Annotated[int, Field(ge=0)] = 24
+    photos: Annotated[int, Field(ge=0)] = 400
     seed: int = 1
 
 
@@ -83,6 +87,54 @@ class Photos:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Gldv2:
+    """Section `download.gldv2`: what is fetched of Google Landmarks Dataset v2, and how.
+
+    Args:
+        base_url: address below which the files of the dataset lie.
+        tars: numbers of the tars of each split (train, index, test), null for all of it.
+        subset: images of train: `clean`, or `full` with all that is mislabelled.
+        landmarks: ids of landmarks of train; null takes all.
+        min_images: landmarks with fewer images in the whole subset are left out.
+        largest: how many landmarks are taken, the largest first.
+        at_once: how many tars are downloaded at the same time.
+        keep_tars: whether tars and tables stay in .work, for another choice.
+        timeout_s: longest silence of the server.
+        retries: how many attempts in a row may bring nothing new.
+    """
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] = BASE_URL
+    tars: dict[Split, tuple[Annotated[int, Field(ge=0)], ...] | None] = Field(default_factory=lambda: {"train": None})
+    subset: Subset = "clean"
+    landmarks: tuple[int, ...] | None = None
+    min_images: Annotated[int, Field(ge=1)] | None = None
+    largest: Annotated[int, Field(ge=1)] | None = None
+    at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    keep_tars: bool = False
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    retries: Annotated[int, Field(ge=0)] = 8
+
+    @field_validator("tars")
+    @classmethod
+    def _there(cls, tars: dict[Split, tuple[int, ...] | None]) -> dict[Split, tuple[int, ...] | None]:
+        if not tars:
+            raise ValueError("must name at least one split, such as train: [0, 1] or train: null for all")
+        for split, numbers in tars.items():
+            if numbers is not None and not len(numbers) == len(set(numbers)) > 0:
+                raise ValueError(f"{split} must name each tar once, or be null for all")
+            if numbers is not None and max(numbers) >= SIZES[split].tars:
+                raise ValueError(f"{split} has tars 0 to {SIZES[split].tars - 1}")
+        return tars
+
+    @field_validator("landmarks")
+    @classmethod
+    def _some(cls, landmarks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if landmarks is not None and not landmarks:
+            raise ValueError("must name at least one landmark, or be null for all")
+        return landmarks
+
+
+@dataclass(frozen=True, config=STRICT)
 class Download:
     """Section `download` of params.yaml.
 
@@ -93,14 +145,16 @@ class Download:
         table: how a table is read.
         quads: which folders of quadruplets are read, and what becomes of places that lack a view.
         photos: what becomes of the folders and days of photos.
+        gldv2: what is fetched of Google Landmarks Dataset v2.
     """
 
-    source: Literal["synthetic", "table", "quads", "photos"]
+    source: Literal["synthetic", "table", "quads", "photos", "gldv2"]
     path: str
     synthetic: Synthetic = Field(default_factory=Synthetic)
     table: Table = Field(default_factory=Table)
     quads: Quads = Field(default_factory=Quads)
     photos: Photos = Field(default_factory=Photos)
+    gldv2: Gldv2 = Field(default_factory=Gldv2)
 
     @field_validator("path", mode="before")
     @classmethod
@@ -131,12 +185,15 @@ STAGE = Stage("download", Download, check=_check)
 
 def download(settings: Download) -> None:
     """Fetch the records and their pictures from a source."""
+    source = choose_source(settings)
     with whole_folder(RAW) as folder:
-        fetched = choose_source(settings).fetch(folder)
+        fetched = source.fetch(folder)
         landmarks = landmarks_table(fetched.records, fetched.landmark_names)
         write_table(fetched.records, folder / "records.parquet")
         write_table(landmarks, folder / "landmarks.parquet")
         write_json(_describe(fetched, folder, landmarks.num_rows), folder / "source.json")
+    if isinstance(source, Gldv2Source):
+        source.tidy()
     logger.info("%s: %d records, %d landmarks", settings.source, fetched.records.num_rows, landmarks.num_rows)
 
 
@@ -150,8 +207,28 @@ def choose_source(settings: Download) -> Source:
     if settings.source == "photos":
         photos = settings.photos
         return PhotosSource(path, label=photos.label, group=photos.group, heading=photos.heading)
+    if settings.source == "gldv2":
+        return gldv2_source(settings.gldv2)
     made = settings.synthetic
-    return SyntheticSource(places=made.places, landmarks=made.landmarks, seed=made.seed)
+    return SyntheticSource(places=made.places, landmarks=made.landmarks, photos=made.photos, seed=made.seed)
+
+
+def gldv2_source(settings: Gldv2) -> Gldv2Source:
+    """Build the source that downloads.
+
+    Its work folder depends on the address alone, not on code and settings as `work_folder` has it: files
+    are checked before use, and hundreds of GB are not downloaded again because a line of code changed.
+    """
+    return Gldv2Source(
+        work=WORK / "download" / f"gldv2-{hashlib.sha256(settings.base_url.encode()).hexdigest()[:16]}",
+        tars=settings.tars,
+        choice=Choice(settings.subset, settings.landmarks, settings.min_images, settings.largest),
+        base_url=settings.base_url,
+        at_once=settings.at_once,
+        keep_tars=settings.keep_tars,
+        timeout_s=settings.timeout_s,
+        retries=settings.retries,
+    )
 
 
 def _describe(fetched: Fetched, folder: Path, landmarks: int) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """Keep the records that are worth learning from; say of each other one why it went."""
 
+import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +13,12 @@ import pyarrow.parquet as pq
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.outputs import file_digest, whole_folder, write_json
+from tasks.outputs import whole_folder, write_json
 from tasks.stage import STRICT, Stage
+from waymark.census import dimension_figures, landmark_figures
 from waymark.errors import SourceError
 from waymark.geo import load_region
+from waymark.images.tars import read_bytes
 from waymark.records import landmarks_table, read_records, write_table
 from waymark.selection import Dropped, Rules, count_reasons, select
 
@@ -32,9 +36,9 @@ class Filter:
     Args:
         region: country code or vector file that records must lie in; null takes every place.
         shore_km: how far off the coarse outline a record may lie.
-        min_images: landmarks with fewer records are dropped.
-        max_images: of a landmark with more records, this many are kept.
-        largest: how many landmarks are kept, the largest first.
+        min_images: landmarks with fewer records are dropped, first of all.
+        max_images: of a landmark with more records, this many are kept, last of all.
+        largest: how many landmarks are kept, the largest first, by all of their records.
         fraction: share of the records for quick experiments.
         seed: of `fraction` and `max_images`.
         exclude: ids of records, or landmarks, to leave out.
@@ -76,7 +80,11 @@ def _rules(settings: Filter) -> Rules:
 
 def _digests(records: pa.Table) -> dict[str, str]:
     paths = [view["path"] for views in records["views"].to_pylist() for view in views]
-    return {path: file_digest(RAW / path) for path in paths if (RAW / path).is_file()}
+    digests = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            digests[path] = hashlib.sha256(read_bytes(RAW, path)).hexdigest()
+    return digests
 
 
 def _write(records: pa.Table, kept: pa.Table, dropped: Dropped) -> None:
@@ -90,6 +98,8 @@ def _write(records: pa.Table, kept: pa.Table, dropped: Dropped) -> None:
         "with_landmark": int(pc.sum(pc.greater(pc.list_value_length(kept["landmarks"]), 0)).as_py()),
         "landmarks": landmarks.num_rows,
         "dropped": dict(sorted(count_reasons(dropped).items())),
+        **landmark_figures(landmarks),
+        **dimension_figures(kept),
     }
     with whole_folder(FILTERED) as folder:
         write_table(kept, folder / "records.parquet")

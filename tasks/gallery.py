@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.examples import headings
-from waymark.images.datamodule import Batch
+from tasks.tables import headings
+from waymark.images.batches import Batch
 from waymark.images.decode import jpeg_bytes
 from waymark.images.shards import Shards
 from waymark.models.heads import CellHead
@@ -33,8 +33,10 @@ def inside(locator: Locator, record_id: str | None, batch: Batch | None) -> dict
     if batch is not None:
         views, present = batch.views[0], batch.present[0]
         shown = feature_maps(locator, views, present)
-        if isinstance(locator.head, CellHead):
+        if isinstance(locator.place_head, CellHead):
             shown.append(class_activation(locator, views, present))
+        if locator.landmark_head is not None:
+            shown.append(class_activation(locator, views, present, landmark=True))
     return {
         "filters": _png("filters of the first layer", first_layer_filters(locator)),
         "feature_maps": [_png(f"{record_id}, {name}", pixels) for name, pixels in shown],
@@ -59,7 +61,7 @@ def gallery_of(predictions: pd.DataFrame, table: pd.DataFrame, shards: Shards, c
             {
                 **{name: row[name] for name in columns},
                 "radius_90_km": None if np.isnan(row["radius_90_km"]) else row["radius_90_km"],
-                "pictures": _pictures(row["record_id"], headings(views[row["record_id"]]), shards),
+                "pictures": pictures_of(row["record_id"], views[row["record_id"]], shards),
             }
             for row in rows.to_dict("records")
         ]
@@ -67,9 +69,10 @@ def gallery_of(predictions: pd.DataFrame, table: pd.DataFrame, shards: Shards, c
     }
 
 
-def _pictures(record_id: str, its_headings: list[float | None], shards: Shards) -> list[dict[str, Any]]:
+def pictures_of(record_id: str, views: Any, shards: Shards) -> list[dict[str, Any]]:
+    """Give the pictures of a record as the model saw them: `heading_deg` and `jpeg` in base64."""
     return [
         {"heading_deg": heading, "jpeg": base64.b64encode(jpeg_bytes(shards[record_id, view])).decode()}
-        for view, heading in enumerate(its_headings)
+        for view, heading in enumerate(headings(views))
         if (record_id, view) in shards
     ]

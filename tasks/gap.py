@@ -9,23 +9,24 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from tasks.calibrate import Calibrate, learn_certainty
-from tasks.examples import INPUTS, SHARDS, open_shards, places_of, read_table
 from tasks.grid import LEARNT
-from tasks.lesson import prepare, teach
+from tasks.lesson import heads_of, prepare, teach
 from tasks.model_entry import ModelEntry
 from tasks.outputs import read_json, whole_folder, work_folder, write_json
 from tasks.predictions import HELD_OUT, predict, write_predictions
-from tasks.split import joined_hashes
 from tasks.stage import STRICT, Stage
+from tasks.tables import INPUTS, SHARDS, open_shards, places_of, read_table
 from waymark import splits
 from waymark.errors import SplitError
 from waymark.geo import project
 from waymark.images.statistics import channel_statistics
+from waymark.likeness import copies_between, looks_of
 from waymark.metrics.figures import place_figures
 from waymark.models.guesser import Guesser
 
@@ -67,11 +68,12 @@ STAGE = Stage(
 def gap(model: str, settings: Gap) -> None:
     """Train a model again on a split by place: how much of its error does a random split hide?"""
     entry = _entry(model)
+    if heads_of(entry).place is None:
+        raise SplitError(f"{model} answers no places; name a model that does under gap")
     _refuse_learnt_cells(model, Path(entry.target))
     folder = TRAINED / model
     stored = pq.read_table(SHARDS / "index.parquet")
-    hashes = joined_hashes(stored.to_pandas())
-    table = _by_blocks(read_table(), read_json(folder / "training.json")["crs"], hashes, settings)
+    table = _by_blocks(read_table(), read_json(folder / "training.json")["crs"], stored, settings)
     train = table.loc[table["split"] == "train", "record_id"]
     statistics = channel_statistics(stored.to_pandas(), train, int(stored.schema.metadata[b"size_px"]))
     lesson = prepare(model, entry, table, statistics)
@@ -105,7 +107,7 @@ def _refuse_learnt_cells(model: str, target: Path) -> None:
         )
 
 
-def _by_blocks(table: pd.DataFrame, crs: str, hashes: "pd.Series[str]", settings: Gap) -> pd.DataFrame:
+def _by_blocks(table: pd.DataFrame, crs: str, index: pa.Table, settings: Gap) -> pd.DataFrame:
     """Divide the records of all splits that have coordinates anew, by place; of copies, that in training yields."""
     table = table[table["latitude"].notna()].reset_index(drop=True)
     xy_m = project(places_of(table), crs)
@@ -117,8 +119,9 @@ def _by_blocks(table: pd.DataFrame, crs: str, hashes: "pd.Series[str]", settings
     )
     strip = splits.within_buffer(xy_m, its_split, settings.buffer_m)
     table["split"] = np.where(strip, "unused", its_split)
-    looks = hashes.reindex(table["record_id"]).fillna("").tolist()
-    table.loc[splits.near_duplicates(looks, table["split"].tolist()), "split"] = "unused"
+    train, held_out = (np.flatnonzero(table["split"].isin(its)) for its in (["train"], HELD_OUT))
+    looks = looks_of(index, table["record_id"].tolist())
+    table.loc[train[copies_between(looks, held_out, train).copied], "split"] = "unused"
     table = table[table["split"] != "unused"].reset_index(drop=True)
     if missing := sorted({"train", "val", "test"} - set(table["split"])):
         raise SplitError(

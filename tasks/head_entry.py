@@ -2,13 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from tasks.stage import STRICT
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Hidden = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(strict=False)]
+OrName = BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)  # `head: cells` will do
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -62,3 +65,127 @@ class Coordinates:
     name: Literal["coordinates"]
     space: Literal["crs", "sphere", "cosine"] = "crs"
     scaling: Literal["isotropic", "per_axis"] | None = None
+
+
+PlaceEntry = Cells | Hybrid | Coordinates
+
+
+@dataclass(frozen=True, config=STRICT)
+class Landmarks:
+    """What all heads for landmarks have.
+
+    Args:
+        least_images: training records that make a landmark a class of the head; one with fewer is
+            recognised by its pictures in the retrieval index alone.
+        label_smoothing: share of each label that all classes share.
+        background: what a picture that shows no landmark counts in the training beside one that does; such
+            pictures get a class of their own. 0 leaves them out.
+    """
+
+    least_images: Annotated[int, Field(gt=0)] = 1
+    label_smoothing: Share = 0.0
+    background: NotNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Softmax(Landmarks):
+    """Head `softmax`.
+
+    Args:
+        hidden: widths of fully connected layers before the classes', as VGG's 4096, 4096.
+        dropout: after each of them.
+    """
+
+    name: Literal["softmax"] = "softmax"
+    hidden: Hidden = ()
+    dropout: Share = 0.5
+
+
+@dataclass(frozen=True, config=STRICT)
+class _Cosines(Landmarks):
+    """What the heads with a margin have.
+
+    Args:
+        scale: what cosines are multiplied with; null follows the number of classes.
+        centres: of each landmark, of which the nearest counts.
+    """
+
+    scale: Positive | None = 30.0
+    centres: Annotated[int, Field(gt=0)] = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class ArcFace(_Cosines):
+    """Head `arcface`: a margin on the angle.
+
+    Args:
+        margin: in radians, or dynamic: the larger, the fewer pictures a landmark has; null is the head's usual one.
+        margin_low: of the dynamic ones, of the landmark with the most pictures.
+        margin_high: of the dynamic ones, of that with the fewest.
+    """
+
+    name: Literal["arcface"] = "arcface"
+    margin: NotNegative | Literal["dynamic"] | None = None
+    margin_low: NotNegative = 0.05
+    margin_high: NotNegative = 0.5
+
+
+@dataclass(frozen=True, config=STRICT)
+class CosFace(_Cosines):
+    """Head `cosface`: a margin on the cosine, as of `arcface`."""
+
+    name: Literal["cosface"] = "cosface"
+    margin: NotNegative | Literal["dynamic"] | None = None
+    margin_low: NotNegative = 0.05
+    margin_high: NotNegative = 0.5
+
+
+@dataclass(frozen=True, config=STRICT)
+class SphereFace(_Cosines):
+    """Head `sphereface`: the angle of the record's own landmark times `margin`; null as of `arcface`."""
+
+    name: Literal["sphereface"] = "sphereface"
+    margin: Annotated[float, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Attention(Landmarks):
+    """Head `attention`: an attention branch network.
+
+    Args:
+        stage: of the backbone after which the branch looks: -1 the last, -2 the one before.
+        apply: residual lets what it does not attend to through, (1 + M) x; product does not, M x.
+        alpha: what the loss of the attention branch counts.
+        beta: what the loss of the perception branch counts.
+        hidden: as of `softmax`.
+        dropout: as of `softmax`.
+    """
+
+    name: Literal["attention"] = "attention"
+    stage: Annotated[int, Field(lt=0)] = -1
+    apply: Literal["residual", "product"] = "residual"
+    alpha: NotNegative = 1.0
+    beta: NotNegative = 1.0
+    hidden: Hidden = ()
+    dropout: Share = 0.0
+
+
+LandmarkEntry = Softmax | ArcFace | CosFace | SphereFace | Attention
+
+
+@dataclass(frozen=True, config=STRICT)
+class Joint:
+    """Head `joint`: two heads on one backbone; each record teaches those for which it has a truth.
+
+    Args:
+        place: a head for places.
+        landmark: a head for landmarks.
+        place_weight: what the loss of places counts.
+        landmark_weight: what the loss of landmarks counts.
+    """
+
+    name: Literal["joint"]
+    place: Annotated[PlaceEntry, Field(discriminator="name"), OrName]
+    landmark: Annotated[LandmarkEntry, Field(discriminator="name"), OrName]
+    place_weight: NotNegative = 1.0
+    landmark_weight: NotNegative = 1.0

@@ -17,17 +17,34 @@ from geopandas import GeoDataFrame
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
-from tasks.examples import Target, make_examples, open_shards, places_of, read_target, with_places
-from tasks.model_entry import ModelEntry
+from tasks.examples import Target, make_examples, read_target
+from tasks.head_entry import Coordinates, Joint, LandmarkEntry, PlaceEntry
+from tasks.landmark_classes import (
+    LandmarkClasses,
+    balanced_chances,
+    landmark_labels,
+    learn_classes,
+)
+from tasks.model_entry import LANDMARKS, ModelEntry
+from tasks.tables import open_shards, places_of, with_places
 from waymark.errors import ModelError, nearest_name
 from waymark.geo import extent_region, load_region, project
-from waymark.images.datamodule import Examples, RecordDataModule, RecordLoaders
+from waymark.images.batches import Examples, RecordLoaders
+from waymark.images.datamodule import RecordDataModule
+from waymark.images.shards import Shards
 from waymark.images.transforms import Augmentation, check_size
 from waymark.images.views import heading_slots
 from waymark.models.backbones import backbone_names
 from waymark.models.finetuning import Unfreeze, unfreeze_steps
 from waymark.models.fitting import Fitted, fit
-from waymark.models.heads import CellHead, CellsHead, CoordinatesHead, HybridHead, build_head
+from waymark.models.heads import (
+    NO_LANDMARK,
+    CellsHead,
+    CoordinatesHead,
+    HybridHead,
+    build_landmark_head,
+    build_place_head,
+)
 from waymark.models.heads.cells import cell_positions
 from waymark.models.heads.hybrid import cell_boxes
 from waymark.models.locator import Blueprint, Locator
@@ -35,7 +52,15 @@ from waymark.models.module import LocatorModule, Optimization
 from waymark.models.tuning import Tuned, tune
 
 MOST_WORKERS = 8
-LEARNT = ("name", "position")  # of a head's options: what the head is told only as it is taught
+LEARNT = ("name", "position", "least_images")  # of a head's options: what is needed only as it is taught
+
+
+class Plan(NamedTuple):
+    """The heads of an entry, and what their losses count."""
+
+    place: PlaceEntry | None
+    landmark: LandmarkEntry | None
+    weights: dict[str, float]
 
 
 class Lesson(NamedTuple):
@@ -68,14 +93,22 @@ def check_entry(entry: ModelEntry) -> None:
         raise ModelError(
             f"weights {entry.weights} do not exist; set weights to default, none, or the path of a state dict"
         )
-    if entry.head.name != "coordinates" and entry.target == "data/projected":
+    plan = heads_of(entry)
+    _check_target(entry, plan)
+    if entry.snap_to_land and (entry.region is None or plan.place is None):
         raise ModelError(
-            f"the head {entry.head.name} learns from data/grid or data/grids/NAME; set the target of its model to that"
+            "snap_to_land moves answers to the land of a region; set region, or snap_to_land to false, as a model"
+            " needs that answers no places"
         )
-    if entry.snap_to_land and entry.region is None:
-        raise ModelError("snap_to_land moves answers to the land of a region; set region, or snap_to_land to false")
-    build_head(entry.head.name, 1, classes=1, crs="EPSG:4326", options=_head_options(entry))
-    for step in _unfreezing(entry):
+    if plan.place is not None:
+        build_place_head(plan.place.name, 1, cells=1, crs="EPSG:4326", options=_options(plan.place))
+    if plan.landmark is not None:
+        build_landmark_head(plan.landmark.name, 1, landmarks=2, options=_options(plan.landmark))
+        if entry.pooling == "levels" and plan.landmark.name == "attention":
+            raise ModelError("attention weighs one map, and pooling levels takes all; set pooling to mean, gem or grid")
+    elif entry.sampling == "balanced":
+        raise ModelError("sampling balanced shows each landmark equally often; set it to natural without landmarks")
+    for step in _unfreezing(entry) or ():
         if step.epoch >= entry.epochs:
             raise ModelError(
                 f"the backbone is to learn from epoch {step.epoch}, and the training ends after {entry.epochs} epochs;"
@@ -83,11 +116,38 @@ def check_entry(entry: ModelEntry) -> None:
             )
 
 
-def _head_options(entry: ModelEntry) -> dict[str, Any]:
-    return {name: value for name, value in asdict(entry.head).items() if name not in LEARNT}
+def heads_of(entry: ModelEntry) -> Plan:
+    """Say which heads an entry asks for."""
+    head = entry.head
+    if isinstance(head, Joint):
+        return Plan(head.place, head.landmark, {"place": head.place_weight, "landmark": head.landmark_weight})
+    if isinstance(head, PlaceEntry):
+        return Plan(head, None, {"place": 1.0})
+    return Plan(None, head, {"landmark": 1.0})
 
 
-def _unfreezing(entry: ModelEntry) -> tuple[Unfreeze, ...]:
+def _check_target(entry: ModelEntry, plan: Plan) -> None:
+    place = plan.place
+    if place is None:
+        if entry.target != LANDMARKS:
+            raise ModelError(f"the head {entry.head.name} learns landmarks; set the target of its model to {LANDMARKS}")
+        return
+    if entry.target == LANDMARKS:
+        raise ModelError(
+            f"the head {place.name} learns places; set the target of its model to data/grid, data/grids/NAME, or"
+            " data/projected for coordinates"
+        )
+    if place.name != "coordinates" and entry.target == "data/projected":
+        raise ModelError(
+            f"the head {place.name} learns from data/grid or data/grids/NAME; set the target of its model to that"
+        )
+
+
+def _options(head: PlaceEntry | LandmarkEntry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(head).items() if name not in LEARNT}
+
+
+def _unfreezing(entry: ModelEntry) -> tuple[Unfreeze, ...] | None:
     return unfreeze_steps(entry.unfreeze_epoch, [Unfreeze(**asdict(step)) for step in entry.unfreeze])
 
 
@@ -103,21 +163,25 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
     Raises:
         ModelError: the records hold nothing that the head could learn, or the entry does not fit together.
     """
-    target = read_target(Path(entry.target))
-    tables = {split: with_places(table, split, model) for split in ("train", "val")}
+    plan, target = heads_of(entry), read_target(Path(entry.target))
+    classes = None if plan.landmark is None else learn_classes(table, model, plan.landmark.least_images)
+    tables = {split: _rows(table, split, model, plan, classes) for split in ("train", "val")}
     cells = {split: _cells(rows, target) for split, rows in tables.items()}
-    kept = _kept_cells(cells["train"], entry, model)
-    train, val = (_examples(tables[split], cells[split], kept, target) for split in ("train", "val"))
+    kept = _kept_cells(cells["train"], plan.place, model)
+    train, val = (_examples(tables[split], cells[split], kept, target, classes) for split in ("train", "val"))
     torch.manual_seed(entry.seed)
     shards = open_shards()
     check_size(shards.size_px, entry.size_px or shards.size_px)
-    locator = _build(entry, target, len(kept), heading_slots(train.headings), shards.size_px)
+    locator = _build(entry, plan, target, len(kept), classes, heading_slots(train.headings), shards)
     locator.mean.copy_(torch.tensor(statistics["mean"]))
     locator.std.copy_(torch.tensor(statistics["std"]))
-    region = extent_region(train.lat_lon) if entry.region is None else load_region(entry.region)
-    _teach_head(locator, entry, target, train, cells["train"], kept, region)
-    if locator.land is not None:
-        locator.land.remember(region.geometry)
+    if plan.place is not None:
+        region = extent_region(train.lat_lon) if entry.region is None else load_region(entry.region)
+        _teach_places(locator, plan.place, target, train, cells["train"], kept, region)
+        if locator.land is not None:
+            locator.land.remember(region.geometry)
+    if locator.landmark_head is not None and classes is not None:
+        locator.landmark_head.remember(classes.counts)
     loaders = RecordLoaders(
         shards,
         locator.blueprint.slots,
@@ -126,22 +190,38 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
         entry.seed,
         _workers(),
         locator.blueprint.size_px,
+        balanced_chances(train.landmark) if entry.sampling == "balanced" else None,
     )
     return Lesson(entry, target, train, val, locator, loaders)
 
 
+def _rows(table: pd.DataFrame, split: str, model: str, plan: Plan, classes: LandmarkClasses | None) -> pd.DataFrame:
+    """Choose the records that teach some head, or of val all that a landmark model is asked about."""
+    placed = None if plan.place is None else with_places(table, split, model)
+    if plan.landmark is None or classes is None:
+        return placed if placed is not None else table
+    rows = table[table["split"] == split]
+    label = landmark_labels(rows, classes.landmarks)
+    wanted = (label >= 0) | (split == "val")
+    if plan.landmark.background > 0:
+        wanted |= label == NO_LANDMARK
+    if placed is not None:
+        wanted |= rows["record_id"].isin(placed["record_id"]).to_numpy()
+    return rows[wanted]
+
+
 def _cells(table: pd.DataFrame, target: Target) -> NDArray[np.int64]:
-    """Give the `(N,)` number of each record's cell in the grid, -1 without a grid."""
+    """Give the `(N,)` number of each record's cell in the grid, -1 without a grid or coordinates."""
     if target.cells is None:
         return np.full(len(table), -1, dtype=np.int64)
-    return target.places.loc[table["record_id"], "cell"].to_numpy(dtype=np.int64)
+    return target.places["cell"].reindex(table["record_id"]).fillna(-1).to_numpy(dtype=np.int64)
 
 
-def _kept_cells(cell: NDArray[np.int64], entry: ModelEntry, model: str) -> NDArray[np.int64]:
+def _kept_cells(cell: NDArray[np.int64], head: PlaceEntry | None, model: str) -> NDArray[np.int64]:
     """List the cells with a training record: no other can be a class."""
-    if entry.head.name == "coordinates":
+    if head is None or head.name == "coordinates":
         return np.empty(0, dtype=np.int64)
-    kept = np.unique(cell)
+    kept = np.unique(cell[cell >= 0])
     if len(kept) < 2:
         raise ModelError(
             f"all training records of {model} lie in one cell, which leaves nothing to learn;"
@@ -150,54 +230,82 @@ def _kept_cells(cell: NDArray[np.int64], entry: ModelEntry, model: str) -> NDArr
     return kept
 
 
-def _examples(table: pd.DataFrame, cell: NDArray[np.int64], kept: NDArray[np.int64], target: Target) -> Examples:
+def _examples(
+    table: pd.DataFrame,
+    cell: NDArray[np.int64],
+    kept: NDArray[np.int64],
+    target: Target,
+    classes: LandmarkClasses | None,
+) -> Examples:
     label = np.full(len(cell), -1, dtype=np.int64)
     if len(kept):
         found = np.searchsorted(kept, cell).clip(max=len(kept) - 1)
         label = np.where(kept[found] == cell, found, -1)
-    return make_examples(table, project(places_of(table), target.crs), label)
+    lat_lon = places_of(table)
+    known = ~np.isnan(lat_lon).any(axis=1)
+    xy_m = np.full_like(lat_lon, np.nan)
+    if len(target.places):  # a model of landmarks alone has no map
+        xy_m[known] = project(lat_lon[known], target.crs)
+    return make_examples(table, xy_m, label, None if classes is None else landmark_labels(table, classes.landmarks))
 
 
-def _build(entry: ModelEntry, target: Target, classes: int, slots: Sequence[float | None], shard_px: int) -> Locator:
+def _build(
+    entry: ModelEntry,
+    plan: Plan,
+    target: Target,
+    cells: int,
+    classes: LandmarkClasses | None,
+    slots: Sequence[float | None],
+    shards: Shards,
+) -> Locator:
     blueprint = Blueprint(
         backbone=entry.backbone,
         views=entry.views,
         slots=tuple(slots),
-        head=entry.head.name,
-        head_options=_head_options(entry),
-        classes=classes,
+        head=None if plan.place is None else plan.place.name,
+        head_options={} if plan.place is None else _options(plan.place),
+        classes=cells,
         crs=target.crs,
-        shard_px=shard_px,
-        size_px=entry.size_px or shard_px,
+        landmark_head=None if plan.landmark is None else plan.landmark.name,
+        landmark_options={} if plan.landmark is None else _options(plan.landmark),
+        landmarks=() if classes is None else classes.landmarks,
+        landmark_names=() if classes is None else classes.names,
+        shard_px=shards.size_px,
+        size_px=entry.size_px or shards.size_px,
+        fit=shards.fit,
         target=entry.target,
         snap_to_land=entry.snap_to_land,
+        pooling=entry.pooling,
+        embedding=entry.embedding,
     )
     return Locator(blueprint, entry.weights)
 
 
-def _teach_head(
+def _teach_places(
     locator: Locator,
-    entry: ModelEntry,
+    entry: PlaceEntry,
     target: Target,
     train: Examples,
     cell: NDArray[np.int64],
     kept: NDArray[np.int64],
     region: GeoDataFrame,
 ) -> None:
-    """Give the head what it knows of the training records before any gradient."""
-    head = locator.head
+    """Give the head for places what it knows of the training records before any gradient."""
+    head = locator.place_head
+    placed = ~np.isnan(train.lat_lon).any(axis=1)
+    lat_lon, xy_m, cell = train.lat_lon[placed], train.xy_m[placed], cell[placed]
     if isinstance(head, CoordinatesHead):
-        head.remember(train.lat_lon, region)
-    if not isinstance(head, CellHead) or target.cells is None or entry.head.name == "coordinates":
+        head.remember(lat_lon, region)
+    if target.cells is None or isinstance(entry, Coordinates):
         return
     grid = target.cells.sort_values("cell")
     centres_m = project(places_of(grid), target.crs)
-    positions_m = cell_positions(kept, cell, train.xy_m, centres_m, entry.head.position)
+    positions_m = cell_positions(kept, cell, xy_m, centres_m, entry.position)
     if isinstance(head, CellsHead):
-        head.remember(kept, positions_m, train.lat_lon)
+        head.remember(kept, positions_m, lat_lon)
     elif isinstance(head, HybridHead):
         bounds_m = grid.geometry.bounds.to_numpy()
-        head.remember(kept, positions_m, train.lat_lon, cell_boxes(kept, cell, train.xy_m, bounds_m))
+        head.remember(kept, positions_m, lat_lon, cell_boxes(kept, cell, xy_m, bounds_m))
 
 
 def _workers() -> int:
@@ -212,7 +320,8 @@ def teach(lesson: Lesson, work: Path, loggers: Sequence[Logger] = ()) -> Taught:
     if find_lr := optimizer["lr"] == "auto":
         del optimizer["lr"]
     how = Optimization(optimizer.pop("name"), schedule.pop("name"), optimizer, schedule, _unfreezing(entry))
-    module = LocatorModule(lesson.locator, how, epochs=entry.epochs, seed=entry.seed)
+    weights = heads_of(entry).weights
+    module = LocatorModule(lesson.locator, how, epochs=entry.epochs, seed=entry.seed, weights=weights)
     data = RecordDataModule(lesson.train, lesson.val, lesson.loaders)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with redirect_stderr(sys.stdout), warnings.catch_warnings():  # stderr is for errors

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.head_entry import Cells, Coordinates, Hybrid
+from tasks.head_entry import Joint, LandmarkEntry, OrName, PlaceEntry, Share
 from tasks.optimization_entry import (
     AdaBound,
     Adam,
@@ -20,9 +20,10 @@ from tasks.optimization_entry import (
 )
 from tasks.stage import STRICT
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-OrName = BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)  # `head: cells` will do
-Target = Annotated[str, Field(pattern=r"^data/(grid|projected|grids/[A-Za-z0-9][A-Za-z0-9_-]*)$")]
+LANDMARKS = "data/filtered/landmarks.parquet"
+Target = Annotated[
+    str, Field(pattern=r"^data/(grid|projected|grids/[A-Za-z0-9][A-Za-z0-9_-]*|filtered/landmarks\.parquet)$")
+]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -33,6 +34,7 @@ class Augment:
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
     translate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    crop_px: Annotated[int, Field(gt=0)] | None = None
     auto: Literal["imagenet", "trivial", "rand"] | None = None
     light: Share = 0.0
     saturation: Share = 0.0
@@ -49,7 +51,7 @@ class ModelEntry:
     Args:
         region: bounds the answers of the head `coordinates`, and is the land to which answers snap.
         target: table that the model learns from: data/grid or data/grids/NAME for cells, data/projected
-            for coordinates.
+            for coordinates, data/filtered/landmarks.parquet for landmarks; a joint model names that of its places.
         backbone: name of a torchvision model.
         weights: default, none, or the path of a state dict.
         views: how the features of the views are joined.
@@ -59,13 +61,19 @@ class ModelEntry:
         epochs: most epochs.
         batch_size: most records in a batch; auto for as many as fit.
         seed: of weights, order and augmentation.
-        unfreeze_epoch: first epoch in which the backbone learns; 0 trains all from the start.
+        unfreeze_epoch: first epoch in which the backbone learns; 0 trains all from the start, null never trains it.
         unfreeze: steps in which blocks of the backbone begin to learn, instead of `unfreeze_epoch`.
-        patience: epochs without a better val mean_km after which training stops; null never.
+        patience: epochs without a better figure on val (mean_km, or gap for landmarks, or loss for both)
+            after which training stops; null never.
         size_px: side of the pictures that the network sees; null for that of the shards.
         snap_to_land: whether answers off the region's land are moved to its nearest point.
         precision: of the sums inside the network: 32 is exact, the mixed ones are faster on a GPU.
         augmentation: random changes of the training pictures.
+        pooling: how the backbone's last map becomes features: its mean, gem (generalised mean, which
+            learns its power), grid (7 x 7 fields, as VGG's classifier takes them), or levels (means and
+            deviations of the maps at each resolution, which keep colours and textures).
+        embedding: features that the heads see, by a layer of its own; null for all that the backbone has.
+        sampling: natural shows each training record once in an epoch, balanced each landmark equally often.
     """
 
     region: str | None
@@ -73,7 +81,11 @@ class ModelEntry:
     backbone: str
     weights: str
     views: Literal["concat", "mean", "attention"]
-    head: Annotated[Cells | Hybrid | Coordinates, Field(discriminator="name"), OrName]
+    head: Annotated[
+        PlaceEntry | LandmarkEntry | Joint,
+        Field(discriminator="name"),
+        OrName,
+    ]
     optimizer: Annotated[Sgd | Adam | AdaBound, Field(discriminator="name"), OrName]
     schedule: Annotated[
         Constant | Step | Plateau | Cosine | WarmRestarts | OneCycle, Field(discriminator="name"), OrName
@@ -81,10 +93,13 @@ class ModelEntry:
     epochs: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)] | Literal["auto"]
     seed: int
-    unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
+    unfreeze_epoch: Annotated[int, Field(ge=0)] | None = 0
     unfreeze: tuple[Unfreezing, ...] = ()
     patience: Annotated[int, Field(gt=0)] | None = None
     size_px: Annotated[int, Field(gt=0)] | None = None
     snap_to_land: bool = False
     precision: Literal["32", "auto", "16-mixed", "bf16-mixed"] = "32"
     augmentation: Augment = Field(default_factory=Augment)
+    pooling: Literal["mean", "gem", "grid", "levels"] = "mean"
+    embedding: Annotated[int, Field(gt=0)] | None = None
+    sampling: Literal["natural", "balanced"] = "natural"

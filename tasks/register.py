@@ -1,4 +1,4 @@
-"""Register the location model that is best on val. No stage: it changes the world."""
+"""Register the models that are best on val, for places and for landmarks. No stage: it changes the world."""
 
 import hashlib
 import logging
@@ -9,12 +9,14 @@ import mlflow
 import pandas as pd
 
 from tasks import tracking
-from tasks.examples import headings, open_shards, read_table
+from tasks.champion import champion_of, promote
+from tasks.lineage import lock_tags
 from tasks.outputs import file_digest, read_json
+from tasks.tables import headings, open_shards, read_table
 from waymark.errors import ModelError
+from waymark.exported import ModelFiles
 from waymark.images.decode import jpeg_bytes
-from waymark.registry import DEFAULT_ALIAS, LOCATION
-from waymark.serving import log_location_model
+from waymark.lookup import BEST, trained_files
 
 logger = logging.getLogger(__name__)
 
@@ -26,69 +28,81 @@ REPORTS = Path("reports")
 class Registered(NamedTuple):
     """A version in the registry."""
 
+    name: str  # in the registry
     model: str
     version: str
     is_champion: bool
 
 
-def register_best() -> Registered:
-    """Register the location model with the smallest val mean error, as challenger.
+def register_best() -> list[Registered]:
+    """Register the best models on val, for places by mean error and for landmarks by GAP, as challengers.
 
-    It becomes champion only where there is none. A model that is registered already keeps its version.
+    Each becomes champion only where there is none. A model that is registered already keeps its version, and
+    one that is best at both is registered under both names.
 
     Raises:
         ModelError: no model has a figure on val.
     """
     comparison = read_json(REPORTS / "compare.json")
-    best = comparison["best_on_val"]
-    if best is None:
-        raise ModelError("no model has a mean error on val, so there is nothing to register")
+    best = {name: comparison.get(key) for name, key in BEST.items()}
+    if not any(best.values()):
+        raise ModelError("no model has a mean error or a GAP on val, so there is nothing to register")
     runs = {model: tracking.run_of(model) for model in comparison["models"]}  # logs anew what this store lacks
-    store = tracking.client()
-    version = _registered_version(best) or _register(best, runs[best])
-    store.set_registered_model_alias(LOCATION, "challenger", version)
-    aliases = store.get_registered_model(LOCATION).aliases
-    if DEFAULT_ALIAS not in aliases:
-        store.set_registered_model_alias(LOCATION, DEFAULT_ALIAS, version)
-        aliases[DEFAULT_ALIAS] = version
-    logger.info("%s is version %s of %s", best, version, LOCATION)
-    return Registered(best, version, str(aliases[DEFAULT_ALIAS]) == version)
+    return [_register(name, model, runs[model]) for name, model in best.items() if model is not None]
 
 
-def _registered_version(model: str) -> str | None:
-    digest = _digest(model)
-    found = tracking.client().search_model_versions(f"name = '{LOCATION}'")
+def _register(name: str, model: str, run_id: str) -> Registered:
+    files, store = trained_files(TRAINED / model), tracking.client()
+    version = _registered_version(name, files) or _new_version(name, files, run_id)
+    store.set_registered_model_alias(name, "challenger", version)
+    champion = champion_of(name)
+    if champion is None:
+        champion = promote(name, version, None, f"the first of {name}: there was none to hold it against").after
+    logger.info("%s is version %s of %s", model, version, name)
+    return Registered(name, model, version, champion == version)
+
+
+def _registered_version(name: str, files: ModelFiles) -> str | None:
+    digest = _digest(files)
+    found = tracking.client().search_model_versions(f"name = '{name}'")
     return next((str(version.version) for version in found if version.tags.get(CONTENT_TAG) == digest), None)
 
 
-def _digest(model: str) -> str:
-    """Hash what a version consists of: the checkpoint and its calibration."""
-    calibration = TRAINED / f"{model}-calibration"
-    files = [TRAINED / model / "model.ckpt", *sorted(calibration.iterdir())]
-    return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
+def _digest(files: ModelFiles) -> str:
+    """Hash what a version consists of: the checkpoint, its calibration, and the attribution if there is one."""
+    attribution = [] if files.attribution is None else [files.attribution]
+    parts = [files.checkpoint, *sorted(files.calibration.iterdir()), *attribution]
+    return hashlib.sha256("".join(map(file_digest, parts)).encode()).hexdigest()
 
 
-def _register(model: str, run_id: str) -> str:
+def _new_version(name: str, files: ModelFiles, run_id: str) -> str:
+    from waymark.serving import log_registered_model  # late, for torch takes seconds that a known version does not
+
     store = tracking.client()
     with mlflow.start_run(run_id=run_id):
-        info = log_location_model(
-            TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration", _example(), LOCATION
-        )
+        info = log_registered_model(files, _example(), name)
     version = str(info.registered_model_version)
-    tags = {CONTENT_TAG: _digest(model), **store.get_run(run_id).data.tags}
-    for name, value in tags.items():
-        if name.startswith("waymark."):
-            store.set_model_version_tag(LOCATION, version, name, value)
+    tags = {CONTENT_TAG: _digest(files), **store.get_run(run_id).data.tags, **lock_tags()}
+    for tag, value in tags.items():
+        if tag.startswith("waymark."):
+            store.set_model_version_tag(name, version, tag, value)
     return version
 
 
 def _example() -> pd.DataFrame:
-    """Take the pictures of the first val record as the example of an input."""
+    """Take the pictures of the first val record that has any as the example of an input.
+
+    Raises:
+        ModelError: no val record has a picture.
+    """
     table, shards = read_table(), open_shards()
-    record = table[table["split"] == "val"].iloc[0]
-    angles = headings(record["views"])
-    seen = [view for view in range(len(angles)) if (record["record_id"], view) in shards]
-    row: dict[str, Any] = {"views": [jpeg_bytes(shards[record["record_id"], view]) for view in seen]}
-    if all(angle is not None for angle in angles):
-        row["headings_deg"] = [angles[view] for view in seen]
-    return pd.DataFrame([row])
+    val = table[table["split"] == "val"]
+    for record_id, views in zip(val["record_id"], val["views"], strict=True):
+        angles = headings(views)
+        seen = [view for view in range(len(angles)) if (record_id, view) in shards]
+        if seen:
+            row: dict[str, Any] = {"views": [jpeg_bytes(shards[record_id, view]) for view in seen]}
+            if all(angle is not None for angle in angles):
+                row["headings_deg"] = [angles[view] for view in seen]
+            return pd.DataFrame([row])
+    raise ModelError("no val record has a picture that can be decoded; see data/shards/quarantine.parquet")

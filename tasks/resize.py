@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tasks.outputs import link_or_copy, whole_folder, work_folder
 from tasks.stage import STRICT, Stage
 from waymark.errors import ImageError
-from waymark.images.decode import Picture
+from waymark.images.decode import Fit, Picture
 from waymark.images.resizing import channel_figures, perceptual_hash, read_pictures
 from waymark.images.shards import INDEX_SCHEMA, shard_name, shard_rows, write_shard
 from waymark.records import read_records, write_table
@@ -44,6 +44,7 @@ class Resize:
 
     Args:
         size_px: side of the squares.
+        fit: crop takes the largest centred square of a picture, stretch brings all of it into the square.
         max_pixels: width times height beyond which a picture counts as giant.
         max_quarantined: share of pictures that may be undecodable before the stage refuses.
     """
@@ -51,6 +52,7 @@ class Resize:
     size_px: Annotated[int, Field(ge=8, le=4096)]
     max_pixels: Annotated[int, Field(gt=0)]
     max_quarantined: Annotated[float, Field(ge=0, le=1)]
+    fit: Fit = "crop"
 
 
 STAGE = Stage("resize", Resize)
@@ -66,7 +68,7 @@ def resize(settings: Resize) -> None:
     parts = [views[start : start + rows] for start in range(0, len(views), rows)]
     waiting = [shard for shard in range(len(parts)) if not _finished(work, shard)]
     paths = [RAW / view["path"] for shard in waiting for view in parts[shard]]
-    pictures = read_pictures(paths, settings.size_px, max_pixels=settings.max_pixels)  # one set of processes for all
+    pictures = read_pictures(paths, settings.size_px, max_pixels=settings.max_pixels, fit=settings.fit)
     done = len(views) - len(paths)
     with tqdm(total=len(views), initial=done, unit="picture", desc="resize", disable=None) as progress:
         for shard in waiting:
@@ -131,7 +133,8 @@ def _publish(work: Path, shards: int, settings: Resize) -> None:
     with whole_folder(SHARDS) as folder:
         for path in sorted(work.glob("shard-*.arrow")):
             link_or_copy(path, folder / path.name)
-        write_table(index.replace_schema_metadata({"size_px": str(settings.size_px)}), folder / "index.parquet")
+        about = {"size_px": str(settings.size_px), "fit": settings.fit}
+        write_table(index.replace_schema_metadata(about), folder / "index.parquet")
         write_table(quarantine, folder / "quarantine.parquet")
     logger.info("resized %d pictures, %d quarantined", index.num_rows - quarantine.num_rows, quarantine.num_rows)
 

@@ -3,8 +3,9 @@
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,15 +17,20 @@ from tasks.stage import STRICT, Stage
 from waymark import splits
 from waymark.errors import SplitError
 from waymark.images.statistics import channel_statistics
+from waymark.likeness import Looks, copies_between, looks_of
 from waymark.records import read_records, write_table
 
 logger = logging.getLogger(__name__)
 
 RECORDS = Path("data/filtered/records.parquet")
+LANDMARKS = Path("data/filtered/landmarks.parquet")
 INDEX = Path("data/shards/index.parquet")
 PLACES = Path("data/projected/places.parquet")
 SPLIT = Path("data/split")
 SPLIT_SCHEMA = pa.schema([("record_id", pa.string()), ("split", pa.string()), ("reason", pa.string())])
+COUNTS_SCHEMA = pa.schema(
+    [("landmark", pa.string()), ("name", pa.string()), *((split, pa.int64()) for split in splits.SPLITS)]
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -33,11 +39,13 @@ class Split:
 
     Args:
         by: hash (stable when data grows), stratified (exact in each landmark), blocks
-            (apart in space), or column (what the data brings along).
+            (apart in space), or column (what the data brings along; without any val, some of its train is val).
         fractions: shares of train, val and test.
         seed: another seed is another division.
         block_m: side of the squares of `blocks`.
         buffer_m: strip of nobody around val and test of `blocks`.
+        duplicates: what becomes of training records that look like one of val or test: yield (they are not trained
+            on), keep, or null: they yield, but not under `column`, whose division stays as it is.
     """
 
     by: Literal["hash", "stratified", "blocks", "column"]
@@ -45,6 +53,12 @@ class Split:
     seed: int = 1
     block_m: Annotated[float, Field(gt=0)] = 20_000.0
     buffer_m: Annotated[float, Field(ge=0)] = 2_000.0
+    duplicates: Literal["yield", "keep"] | None = None
+
+    @property
+    def copies_yield(self) -> bool:
+        """Whether training copies of val and test are set aside."""
+        return self.duplicates == "yield" or (self.duplicates is None and self.by != "column")
 
 
 STAGE = Stage("split", Split, check=lambda settings: splits.check_fractions(settings.fractions))
@@ -55,27 +69,22 @@ def split(settings: Split) -> None:
     records = read_records(RECORDS).to_pandas()
     records["group"] = records["group"].fillna(records["record_id"])
     stored = pq.read_table(INDEX)
-    index, size_px = stored.to_pandas(), int(stored.schema.metadata[b"size_px"])
-    hashes = joined_hashes(index)
-    pictured = records["record_id"].isin(hashes.index)
+    looks = looks_of(stored, records["record_id"].tolist())
     division = pd.DataFrame({"record_id": records["record_id"], "split": "unused", "reason": "no picture"})
-    division.loc[pictured, ["split", "reason"]] = _divide(records[pictured], settings)
-    _free_of_copies(division, hashes)
+    division.loc[looks.pictured, ["split", "reason"]] = _divide(records[looks.pictured], settings)
+    _warn_of_shared_groups(records["group"], division["split"])
+    _look_for_copies(division, looks, settings)
     counts = Counter(division["split"])
     if not counts["train"]:
         raise SplitError("no record is left to train on; raise the first of split.fractions or change split.by")
     with whole_folder(SPLIT) as folder:
         table = pa.Table.from_pandas(division, SPLIT_SCHEMA, preserve_index=False)
         write_table(table.replace_schema_metadata(None), folder / "records.parquet")
+        write_table(_count_landmarks(records["landmarks"], division["split"]), folder / "landmarks.parquet")
         train = division.loc[division["split"] == "train", "record_id"]
-        write_json(channel_statistics(index, train, size_px), folder / "statistics.json")
+        size_px = int(stored.schema.metadata[b"size_px"])
+        write_json(channel_statistics(stored.to_pandas(), train, size_px), folder / "statistics.json")
     logger.info(", ".join(f"{name} {counts[name]}" for name in (*splits.SPLITS, "unused")))
-
-
-def joined_hashes(index: pd.DataFrame) -> "pd.Series[str]":
-    """Join the perceptual hashes of the views of each record that has any."""
-    usable = index[index["status"] == "ok"].sort_values(["record_id", "view"])
-    return usable.groupby("record_id")["perceptual_hash"].agg("".join)
 
 
 def _divide(records: pd.DataFrame, settings: Split) -> pd.DataFrame:
@@ -86,10 +95,12 @@ def _divide(records: pd.DataFrame, settings: Split) -> pd.DataFrame:
             [value if isinstance(value, str) else None for value in records["split"]]
         )
         division.loc[division["split"] == "unused", "reason"] = "column: empty"
+        if "val" not in set(division["split"]) and settings.fractions[1] > 0:
+            _draw_val(records, division, settings)
     elif settings.by == "stratified":
         first = [landmarks[0] if len(landmarks) else "" for landmarks in records["landmarks"]]
         classes = dict(zip(reversed(groups), reversed(first), strict=True))  # a group's first record names its class
-        assigned = splits.stratified(classes, settings.fractions, settings.seed)
+        assigned = splits.stratified(classes, settings.fractions, settings.seed, Counter(groups))
         division["split"] = [assigned[group] for group in groups]
     else:
         assigned = splits.by_hash(groups, settings.fractions, settings.seed)
@@ -97,6 +108,24 @@ def _divide(records: pd.DataFrame, settings: Split) -> pd.DataFrame:
         if settings.by == "blocks":
             _divide_places(records, division, settings)
     return division
+
+
+def _draw_val(records: pd.DataFrame, division: pd.DataFrame, settings: Split) -> None:
+    """Take val from train where the data brings none along, in the way in which its test was taken.
+
+    Where its groups stand on both sides single records are drawn, else whole groups: val is to be as
+    near to training, or as far from it, as test is.
+    """
+    train = division["split"] == "train"
+    test = set(records.loc[division["split"] == "test", "group"])
+    torn = bool(test.intersection(records.loc[train, "group"]))
+    units = records.loc[train, "record_id" if torn else "group"].tolist()
+    whole = settings.fractions[0] + settings.fractions[1]
+    shares = (settings.fractions[0] / whole, settings.fractions[1] / whole, 0.0)
+    assigned = splits.by_hash(units, shares, settings.seed)
+    division.loc[train, "split"] = [assigned[unit] for unit in units]
+    division.loc[division["split"] == "val", "reason"] = "column: drawn from train"
+    logger.warning("the data brings no val along; %d records of train become val", (division["split"] == "val").sum())
 
 
 def _divide_places(records: pd.DataFrame, division: pd.DataFrame, settings: Split) -> None:
@@ -116,11 +145,42 @@ def _divide_places(records: pd.DataFrame, division: pd.DataFrame, settings: Spli
     division.loc[strip, ["split", "reason"]] = ["unused", f"within {settings.buffer_m:g} m of val or test"]
 
 
-def _free_of_copies(division: pd.DataFrame, hashes: "pd.Series[str]") -> None:
-    copies = splits.near_duplicates(
-        hashes.reindex(division["record_id"]).fillna("").tolist(), division["split"].tolist()
-    )
-    division.loc[copies, ["split", "reason"]] = ["unused", "near-duplicate of a record in val or test"]
+def _warn_of_shared_groups(groups: "pd.Series[str]", split: "pd.Series[str]") -> None:
+    """Say so where a group stands on both sides, which only the data's own division brings about."""
+    sides = pd.DataFrame({"group": groups, "split": split})[split != "unused"].drop_duplicates()["group"].value_counts()
+    shared = sides.index[sides > 1]
+    if len(shared):
+        held_out = int((groups.isin(shared) & split.isin(["val", "test"])).sum())
+        logger.warning(
+            "the split leaks: %d groups stand in several splits, with %d records of val and test; such figures flatter",
+            len(shared),
+            held_out,
+        )
+
+
+def _look_for_copies(division: pd.DataFrame, looks: Looks, settings: Split) -> None:
+    """Let the training copies of val and test yield, or say how many there are."""
+    split = division["split"].to_numpy()
+    train, held_out = np.flatnonzero(split == "train"), np.flatnonzero(np.isin(split, ["val", "test"]))
+    copies = train[copies_between(looks, held_out, train).copied]
+    if settings.copies_yield:
+        division.loc[copies, ["split", "reason"]] = ["unused", "near-duplicate of a record in val or test"]
+    elif len(copies):
+        logger.warning(
+            "the split leaks: near-duplicates of val or test are trained on, %d in all; set split.duplicates to yield"
+            " to leave them out",
+            len(copies),
+        )
+
+
+def _count_landmarks(landmarks: "pd.Series[Any]", split: "pd.Series[str]") -> pa.Table:
+    """Count the records of each split by their first landmark, which is what models learn."""
+    first = landmarks.str[0]
+    shown = pd.crosstab(first, split).reindex(columns=list(splits.SPLITS), fill_value=0)
+    shown = shown[shown.sum(axis=1) > 0].sort_index()
+    names = pq.read_table(LANDMARKS).to_pandas().set_index("landmark")["name"]
+    table = shown.rename_axis("landmark").reset_index().assign(name=names.reindex(shown.index).to_numpy())
+    return pa.Table.from_pandas(table, COUNTS_SCHEMA, preserve_index=False).replace_schema_metadata(None)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import fcntl
 import json
 import logging
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 PARAMS_FILE = Path("params.yaml")
 WORK = Path(".work")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError, when no more can be written
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 S = TypeVar("S")
@@ -95,8 +97,8 @@ class Stage(Generic[S]):
             with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
                 settings = self.read(load_params(), entry)
                 body(*([settings] if entry is None else [entry, settings]))
-        except (WaymarkError, FileNotFoundError) as error:
-            if arguments.debug:
+        except (WaymarkError, OSError) as error:
+            if arguments.debug or not _is_known(error):
                 raise
             sys.exit(f"{self.name}: {one_line(error)}")
         except KeyboardInterrupt:
@@ -104,8 +106,14 @@ class Stage(Generic[S]):
         sys.exit(0)
 
 
+def _is_known(error: Exception) -> bool:
+    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError) or error.errno in FULL
+
+
 def one_line(error: Exception) -> str:
     """Say in one line what is wrong, and for a missing input what brings it."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.strerror}: {error.filename or Path.cwd()}; make room and run again, finished work is kept"
     if isinstance(error, FileNotFoundError):
         return f"{error.filename or error} is missing; run the stages before this one with dvc repro"
     return " ".join(str(error).split())
@@ -193,7 +201,7 @@ def _names_at(settings: Any, path: list[str]) -> set[str]:
 def _inside(kind: Any, part: str) -> list[Any]:
     hints = typing.get_type_hints(kind)
     if part not in hints:  # the tag of a union stands in pydantic's path, too
-        return [kind] if dataclasses.fields(kind)[0].default == part else []
+        return [kind] if typing.get_args(hints.get("name")) == (part,) else []
     found, queue = [], [hints[part]]
     while queue:
         hint = queue.pop()

@@ -1,31 +1,56 @@
-"""Runs in MLflow: found again by the checkpoint that they made, or logged anew."""
+"""Runs in MLflow: found again by the checkpoint that they made, completed later, or logged anew."""
 
 import logging
 import os
+import time
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import Any, NamedTuple
 
 from tasks.checkout import checkout
-from tasks.examples import read_table
-from tasks.lineage import lineage
-from tasks.outputs import file_digest, read_json
+from tasks.lineage import PREFIX, lineage
+from tasks.outputs import file_digest, read_json, whole_file, write_json
+from tasks.stage import WORK
+from tasks.tables import read_table
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "waymark"
+MODEL_TAG = "waymark.model"
 CHECKPOINT_TAG = "waymark.checkpoint.sha256"
+EVALUATION_TAG = "waymark.evaluation.sha256"
+EXPOSURE = "exposure.parquet"  # what a model has seen, see tasks.exposure
 TRAINED = Path("trained")
 REPORTS = Path("reports/models")
 SPLIT_RECORDS = Path("data/split/records.parquet")
+CURVES = ("train_loss", "val_loss", "val_mean_km", "val_gap", "val_top1")
+ARTIFACTS = ("training.json", EXPOSURE)  # of a training, as far as they are there
+EVALUATION = ("metrics.json", "predictions.parquet", "map.html")
+OF_TRAINING_ALONE = ("hardware", "torch", "flow_run", "experiment")  # what another checkout cannot know
+IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: minutes
+
+
+class Note(NamedTuple):
+    """What is to be said of a training to the store: kept beside the work until the store has all of it."""
+
+    model: str
+    tags: dict[str, str]
+    run_id: str | None = None
+
+    def write(self, path: Path) -> None:
+        """Keep it."""
+        with whole_file(path) as beside:
+            write_json(self._asdict(), beside)
 
 
 def tracking_uri() -> str:
@@ -40,6 +65,26 @@ def client() -> MlflowClient:
     return MlflowClient(tracking_uri())
 
 
+@contextmanager
+def forgiving(what: str) -> Iterator[None]:
+    """Go on where the store does not answer within seconds: the outputs hold the truth, and it follows from them.
+
+    Args:
+        what: that is logged, for the warning.
+    """
+    before = {name: os.environ.get(name) for name in IMPATIENCE}
+    os.environ.update({name: value for name, value in IMPATIENCE.items() if before[name] is None})
+    try:
+        yield
+    except Exception as error:  # each kind of store has errors of its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        logger.warning("MLflow was not told of %s, and will be when it answers again: %s", what, reason)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
 def experiment_id() -> str:
     """Find or make the experiment; artifacts of a file store lie beside it."""
     store = client()
@@ -50,32 +95,23 @@ def experiment_id() -> str:
     return str(store.create_experiment(EXPERIMENT, artifact_location=beside))
 
 
-def begin_run(model: str, params: dict[str, Any], work: Path) -> str:
-    """Start the run of a training, or take up the one that a kill cut off.
-
-    Returns:
-        The id of the run, which also stands in the work folder until the training is through.
-    """
-    marker = work / "run_id"
-    if marker.exists() and _exists(marker.read_text()):
-        return marker.read_text()
-    run_id = _create(model, params)
-    marker.write_text(run_id)
-    return run_id
-
-
-def _create(model: str, params: dict[str, Any]) -> str:
-    store, experiment = client(), experiment_id()
-    run = store.create_run(experiment, run_name=model, tags={"waymark.model": model, **lineage(model)})
-    for name, value in _flat(params).items():
-        store.log_param(run.info.run_id, name, value)
+def begin_run(note: Note, params: dict[str, Any]) -> str:
+    """Start the run of a training, or take up the one that a kill cut off."""
+    store = client()
+    if note.run_id is not None and _exists(note.run_id):
+        return note.run_id
+    run = store.create_run(experiment_id(), run_name=note.model, tags={MODEL_TAG: note.model, **note.tags})
+    flat = [Param(name, str(value)) for name, value in _flat(params).items()]
+    store.log_batch(run.info.run_id, params=flat)
     return str(run.info.run_id)
 
 
 def _exists(run_id: str) -> bool:
     try:
         return bool(client().get_run(run_id).info.lifecycle_stage == "active")
-    except mlflow.exceptions.MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # such as no answer at all
+            raise
         return False
 
 
@@ -86,50 +122,102 @@ def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def end_training(run_id: str, model: str, table: pd.DataFrame) -> None:
-    """Tag a run with the checkpoint that it made, and log what it was trained on."""
-    store = client()
+def logged_epochs(run_id: str) -> set[int]:
+    """List the epochs whose figures a run has."""
+    return {metric.step for metric in client().get_metric_history(run_id, "train/loss")}
+
+
+def log_epochs(run_id: str, rows: Mapping[int, Mapping[str, Any]]) -> None:
+    """Log the figures of epochs, named as in the curves of `training.json`, unless the run has them already."""
+    known, now = logged_epochs(run_id), int(time.time() * 1000)
+    metrics = [
+        Metric(name.replace("_", "/", 1), row[name], now, epoch)
+        for epoch, row in rows.items()
+        for name in CURVES
+        if epoch not in known and row.get(name) is not None
+    ]
+    for start in range(0, len(metrics), 1000):  # as many as MLflow takes at once
+        client().log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def end_training(model: str, note: Note) -> None:
+    """Log what a training made; what the store cannot be told now, the next `run_of` tells it."""
+    note.write(_note_path(file_digest(TRAINED / model / "model.ckpt")))
+    with forgiving(f"the end of the training of {model}"):
+        run_of(model)
+
+
+def _note_path(digest: str) -> Path:
+    return checkout() / WORK / "runs" / f"{digest}.json"
+
+
+def run_of(model: str) -> str:
+    """Find the run that made the trained model, with all that is known of it.
+
+    A training that the store was not told of in full is told now. A model that came out of DVC's cache, or from
+    another machine, has no run in this store, and is logged anew.
+    """
+    digest = file_digest(TRAINED / model / "model.ckpt")
+    path = _note_path(digest)
+    run_id = None if path.exists() else _find(digest)
+    if run_id is None:
+        note = Note(**read_json(path)) if path.exists() else _note_anew(model)
+        run_id = _complete(note, digest)
+        path.unlink(missing_ok=True)
+    _complete_evaluation(model, run_id)
+    return run_id
+
+
+def _find(digest: str) -> str | None:
+    found = client().search_runs([experiment_id()], f"tags.`{CHECKPOINT_TAG}` = '{digest}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _note_anew(model: str) -> Note:
+    """Gather what is known of a model without its run: its inputs from its training, code and data from here."""
+    logger.info("the store has no run of this %s; logging it anew", model)
+    training = read_json(TRAINED / model / "training.json")
+    tags = lineage(training["params"], training["lineage"]).tags()
+    unknown = {f"{PREFIX}{name}" for name in OF_TRAINING_ALONE}
+    known = {tag: value for tag, value in tags.items() if tag not in unknown}
+    return Note(model, {**known, "waymark.logged_anew": "true"})
+
+
+def _complete(note: Note, digest: str) -> str:
+    """Tell the store all that it lacks of a training; the digest comes last, as it says that nothing lacks."""
+    training = read_json(TRAINED / note.model / "training.json")
+    run_id = begin_run(note, training["params"])
+    log_epochs(run_id, {row["epoch"]: row for row in training["curves"]})
+    table, data_digest = read_table(), training["lineage"]["data_digest"]
     with mlflow.start_run(run_id=run_id):
         for context in ("train", "val"):
             rows = table.loc[table["split"] == context, ["record_id", "latitude", "longitude"]].reset_index(drop=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of mlflow, which knows two names for a local file
-                dataset = mlflow.data.from_pandas(rows, source=str(SPLIT_RECORDS), name=f"{context} records")
+                dataset = mlflow.data.from_pandas(
+                    rows, source=str(SPLIT_RECORDS), name=f"{context} records", digest=data_digest
+                )
             mlflow.log_input(dataset, context=context)
-        mlflow.log_artifact(str(TRAINED / model / "training.json"))
-    store.set_tag(run_id, CHECKPOINT_TAG, file_digest(TRAINED / model / "model.ckpt"))
-
-
-def run_of(model: str) -> str:
-    """Find the run that made the trained model; where the store has none, log it anew.
-
-    A model that came out of DVC's cache, or from another machine, has no run in this store.
-    """
-    digest = file_digest(TRAINED / model / "model.ckpt")
-    found = client().search_runs([experiment_id()], f"tags.`{CHECKPOINT_TAG}` = '{digest}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    logger.info("the store has no run of this %s; logging it anew", model)
-    training = read_json(TRAINED / model / "training.json")
-    run_id = _create(model, training["params"])
-    store = client()
-    for row in training["curves"]:
-        for name in ("train_loss", "val_loss", "val_mean_km"):
-            if row[name] is not None:
-                store.log_metric(run_id, name.replace("_", "/", 1), row[name], step=row["epoch"])
-    store.set_tag(run_id, "waymark.logged_anew", "true")  # its lineage is that of this checkout, not of the training
-    end_training(run_id, model, read_table())
-    if (REPORTS / model / "metrics.json").exists():
-        log_evaluation(run_id, read_json(REPORTS / model / "metrics.json"), REPORTS / model)
+        for name in ARTIFACTS:
+            if (path := TRAINED / note.model / name).exists():
+                mlflow.log_artifact(str(path))
+    client().set_tag(run_id, CHECKPOINT_TAG, digest)
     return run_id
 
 
-def log_evaluation(run_id: str, metrics: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Log the figures of val and test, and what `evaluate` wrote, with the run."""
-    store = client()
-    for split, figures in metrics.items():
+def _complete_evaluation(model: str, run_id: str) -> None:
+    """Log the figures of val and test, and what `evaluate` wrote, unless the run has just these."""
+    folder = REPORTS / model
+    paths = [folder / name for name in EVALUATION]
+    if not all(path.exists() for path in paths):
+        return
+    digest, store = " ".join(file_digest(path)[:16] for path in paths), client()
+    if store.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
+        return
+    for split, figures in read_json(folder / "metrics.json").items():
         for name, value in figures.items():
             if value is not None:
                 store.log_metric(run_id, f"{split}.{name}", value)
-    for name in ("metrics.json", "predictions.parquet", "map.html"):
-        store.log_artifact(run_id, str(folder / name), "evaluation")
+    for path in paths:
+        store.log_artifact(run_id, str(path), "evaluation")
+    store.set_tag(run_id, EVALUATION_TAG, digest)

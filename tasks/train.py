@@ -6,16 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import MLFlowLogger
-
-from tasks import tracking
-from tasks.examples import INPUTS, read_statistics, read_table
+from tasks.exposure import write_exposure
 from tasks.lesson import Lesson, Taught, check_entry, prepare, teach
+from tasks.lineage import lineage
 from tasks.model_entry import ModelEntry
 from tasks.outputs import whole_folder, work_folder, write_json
 from tasks.stage import Stage
+from tasks.tables import INPUTS, RECORDS, read_statistics, read_table, tables_of
+from tasks.training_run import TrainingRun
+from waymark.attribution import attribution_table, write_attribution
+from waymark.records import read_records
 
 TRAINED = Path("trained")
+BEST = ("val_mean_km", "val_gap")
 
 STAGE = Stage("train", ModelEntry, section="models.{entry}", shared=("region",), each="models", check=check_entry)
 
@@ -24,19 +27,18 @@ def train(model: str, entry: ModelEntry) -> None:
     """Train one model of params.yaml; the best epoch on val is the one that is kept."""
     table = read_table()
     lesson = prepare(model, entry, table, read_statistics())
-    work = work_folder("train", {"model": model, **asdict(entry)}, [*INPUTS, *Path(entry.target).glob("*.parquet")])
-    run_id = tracking.begin_run(model, asdict(entry), work)
-    taught = teach(lesson, work, [_logger(run_id)])
+    work = work_folder("train", {"model": model, **asdict(entry)}, [*INPUTS, *tables_of(entry.target)])
+    made_from = lineage(asdict(entry))
+    run = TrainingRun(model, asdict(entry), made_from, work)
+    taught = teach(lesson, work, [run])
     with whole_folder(TRAINED / model) as folder:
         lesson.locator.save(folder / "model.ckpt")
-        write_json(_describe(model, lesson, taught), folder / "training.json")
-    tracking.end_training(run_id, model, table)
+        write_json({**_describe(model, lesson, taught), "lineage": made_from.inputs}, folder / "training.json")
+        sources = attribution_table(read_records(RECORDS), lesson.train.record_ids)
+        write_attribution(sources, folder / "attribution.csv")
+        write_exposure(table, folder)
+    run.end()
     shutil.rmtree(work)
-
-
-def _logger(run_id: str) -> MLFlowLogger:
-    uri = tracking.tracking_uri()
-    return MLFlowLogger(experiment_name=tracking.EXPERIMENT, tracking_uri=uri, run_id=run_id, log_model=False)
 
 
 def _describe(model: str, lesson: Lesson, taught: Taught) -> dict[str, Any]:
@@ -50,9 +52,10 @@ def _describe(model: str, lesson: Lesson, taught: Taught) -> dict[str, Any]:
             "grid": 0 if target.cells is None else len(target.cells),
             "kept": lesson.locator.blueprint.classes,
         },
+        "landmarks": len(lesson.locator.blueprint.landmarks),
         "found": {name: value for name, value in taught.tuned._asdict().items() if value is not None},
         "best_epoch": taught.fitted.best_epoch,
-        "best_val_mean_km": taught.fitted.best_val_mean_km,
+        **{f"best_{name}": value for name, value in taught.fitted.best.items() if name in BEST},
         "curves": [_without_nan(row) for row in taught.fitted.curves],
     }
 

@@ -53,3 +53,17 @@ def test_library_imports_without_orchestrators():
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "waymark.models.locator" in result.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("flows.pipeline flows.nightly flows.promote flows.rollback flows.rebuild flows.tidy flows.services", "torch"),
+        ("tasks.calibrate tasks.evaluate tasks.ensemble tasks.compare waymark.answering", "lightning"),
+    ],
+)
+def test_nobody_waits_for_what_only_others_need(modules, heavy):
+    code = f"import sys, {modules.replace(' ', ', ')}; print(sorted(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "'pandas'" in ran.stdout
+    assert f"'{heavy}'" not in ran.stdout

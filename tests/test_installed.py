@@ -15,8 +15,10 @@ from tiny_model import make_tiny_model, write_quads
 
 from waymark.exported import ModelFiles, export_model
 
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-WORKFLOW = {"dvc", "prefect", "mlflow", "fastapi", "starlette", "pydantic"}
+WORKFLOW = {"apprise", "dvc", "fastapi", "mlflow", "prefect", "psutil", "pydantic", "sqlalchemy", "starlette"}
 MLFLOWS_OWN = ROOT / "waymark" / "serving.py"
 
 BEHIND_A_WALL = """

@@ -12,16 +12,20 @@ from shapely import box
 from torch import nn
 
 from waymark.geo import load_region, project
-from waymark.models.calibration import Radii, RetrievalIndex
+from waymark.models.calibration import Radii, RetrievalIndex, unit_length
 from waymark.models.guesser import Calibration, save_calibration
 from waymark.models.heads import CellHead
 from waymark.models.locator import Blueprint, Locator
+from waymark.models.recognition import Fusion
 
 HTRS = "EPSG:3765"
 HEADINGS = (0.0, 90.0, 180.0, 270.0)
 CELLS = (3, 7, 12)
 CENTRES = np.array([[44.1, 15.4], [45.3, 16.2], [45.6, 18.1]])
+LANDMARKS = {"L1": "Stari most", "L2": "Gradske zidine"}  # classes of the head
+NEW = {"L9": "Svjetionik"}  # known by its pictures in the index alone
 SHARD_PX = 48
+RADII = Radii(0.8, 1.9, 2.5)
 METRICS = {"val": {"mean_km": 12.5}, "test": {"mean_km": 14.25}}
 
 
@@ -31,45 +35,67 @@ class TinyModel:
     calibration: Path
 
 
-def make_tiny_model(trained, name="tiny", *, slots=HEADINGS, head="cells", size_px=32, seed=3):
-    """Write `trained/<name>/model.ckpt` and the calibration beside it, as the stages do."""
+def make_tiny_model(
+    trained, name="tiny", *, slots=HEADINGS, head="cells", landmark=None, threshold=None, size_px=32, seed=3
+):
+    """Write `trained/<name>/model.ckpt` and the calibration beside it, as the stages do.
+
+    `head` is that for places and `landmark` that for landmarks; either may be None. Answers below the `threshold`
+    are refused.
+    """
     torch.manual_seed(seed)
     classes = len(CELLS) if head == "cells" else 0
+    known = {} if landmark is None else LANDMARKS
+    target = "data/filtered/landmarks.parquet" if head is None else "data/grid"
     locator = Locator(
         Blueprint(
             backbone="mobilenet_v3_small", views="concat", slots=slots, head=head, classes=classes, crs=HTRS,
-            shard_px=SHARD_PX, size_px=size_px, target="data/grid",
+            shard_px=SHARD_PX, size_px=size_px, target=target, landmark_head=landmark,
+            landmarks=tuple(known), landmark_names=tuple(known.values()),
         )
     )  # fmt: skip
     locator.mean.fill_(128.0)
     locator.std.fill_(60.0)
-    if isinstance(locator.head, CellHead):
-        locator.head.remember(np.array(CELLS), project(CENTRES, HTRS), CENTRES)
-        locator.head.linear.weight.data *= 6  # or the probabilities were nearly equal
-    else:
-        locator.head.remember(CENTRES, load_region("HRV"))
-    _warm_up(locator, len(slots), size_px)
+    if isinstance(locator.place_head, CellHead):
+        locator.place_head.remember(np.array(CELLS), project(CENTRES, HTRS), CENTRES)
+        locator.place_head.linear.weight.data *= 6  # or the probabilities were nearly equal
+    elif locator.place_head is not None:
+        locator.place_head.remember(CENTRES, load_region("HRV"))
+    if locator.landmark_head is not None:
+        locator.landmark_head.remember(np.array([20, 20]))
+    seen = _warm_up(locator, len(slots), size_px)
     (trained / name).mkdir(parents=True)
     (trained / f"{name}-calibration").mkdir()
     locator.save(trained / name / "model.ckpt")
+    index = _index(locator, seen, seed)
+    fusion = None if landmark is None else Fusion(0.5, (0.0, 1.0), (0.9, 0.1), threshold, None, 0.8, 1.0)
+    calibration = Calibration(None, None, None, fusion) if head is None else Calibration(1.3, 3, RADII, fusion)
+    folder = trained / f"{name}-calibration"
+    names = None if landmark is None else {**LANDMARKS, **NEW}
+    save_calibration(calibration, index, [str(row) for row in range(6)], folder, names=names)
+    return TinyModel(trained / name / "model.ckpt", folder)
+
+
+def _index(locator, seen, seed):
+    """Six training records, two at each place; those of landmarks look as the network sees some pictures."""
     generator = np.random.default_rng(seed)
-    embedding = generator.normal(size=(6, locator.join.width)).astype(np.float32)
-    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
-    index = RetrievalIndex(embedding, CENTRES.repeat(2, axis=0))
-    calibration = Calibration(1.3, 3, Radii(0.8, 1.9, 2.5))
-    save_calibration(calibration, index, [str(row) for row in range(6)], trained / f"{name}-calibration")
-    return TinyModel(trained / name / "model.ckpt", trained / f"{name}-calibration")
+    embedding = generator.normal(size=(6, locator.width)).astype(np.float32)
+    if locator.landmark_head is None:
+        return RetrievalIndex(unit_length(torch.from_numpy(embedding)), CENTRES.repeat(2, axis=0))
+    landmark = np.array([*LANDMARKS, *NEW, *LANDMARKS, None], dtype=object)
+    return RetrievalIndex(unit_length(seen[:6]), CENTRES.repeat(2, axis=0), landmark)
 
 
 def _warm_up(locator, views, size_px):
-    """Give batch norm statistics of pictures, without which an untrained net sees nothing."""
+    """Give batch norm statistics of pictures, without which an untrained net sees nothing; give what it sees."""
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
     pixels = torch.randint(0, 256, (16, views, 3, size_px, size_px), dtype=torch.uint8)
+    present = torch.ones(16, views, dtype=torch.bool)
     with torch.no_grad():
-        locator.train()(pixels, torch.ones(16, views, dtype=torch.bool))
-    locator.eval()
+        locator.train()(pixels, present)
+        return locator.eval().embed(pixels, present)
 
 
 def write_picture(path, seed, size=(90, 70)):

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from closure import ROOT
 from ruamel.yaml import YAML
@@ -51,6 +54,17 @@ class Project:
         printed = self.run("dvc", "repro", *stages, **variables).stdout
         return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage '")]
 
+    def commit(self, message):
+        """Commit all that git does not ignore, as a user would, and give the revision."""
+        name = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+        self.run("git", "add", "--all")
+        self.run("git", *name, "commit", "--quiet", "--message", message)
+        return self.run("git", "rev-parse", "HEAD").stdout.strip()
+
+    def register(self):
+        """Register the best models, as the pipeline does at its end."""
+        self.run("python", "-c", "from tasks.register import register_best; register_best()")
+
     def lock(self):
         """Read dvc.lock as it stands."""
         return (self.folder / "dvc.lock").read_text()
@@ -87,6 +101,7 @@ def clone(folder, *, small=True, **changes):
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
+    prefect_home(folder / ".prefect")
     project = Project(folder)
     if small:
         (folder / "dvc.lock").unlink(missing_ok=True)
@@ -95,8 +110,24 @@ def clone(folder, *, small=True, **changes):
     return project
 
 
+def prefect_home(folder):
+    """Make a home for Prefect with an empty database; to make it anew takes Prefect ten seconds."""
+    empty = ROOT / ".pytest_cache" / f"prefect-{version('prefect')}.db"
+    if not empty.exists():
+        with TemporaryDirectory() as home:
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            subprocess.run(command, env={**os.environ, "PREFECT_HOME": home}, capture_output=True, check=True)
+            empty.parent.mkdir(exist_ok=True)
+            part = empty.with_suffix(f".{os.getpid()}")  # as another process makes it, too
+            shutil.copy(Path(home) / "prefect.db", part)
+            part.rename(empty)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty, folder / "prefect.db")
+
+
 def _small(models):
-    changes = {"download__synthetic__places": 60, "download__synthetic__landmarks": 0, "resize__size_px": 16}
+    made = {"places": 60, "landmarks": 3, "photos": 60}
+    changes = {**{f"download__synthetic__{name}": count for name, count in made.items()}, "resize__size_px": 16}
     for model in models:
         changes |= {f"models__{model}__epochs": 1, f"models__{model}__batch_size": 16}
     return changes

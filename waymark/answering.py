@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from waymark.errors import ImageError
-from waymark.images.datamodule import Batch, stack
+from waymark.images.batches import Batch, stack
 from waymark.images.decode import MAX_PIXELS, Picture, square_pixels
 from waymark.images.transforms import shrink
 from waymark.images.views import Heading, place_views
@@ -23,7 +23,11 @@ from waymark.models.inference import run
 from waymark.models.locator import Blueprint
 
 BATCH_SIZE = 64
-COLUMNS = ("latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability")
+PLACE = ("latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability")
+LANDMARK = ("landmark", "landmark_name", "landmark_score")
+COLUMNS = (*PLACE, *LANDMARK)
+BEST = "best_landmark"  # the candidate with that score, also where it is refused
+TYPES = {"cell": np.int64, **dict.fromkeys(("landmark", "landmark_name", BEST), object)}  # all others float64
 WGS84 = "EPSG:4326"
 
 Pixels = NDArray[np.uint8]
@@ -45,9 +49,9 @@ class Undecodable(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What came of queries: a row for each that has at least one picture."""
+    """What came of queries: a row for each that has at least one picture, by the number of the query."""
 
-    table: pd.DataFrame  # name, the COLUMNS, views: pictures that the network saw
+    table: pd.DataFrame  # name, the COLUMNS, best_landmark, views: pictures that the network saw
     undecodable: list[Undecodable]
 
 
@@ -69,8 +73,9 @@ def make_example(blueprint: Blueprint, pictures: Sequence[Pixels | None], headin
         if slot is not None and picture is not None:
             pixels[slot], present[slot] = shrink(picture, size_px), True
     nowhere = torch.full((2,), torch.nan, dtype=torch.float64)
+    unknown = torch.tensor(-1)
     return Batch(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(present), nowhere, nowhere, torch.tensor(-1)
+        torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(present), nowhere, nowhere, unknown, unknown
     )
 
 
@@ -99,26 +104,39 @@ def answer_files(guesser: Guesser, queries: Sequence[Query], pictures: Iterator[
     Returns:
         Rows in the order of the queries, without those that have no picture at all.
     """
-    names: list[str] = []
-    views: list[int] = []
+    seen: list[tuple[int, str, int]] = []  # number of the query, its name, views
     undecodable: list[Undecodable] = []
 
     def examples() -> Iterator[Batch]:
-        for query in queries:
+        for number, query in enumerate(queries):
             found = list(islice(pictures, len(query.pictures)))
             for path, picture in zip(query.pictures, found, strict=True):
                 if picture.pixels is None:
                     undecodable.append(Undecodable(path, picture.reason or picture.status))
             made = make_example(guesser.locator.blueprint, [picture.pixels for picture in found], query.headings_deg)
             if made.present.any():
-                names.append(query.name)
-                views.append(int(made.present.sum()))
+                seen.append((number, query.name, int(made.present.sum())))
                 yield made
 
     table = _answer(guesser, examples(), len(queries))
-    table.insert(0, "name", pd.Series(names, dtype=str))
-    table["views"] = pd.Series(views, dtype=np.int64)
-    return Answers(table, undecodable)
+    its = pd.DataFrame(seen, columns=["number", "name", "views"])
+    table.insert(0, "name", its["name"].astype(str))
+    table["views"] = its["views"].astype(np.int64)
+    return Answers(table.set_axis(its["number"].astype(np.int64).to_numpy()), undecodable)
+
+
+def join_answers(place: Answers, landmark: Answers) -> Answers:
+    """Put together what one model says of places with what another says of landmarks, about the same queries.
+
+    A query has a row where one of the two saw a picture of it; `views` is what the model saw that saw more.
+    """
+    queries = place.table.index.union(landmark.table.index)
+    places, landmarks = place.table.reindex(queries), landmark.table.reindex(queries)
+    cell = places["cell"].fillna(-1).astype(np.int64)
+    table = pd.concat([places[["name", *PLACE]].assign(cell=cell), landmarks[[*LANDMARK, BEST]]], axis=1)
+    table["name"] = table["name"].fillna(landmarks["name"])
+    table["views"] = np.fmax(places["views"], landmarks["views"]).astype(np.int64)
+    return Answers(table, list(dict.fromkeys([*place.undecodable, *landmark.undecodable])))
 
 
 def answer_bytes(guesser: Guesser, rows: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +151,7 @@ def answer_bytes(guesser: Guesser, rows: pd.DataFrame) -> pd.DataFrame:
     examples = (
         _from_bytes(guesser.locator.blueprint, number, row) for number, row in enumerate(rows.to_dict("records"))
     )
-    return _answer(guesser, examples, len(rows))
+    return _answer(guesser, examples, len(rows))[list(COLUMNS)]
 
 
 def _from_bytes(blueprint: Blueprint, number: int, row: Mapping[Any, Any]) -> Batch:
@@ -143,7 +161,7 @@ def _from_bytes(blueprint: Blueprint, number: int, row: Mapping[Any, Any]) -> Ba
     headings_deg = _headings(row.get("headings_deg"), len(views))
     slots = place_views(headings_deg, blueprint.slots)
     pictures = [
-        None if slot is None else _decode(data, number, view, blueprint.shard_px)
+        None if slot is None else _decode(data, number, view, blueprint)
         for view, (data, slot) in enumerate(zip(views, slots, strict=True))
     ]
     return make_example(blueprint, pictures, headings_deg)
@@ -156,9 +174,9 @@ def _headings(given: Any, views: int) -> list[Heading]:
     return [*known, *[None] * (views - len(known))][:views]
 
 
-def _decode(data: bytes, row: int, view: int, size_px: int) -> Pixels:
+def _decode(data: bytes, row: int, view: int, blueprint: Blueprint) -> Pixels:
     try:
-        return square_pixels(data, size_px, max_pixels=MAX_PIXELS)
+        return square_pixels(data, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
     except Exception as error:  # decoders raise anything on hostile bytes
         raise ImageError(f"view {view} of row {row} cannot be decoded: {error}") from error
 
@@ -166,7 +184,7 @@ def _decode(data: bytes, row: int, view: int, size_px: int) -> Pixels:
 def _answer(guesser: Guesser, examples: Iterator[Batch], most: int) -> pd.DataFrame:
     first = next(examples, None)
     if first is None:
-        return pd.DataFrame({name: np.empty(0, np.int64 if name == "cell" else np.float64) for name in COLUMNS})
+        return pd.DataFrame({name: np.empty(0, TYPES.get(name, np.float64)) for name in (*COLUMNS, BEST)})
     return _as_table(guesser.guess(_Batches(chain([first], examples), most)))
 
 
@@ -178,8 +196,34 @@ def _as_table(guesses: Guesses) -> pd.DataFrame:
         guesses.radius_90_km,
         guesses.cell,
         guesses.probability,
+        guesses.landmark,
+        guesses.landmark_name,
+        guesses.landmark_score,
+        guesses.best_landmark,
     )
-    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    columns = dict(zip((*COLUMNS, BEST), values, strict=True))
+    return pd.DataFrame({name: pd.Series(its, dtype=TYPES.get(name)) for name, its in columns.items()})
+
+
+def attention_maps(
+    guesser: Guesser, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
+) -> list[NDArray[np.float32] | None]:
+    """Say where the model looks in each picture of one record.
+
+    Args:
+        guesser: the model.
+        pictures: `(shard_px, shard_px, 3)` RGB each.
+        headings_deg: of each picture, None where unknown.
+
+    Returns:
+        `(h, w)` from 0 to 1 over each picture; None for one without a slot, and throughout for models
+        without such a map.
+    """
+    blueprint = guesser.locator.blueprint
+    maps = guesser.attention(stack([make_example(blueprint, pictures, headings_deg)]))
+    if maps is None:
+        return [None] * len(pictures)
+    return [None if slot is None else maps[0, slot].numpy() for slot in place_views(headings_deg, blueprint.slots)]
 
 
 def cell_probabilities(
@@ -198,12 +242,12 @@ def cell_probabilities(
         None for models without cells.
     """
     locator = guesser.locator
-    if not isinstance(locator.head, CellHead):
+    if not isinstance(locator.place_head, CellHead):
         return None
     outputs = run(locator, [stack([make_example(locator.blueprint, pictures, headings_deg)])])
-    chances = locator.head.probabilities(outputs.output, guesser.calibration.temperature)[0].numpy()
-    cells = locator.head.cell_ids.numpy()
-    lat_lon = locator.head.cells_deg(outputs.output).numpy()
+    chances = locator.place_head.probabilities(outputs.place, guesser.calibration.temperature or 1.0)[0].numpy()
+    cells = locator.place_head.cell_ids.numpy()
+    lat_lon = locator.place_head.cells_deg(outputs.place).numpy()
     lat_lon = lat_lon[0] if lat_lon.ndim == 3 else lat_lon  # (K, 2): a hybrid head has positions of its own
     table = geopandas.GeoDataFrame(
         {"cell": cells, "probability": chances, "latitude": lat_lon[:, 0], "longitude": lat_lon[:, 1]},

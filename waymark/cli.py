@@ -12,7 +12,7 @@ import typer
 from waymark.commands.terminal import numbers, one_line_errors
 
 app = typer.Typer(
-    help="Says where a photo was taken.",
+    help="Says where a photo was taken and which landmark it shows.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,14 +22,27 @@ app = typer.Typer(
 recipes = typer.Typer(help="Complete params files of real systems.", no_args_is_help=True)
 app.add_typer(recipes, name="recipe")
 
+MODEL = (
+    "An exported file, a checkpoint or its folder (trained/cells), or a version in the registry: champion (for places),"
+    " 3, waymark-landmark@champion."
+)
 ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
         metavar="MODEL",
-        help="An exported file, a checkpoint or its folder (trained/cells), or a version in the registry: champion, 3,"
-        " waymark-location@challenger. By default the champion, or where there is no registry the best on val.",
+        help=f"{MODEL} By default the champion for places, or where there is no registry the best on val.",
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help=f"{MODEL} Give it twice for a model for places and one for landmarks. By default both champions,"
+        " or where there is no registry the best on val.",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -47,7 +60,7 @@ class Layout(StrEnum):
 @app.command()
 def guess(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="A photo, or several views of one place.")],
-    model: ModelOption = None,
+    model: ModelsOption = None,
     headings: Annotated[
         str | None,
         typer.Option(
@@ -63,17 +76,23 @@ def guess(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with a map of the probability over cells.")
     ] = None,
-    draw: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the picture with the answer on it.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the picture with the answer on it, and beside it where the model looks, if it says so.",
+        ),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Say where a photo was taken, and how far off that may be.
+    """Say where a photo was taken, how far off that may be, and which landmark it shows.
 
     Several images are views of one place; --each asks for each of them.
     """
     with one_line_errors(debug):
         from waymark.commands.guess import Outputs, guess_images
 
-        guess_images(images, model, headings, each, Outputs(as_json, geojson, html, draw))
+        guess_images(images, model or (), headings, each, Outputs(as_json, geojson, html, draw))
 
 
 @app.command()
@@ -86,25 +105,27 @@ def predict(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="CSV to write.")],
-    model: ModelOption = None,
+    model: ModelsOption = None,
     layout: Annotated[Layout, typer.Option(help="How the folder is read.")] = Layout.auto,
     debug: DebugOption = False,
 ) -> None:
-    """Say for each picture of a folder where it was taken, in a CSV.
+    """Say for each picture of a folder where it was taken and which landmark it shows, in a CSV.
 
     Its columns are uuid (the name of a place's folder, or the path of a photo), latitude, longitude,
-    radius_50_km, radius_90_km, cell, probability and views. Pictures that cannot be decoded are listed on stderr.
+    radius_50_km, radius_90_km, cell, probability, landmark, landmark_name (both empty for no landmark),
+    landmark_score, best_landmark (the candidate with that score, also where it is refused) and views.
+    Pictures that cannot be decoded are listed on stderr.
     """
     with one_line_errors(debug):
         from waymark.commands.predict import predict_folder
 
-        predict_folder(folder, out, model, layout.value)
+        predict_folder(folder, out, model or (), layout.value)
 
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet with an id and places.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="CSV or Parquet with the same ids and true places.")],
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet with an id and answers.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="CSV or Parquet with the same ids and truths.")],
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Only the rows of the truth whose column split says so.")
     ] = None,
@@ -114,12 +135,15 @@ def score(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Sum up how far off predictions are.
+    """Sum up how far off predicted places are, and how well landmarks were recognised.
 
-    Prints mean, median, shares within distances and GeoScore, with 95 % bootstrap intervals.
+    Prints mean, median, shares within distances and GeoScore of places, and queries, GAP, top-1, the share that was
+    answered and its precision of landmarks, each with a 95 % bootstrap interval.
 
-    Rows are joined on uuid, record_id, id or path, else on the first column. Places are latitude and longitude,
-    or in predictions of `evaluate` predicted_latitude and predicted_longitude.
+    Rows are joined on uuid, record_id, id or path, else on the first column. Places are latitude and longitude, or in
+    predictions of `evaluate` predicted_latitude and predicted_longitude. The true landmark is landmark, or several
+    are landmarks, with spaces between; answers are landmark, landmark_score and, where refused ones are to count for
+    top-1, best_landmark. A row without a landmark is a picture that shows none.
     """
     with one_line_errors(debug):
         from waymark.commands.score import score_files
@@ -141,6 +165,32 @@ def export(
         from waymark.commands.export import export_to
 
         export_to(file, model)
+
+
+@app.command()
+def teach(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call the landmark.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures of it; three or more are best.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Exported file to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help=f"{MODEL} By default the champion for landmarks, or the best on val."
+        ),
+    ] = None,
+    landmark: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Id of the landmark; by default its name.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Teach a model a new landmark from a few pictures, without training.
+
+    The pictures join those that the model compares with. It is written as a new file, and the old one stays.
+    """
+    with one_line_errors(debug):
+        from waymark.commands.teach import teach_landmark
+
+        teach_landmark(name, images, model, out, landmark)
 
 
 @app.command()

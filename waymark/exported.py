@@ -20,7 +20,8 @@ from waymark.errors import ModelError
 FORMAT = 1
 MANIFEST = "waymark.json"
 CHECKPOINT = "model.ckpt"
-PART = re.compile(r"model\.ckpt|calibration/[a-z][a-z0-9_]*\.(json|parquet)")
+ATTRIBUTION = "attribution.csv"
+PART = re.compile(r"model\.ckpt|attribution\.csv|calibration/[a-z][a-z0-9_]*\.(json|parquet)")
 LONGEST_MANIFEST = 1_000_000  # bytes
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can say
 
@@ -36,12 +37,14 @@ class ModelFiles:
         checkpoint: of its locator.
         calibration: folder of its calibration.
         metrics: figures on val and test, as far as they are known.
+        attribution: authors and licences of the pictures that it was trained on, where they are kept.
     """
 
     name: str
     checkpoint: Path
     calibration: Path
     metrics: Figures = field(default_factory=dict)
+    attribution: Path | None = None
 
 
 def export_model(files: ModelFiles, destination: Path) -> dict[str, Any]:
@@ -75,6 +78,8 @@ def _parts(files: ModelFiles) -> Iterator[tuple[str, Path]]:
     for path in sorted(files.calibration.iterdir()):
         if PART.fullmatch(name := f"calibration/{path.name}"):
             yield name, path
+    if files.attribution is not None:
+        yield ATTRIBUTION, files.attribution
 
 
 def _digest(path: Path) -> str:
@@ -119,7 +124,8 @@ def unpack_exported(path: Path, folder: Path) -> ModelFiles:
                     raise ModelError(f"{path}: {name} is not what was exported; copy the file again")
     except zipfile.BadZipFile as error:
         raise ModelError(f"{path} is damaged ({error}); copy the file again") from error
-    return ModelFiles(manifest["name"], folder / CHECKPOINT, folder / "calibration", manifest["metrics"])
+    attribution = folder / ATTRIBUTION if ATTRIBUTION in manifest["files"] else None
+    return ModelFiles(manifest["name"], folder / CHECKPOINT, folder / "calibration", manifest["metrics"], attribution)
 
 
 def _read_manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -9,20 +9,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.neighbors import BallTree
 
+from waymark.likeness import Copies, Looks, copies_between
 from waymark.metrics.functional import EARTH_RADIUS_KM
 from waymark.metrics.nearness import nearness_quantiles
 
 HELD_OUT = ("val", "test")
 NEAR_M = (10, 100, 1000)
-HASH_BITS = 64
-MOST_BITS = 4  # that the hashes of near-duplicates differ in; pictures at random differ in 32
 EXAMPLES = 20
 
 # Above these shares of a split the audit calls it a leak.
 NEAR_SHARE = 0.1  # of records within 100 m of a training place
 COPY_SHARE = 0.01  # of records that show a picture of training
-
-_COMPARED_AT_ONCE = 20_000_000  # hashes, about 200 MB
 
 OK, WATCH, LEAK = "ok", "watch", "leak"
 
@@ -44,7 +41,8 @@ class Leakage:
         splits: figures by split: `records`, `places`, `nearest_train_km` (quantiles), `within_10m`, `_100m`,
             `_1000m` (shares of places), `same_place` (records with coordinates of training), `grouped` (records with
             a group), `shared_groups` (of those that another split holds, too), `in_shared_groups` (records),
-            `near_duplicates` (records that show a picture of training), `pictures`, `flat_pictures` (not compared).
+            `near_duplicates` (records that look like one of training, see `waymark.likeness`), `training_copies`
+            (training records that look like them), `pictures`, `flat_pictures` (not compared).
         copies: the first near-duplicates: `record_id`, `split`, `train_record_id`, `bits` that the hashes differ in.
         findings: what it means.
     """
@@ -84,59 +82,39 @@ def nearest_km(lat_lon: NDArray[np.float64], training: NDArray[np.float64]) -> N
     return found
 
 
-def near_duplicates(
-    hashes: NDArray[np.uint64], training: NDArray[np.uint64], *, most_bits: int = MOST_BITS
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the training picture whose perceptual hash differs least (Hamming distance).
-
-    Every pair is compared, by a XOR and a count of bits: 2,400 against 9,600 pictures in a tenth of a second, 100,000
-    against 400,000 in some minutes.
-
-    Args:
-        hashes: `(N,)` hashes of 64 bits.
-        training: `(M,)` hashes of 64 bits.
-        most_bits: beyond this distance pictures are no near-duplicates.
-
-    Returns:
-        `(N,)` row of the nearest training hash, -1 where none is within `most_bits`; the first of equals. And `(N,)`
-        bits that the two differ in, -1 where none.
-    """
-    row, bits = np.full(len(hashes), -1, dtype=np.int64), np.full(len(hashes), -1, dtype=np.int64)
-    step = max(1, _COMPARED_AT_ONCE // max(1, len(training)))
-    for start in range(0, len(hashes) if len(training) else 0, step):
-        chunk = slice(start, start + step)
-        differing = np.bitwise_count(hashes[chunk, None] ^ training[None, :])  # (step, M)
-        nearest = differing.argmin(axis=1)
-        least = np.take_along_axis(differing, nearest[:, None], axis=1)[:, 0].astype(np.int64)
-        near = least <= most_bits
-        row[chunk] = np.where(near, nearest, -1)
-        bits[chunk] = np.where(near, least, -1)
-    return row, bits
-
-
-def audit(records: pd.DataFrame, pictures: pd.DataFrame) -> Leakage:
+def audit(records: pd.DataFrame, looks: Looks) -> Leakage:
     """Look for what val and test share with training.
 
     Args:
         records: columns `record_id`, `split`, `latitude`, `longitude` (degrees or null), `group` (or null).
-        pictures: columns `record_id`, `perceptual_hash` (16 hexadecimal digits), one row for each usable picture.
+        looks: how the records look, in the same order.
     """
-    train = records[records["split"] == "train"]
-    known = pictures.merge(records[["record_id", "split"]], on="record_id")
-    known["hash"] = [int(digits, 16) for digits in known["perceptual_hash"]]
-    known["flat"] = _flat(known["hash"].to_numpy(dtype=np.uint64))
-    copies = _copies(known)
+    split = records["split"].to_numpy()
+    rows = {name: np.flatnonzero(split == name) for name in ("train", *HELD_OUT)}
+    copies = {name: copies_between(looks, rows[name], rows["train"]) for name in HELD_OUT}
     splits = {
-        split: {
-            **_of_places(records[records["split"] == split], train),
-            **_of_groups(records, split),
-            **_of_pictures(known[known["split"] == split], copies),
+        name: {
+            **_of_places(records.iloc[rows[name]], records.iloc[rows["train"]]),
+            **_of_groups(records, name),
+            "near_duplicates": len(copies[name].nearest.left),
+            "training_copies": int(copies[name].copied.sum()),
+            "pictures": int(looks.seen[rows[name]].sum()),
+            "flat_pictures": int((looks.seen & ~looks.telling)[rows[name]].sum()),
         }
-        for split in HELD_OUT
+        for name in HELD_OUT
     }
-    names = ["record_id", "split", "train_record_id", "bits"]
-    shown = [dict(zip(names, row, strict=True)) for row in copies[names].head(EXAMPLES).to_numpy().tolist()]
-    return Leakage(splits, shown, _findings(splits))
+    return Leakage(splits, _examples(records, copies), _findings(splits))
+
+
+def _examples(records: pd.DataFrame, copies: Mapping[str, Copies]) -> list[dict[str, Any]]:
+    """Name the first near-duplicates, the most alike first."""
+    ids = records["record_id"].to_numpy()
+    found = [
+        {"record_id": ids[left], "split": name, "train_record_id": ids[right], "bits": int(bits)}
+        for name, its in copies.items()
+        for left, right, bits in zip(*its.nearest, strict=True)
+    ]
+    return sorted(found, key=lambda pair: (pair["bits"], pair["record_id"]))[:EXAMPLES]
 
 
 def _known(lat_lon: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -167,33 +145,6 @@ def _of_groups(records: pd.DataFrame, split: str) -> dict[str, Any]:
     return {"grouped": len(groups), "shared_groups": int(shared.nunique()), "in_shared_groups": len(shared)}
 
 
-def _of_pictures(pictures: pd.DataFrame, copies: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "pictures": len(pictures),
-        "flat_pictures": int(pictures["flat"].sum()),
-        "near_duplicates": int(copies["record_id"].isin(pictures["record_id"]).sum()),
-    }
-
-
-def _copies(pictures: pd.DataFrame) -> pd.DataFrame:
-    """List the held-out records that show a picture of training, each with the one that is most alike."""
-    telling = pictures[~pictures["flat"]]
-    train, held_out = telling[telling["split"] == "train"], telling[telling["split"].isin(HELD_OUT)]
-    row, bits = near_duplicates(*(its["hash"].to_numpy(dtype=np.uint64) for its in (held_out, train)))
-    near = row >= 0
-    found = held_out.loc[near, ["record_id", "split"]].assign(
-        train_record_id=train["record_id"].to_numpy()[row[near]], bits=bits[near]
-    )
-    return found.sort_values(["bits", "record_id", "train_record_id"], ignore_index=True).drop_duplicates("record_id")
-
-
-def _flat(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Find the hashes that say nothing: pictures without structure are alike whatever they show."""
-    ones = np.bitwise_count(hashes)
-    flat: NDArray[np.bool_] = (ones <= MOST_BITS) | (ones >= HASH_BITS - MOST_BITS)
-    return flat
-
-
 def _findings(splits: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
     return [_on_groups(splits), _on_copies(splits), _on_same_places(splits), _on_nearness(splits)]
 
@@ -209,8 +160,9 @@ def _on_groups(splits: Mapping[str, Mapping[str, Any]]) -> Finding:
     if any(shared.values()):
         return Finding(
             LEAK,
-            f"Groups are split apart: {_counts(shared)} belong to a group that another split holds, too.",
-            "Use split.by: hash or blocks, which never split a group apart.",
+            f"Groups are split apart: {_counts(shared)} belong to a group that another split holds, too"
+            f" ({_each(splits, 'shared_groups')} groups).",
+            "Use split.by: hash, stratified or blocks, which never split a group apart.",
         )
     return Finding(OK, "No group is split apart.")
 
@@ -218,12 +170,14 @@ def _on_groups(splits: Mapping[str, Mapping[str, Any]]) -> Finding:
 def _on_copies(splits: Mapping[str, Mapping[str, Any]]) -> Finding:
     copies = {split: figures["near_duplicates"] for split, figures in splits.items()}
     if not any(copies.values()):
-        return Finding(OK, f"No held-out picture is within {MOST_BITS} of {HASH_BITS} bits of a training picture.")
+        return Finding(OK, "No held-out record looks like one of training.")
     much = any(copies[split] > COPY_SHARE * figures["records"] for split, figures in splits.items())
     return Finding(
         LEAK if much else WATCH,
-        f"Near-duplicate pictures stand on both sides: {_counts(copies)} show one of training.",
-        "Look at the pairs; give records of one scene the same group, or use split.by: blocks.",
+        f"Near-duplicates stand on both sides: {_counts(copies)} look like one of training"
+        f" ({_each(splits, 'training_copies')} training records).",
+        "Look at the pairs; give records of one scene the same group, or let the training copies yield"
+        " (split.duplicates: yield).",
     )
 
 
@@ -257,3 +211,7 @@ def _counts(records: Mapping[str, int]) -> str:
     return " and ".join(
         f"{count:,} {split} {'record' if count == 1 else 'records'}" for split, count in records.items()
     )
+
+
+def _each(splits: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    return " and ".join(f"{figures[name]:,}" for figures in splits.values())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOCATION = "waymark-location"
+LANDMARK = "waymark-landmark"
 DEFAULT_ALIAS = "champion"
 STORE = Path("mlflow.db")
 REFERENCE = re.compile(
@@ -34,6 +35,8 @@ def parse_reference(text: str) -> Reference:
     Reference(model='waymark-location', version=None, alias='champion')
     >>> parse_reference("models:/mine/3")
     Reference(model='mine', version='3', alias=None)
+    >>> parse_reference("waymark-landmark@champion")
+    Reference(model='waymark-landmark', version=None, alias='champion')
     """
     found = REFERENCE.fullmatch(text)
     if found is None:

@@ -117,20 +117,20 @@ def coordinates(records: pa.Table) -> NDArray[np.float64]:
 
 def excluded(records: pa.Table, names: Sequence[str]) -> Dropped:
     """Drop records that are named, by their id or by a landmark of theirs."""
-    unwanted = set(names)
-    rows = zip(records["record_id"].to_pylist(), records["landmarks"].to_pylist(), strict=True)
-    return {
-        record_id: "excluded by name" for record_id, landmarks in rows if unwanted.intersection([record_id, *landmarks])
-    }
+    unwanted = pa.array(names, pa.string())
+    shown = pc.list_parent_indices(records["landmarks"]).filter(
+        pc.is_in(pc.list_flatten(records["landmarks"]), unwanted)
+    )
+    rows = {*np.flatnonzero(pc.is_in(records["record_id"], unwanted)).tolist(), *shown.to_pylist()}
+    return dict.fromkeys(records["record_id"].take(pa.array(sorted(rows), pa.int64())).to_pylist(), "excluded by name")
 
 
 def bad_coordinates(records: pa.Table) -> Dropped:
     """Drop records whose coordinates are no place: halves, NaN, out of range, null island."""
     dropped: Dropped = {}
-    columns = (records[name].to_pylist() for name in ("record_id", "latitude", "longitude"))
+    given = records.filter(pc.or_(pc.is_valid(records["latitude"]), pc.is_valid(records["longitude"])))
+    columns = (given[name].to_pylist() for name in ("record_id", "latitude", "longitude"))
     for record_id, latitude, longitude in zip(*columns, strict=True):
-        if latitude is None and longitude is None:
-            continue
         if latitude is None or longitude is None or latitude != latitude or longitude != longitude:
             dropped[record_id] = "unreadable coordinates"
         elif not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
@@ -206,8 +206,13 @@ def exact_duplicates(records: pa.Table, digests: Mapping[str, str]) -> Dropped:
     """
     first: dict[tuple[str, ...], str] = {}
     dropped: Dropped = {}
-    for record_id, views in zip(records["record_id"].to_pylist(), records["views"].to_pylist(), strict=True):
-        content = tuple(digests.get(view["path"], f"missing {view['path']}") for view in views)
+    paths = pc.struct_field(pc.list_flatten(records["views"]), "path").to_pylist()
+    contents = [digests.get(path, f"missing {path}") for path in paths]
+    start = 0
+    lengths = pc.list_value_length(records["views"]).to_pylist()
+    for record_id, views in zip(records["record_id"].to_pylist(), lengths, strict=True):
+        content = tuple(contents[start : start + views])
+        start += views
         if content in first:
             dropped[record_id] = f"exact duplicate: of {first[content]}"
         else:
@@ -232,8 +237,10 @@ def beyond_fraction(records: pa.Table, fraction: float, seed: int) -> Dropped:
 def by_landmark(
     records: pa.Table, *, min_images: int | None, max_images: int | None, largest: int | None, seed: int
 ) -> Dropped:
-    """Drop landmarks with too few pictures, keep the largest, and cap those with too many.
+    """Drop landmarks with too few pictures, keep the largest, and cap those with too many, in this order.
 
+    What `min_images` and `largest` look at is how many records a landmark has before it is capped: with `min_images:
+    250, largest: 27, max_images: 500` the 27 largest of those with at least 250 stay, with 500 records each at most.
     The first landmark of a record counts. Records without a landmark stay.
 
     Args:
@@ -243,24 +250,24 @@ def by_landmark(
         largest: how many landmarks are kept, the largest first, ties by name.
         seed: of the choice under `max_images`.
     """
-    label = {
-        record_id: landmarks[0]
-        for record_id, landmarks in zip(records["record_id"].to_pylist(), records["landmarks"].to_pylist(), strict=True)
-        if landmarks
-    }
+    label = first_landmarks(records)
     counts = Counter(label.values())
     ranked = sorted(counts, key=lambda landmark: (-counts[landmark], landmark))
     enough = [landmark for landmark in ranked if counts[landmark] >= (min_images or 0)]
     kept = set(enough[:largest])
-    dropped = {
-        record_id: _why(landmark, counts[landmark], min_images)
-        for record_id, landmark in label.items()
-        if landmark not in kept
-    }
+    why = {landmark: _why(landmark, counts[landmark], min_images) for landmark in ranked if landmark not in kept}
+    dropped = {record_id: why[landmark] for record_id, landmark in label.items() if landmark in why}
     if max_images is not None:
-        stay = {record_id: landmark for record_id, landmark in label.items() if landmark in kept}
-        dropped |= _above_cap(stay, max_images, seed)
+        large = {landmark for landmark in kept if counts[landmark] > max_images}
+        dropped |= _above_cap({its: landmark for its, landmark in label.items() if landmark in large}, max_images, seed)
     return dropped
+
+
+def first_landmarks(records: pa.Table) -> dict[str, str]:
+    """Give the first landmark of each record that has any, by record id."""
+    rows, first = np.unique(pc.list_parent_indices(records["landmarks"]).to_numpy(), return_index=True)
+    landmarks = pc.list_flatten(records["landmarks"]).take(pa.array(first))
+    return dict(zip(records["record_id"].take(pa.array(rows)).to_pylist(), landmarks.to_pylist(), strict=True))
 
 
 def _why(landmark: str, count: int, min_images: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The registered model: from the bytes of pictures to a place, and its way into and out of the registry.
+"""The registered model: from the bytes of pictures to place and landmark, and its way into and out of the registry.
 
 MLflow loads this file as the model's code, and the weights as an artifact that is read
 without unpickling anything. No other module of the library knows MLflow.
@@ -34,8 +34,9 @@ from waymark.models.guesser import load_guesser
 from waymark.registry import Reference, parse_reference, registry_uri
 
 REQUIREMENTS = (
-    "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif", "pyarrow",
-    "pycountry", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics", "torchvision", "tqdm",
+    "faiss-cpu", "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif",
+    "pyarrow", "pycountry", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics", "torchvision",
+    "tqdm",
 )  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema(
@@ -52,19 +53,24 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.double, "radius_90_km"),
             ColSpec(DataType.long, "cell"),
             ColSpec(DataType.double, "probability"),
+            ColSpec(DataType.string, "landmark", required=False),
+            ColSpec(DataType.string, "landmark_name", required=False),
+            ColSpec(DataType.double, "landmark_score"),
         ]
     ),
 )
 
 
-class LocationModel(PythonModel):
-    """Answers where pictures were taken.
+class WaymarkModel(PythonModel):
+    """Answers where pictures were taken and which landmark they show, or what of both it has learnt.
 
     The input has one row for each place or photo: `views`, a list of image files as bytes, and
     optionally `headings_deg`, the heading of each. The output has latitude and longitude in
     degrees, the radii in km that hold the truth in 50 % and 90 % of cases (NaN where validation
     was too small to promise them), and the most probable cell with its probability (-1 and NaN
-    for models without cells).
+    for models without cells); the landmark, its readable name and its score (higher is surer).
+    Without a landmark the first two are null, and the score is that of the best candidate. What a
+    model has not learnt is NaN or null throughout.
     """
 
     def load_context(self, context: Any) -> None:
@@ -89,20 +95,20 @@ def _raw(data: bytes) -> bytes:
         return data
 
 
-def log_location_model(checkpoint: Path, calibration: Path, example: pd.DataFrame, registered_as: str) -> ModelInfo:
-    """Log the model with the active run, and register it as a new version.
+def log_registered_model(files: ModelFiles, example: pd.DataFrame, registered_as: str) -> ModelInfo:
+    """Log a model with the active run, and register it as a new version.
 
     Args:
-        checkpoint: of the locator.
-        calibration: folder of its calibration.
+        files: of the model.
         example: a row such as people will send.
         registered_as: name in the registry.
     """
     package = Path(__file__).parent
+    parts = {"checkpoint": files.checkpoint, "calibration": files.calibration, "attribution": files.attribution}
     info: ModelInfo = log_model(
         name="model",
         python_model=str(package / "serving.py"),
-        artifacts={"checkpoint": str(checkpoint), "calibration": str(calibration)},
+        artifacts={part: str(path) for part, path in parts.items() if path is not None},
         code_paths=[str(package)],
         signature=SIGNATURE,
         input_example=example,
@@ -137,9 +143,10 @@ def download_registered(reference: str, folder: Path, *, missing_ok: bool = Fals
             download_artifacts(artifact_uri=version_uri, dst_path=str(folder), tracking_uri=str(registry_uri()))
         )
         artifacts = Model.load(str(local)).flavors["python_function"]["artifacts"]
-        checkpoint, calibration = (local / artifacts[part]["path"] for part in ("checkpoint", "calibration"))
+        parts = {part: local / its["path"] for part, its in artifacts.items()}
         name = f"{found.name} version {found.version}"
-        return ModelFiles(name, checkpoint, calibration, _figures(store, found))
+        figures = _figures(store, found)
+        return ModelFiles(name, parts["checkpoint"], parts["calibration"], figures, parts.get("attribution"))
     except ModelError:
         raise
     except Exception as error:  # each kind of store has errors of its own
@@ -178,4 +185,4 @@ def _figures(store: MlflowClient, found: ModelVersion) -> dict[str, dict[str, fl
     return figures
 
 
-set_model(LocationModel())
+set_model(WaymarkModel())

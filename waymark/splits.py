@@ -3,6 +3,8 @@
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ COLUMN_NAMES = {
     "test": "test",
 }
 SUM_TOLERANCE = 1e-9
+HALF = Fraction(1, 2)
 
 Assignment = dict[str, str]  # group -> split
 
@@ -82,38 +85,109 @@ def _fill_empty(
         assigned[nearest] = split
 
 
-def stratified(classes: Mapping[str, str], fractions: Sequence[float], seed: int) -> Assignment:
-    """Divide each class in the wanted shares, exactly.
+def stratified(
+    classes: Mapping[str, str], fractions: Sequence[float], seed: int, sizes: Mapping[str, int] | None = None
+) -> Assignment:
+    """Divide each class in the wanted shares, and all classes together, too.
 
-    Of n groups of a class, test and val get their share rounded to the nearest whole (a half
-    goes up) but leave at least one for training: a class of one is trained on, a class of two
-    gives its second to test only where twice the share of test reaches a half.
+    Of a class of n records without groups, train, val and test get n times their fraction, rounded up or down, and
+    training at least one. What one class rounds off is carried to the next, so that the totals keep to the fractions
+    even where every class is tiny: of classes of four, 90/5/5 takes a record for val or test from two in five. So
+
+    * a class of one is trained on,
+    * a class of two gives at most one away, and does so when it is its turn,
+    * where the shares are whole, as of 100 or 20, they are exact.
+
+    The smallest classes come first, equal ones in a seeded order. What a class of one can give to nobody is
+    taken from larger classes, which then round up, but never by more than that.
+
+    Where records come in groups, which are never split apart, the shares still count records: the largest groups go
+    first, each to the split that lacks most. Then a class may miss its shares by as much as its largest group,
+    which the next classes make good.
+
+    Where a wanted split comes out empty, one group moves there from the class with most in training.
 
     Args:
         classes: class of each group.
         fractions: shares of train, val and test.
-        seed: of the order in which groups are taken.
+        seed: of the order in which classes and groups are taken.
+        sizes: number of records of each group; 1 by default.
+
+    Raises:
+        SplitError: too few classes have several groups to fill the splits wanted.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for group, its_class in classes.items():
         members[its_class].append(group)
+    sizes = dict.fromkeys(classes, 1) if sizes is None else sizes
+    count = {its_class: sum(sizes[group] for group in groups) for its_class, groups in members.items()}
+    quotas = _Quotas(fractions)
     assigned: Assignment = {}
-    for groups in members.values():
-        groups.sort(key=lambda group: (hash_share(group, seed), group))
-        test = min(_nearest_whole(len(groups) * fractions[2]), len(groups) - 1)
-        val = min(_nearest_whole(len(groups) * fractions[1]), len(groups) - 1 - test)
-        for rank, group in enumerate(groups):
-            assigned[group] = "test" if rank < test else "val" if rank < test + val else "train"
+    for its_class in sorted(members, key=lambda name: (count[name], hash_share(f"class {name}", seed), name)):
+        groups = sorted(members[its_class], key=lambda group: (-sizes[group], hash_share(group, seed), group))
+        wanted = quotas.of(count[its_class], largest=sizes[groups[0]])
+        given = dict.fromkeys(SPLITS, 0)
+        for group in groups:
+            split = max(SPLITS, key=lambda split: wanted[split] - given[split])
+            if group == groups[-1] and not given["train"]:
+                split = "train"
+            assigned[group] = split
+            given[split] += sizes[group]
+        quotas.carry(given)
+    _fill_from_classes(assigned, members, sizes, fractions)
     return assigned
 
 
-def _nearest_whole(share: float) -> int:
-    """Round a half up; 50 * 0.29 is 14.5, though floats say 14.499999999999998.
+class _Quotas:
+    """How many records of one class after the other go to each split, with what is carried between them."""
 
-    >>> _nearest_whole(50 * 0.29)
-    15
-    """
-    return int(round(share, 9) + 0.5)
+    def __init__(self, fractions: Sequence[float]) -> None:
+        _, self.val, self.test = (Fraction(fraction).limit_denominator(10**6) for fraction in fractions)
+        self.of_held = self.test / (self.val + self.test) if self.val + self.test else Fraction(0)
+        self.owed = self.owed_test = Fraction(0)  # to val and test together, and to test of what both were given
+
+    def of(self, records: int, *, largest: int) -> dict[str, int]:
+        """Divide the records of a class whose largest group has so many."""
+        slack = largest - 1  # as far beyond the next whole number as groups may make necessary
+        val, test = records * self.val, records * self.test
+        self.owed += val + test
+        # First both together, so that val and test do not both take theirs from the same tiny class.
+        held = ceil(self.owed - HALF)  # a half stays in training
+        held = _within(held, floor(val + test) - slack, min(ceil(val + test) + slack, records - 1))
+        tested = floor(held * self.of_held + self.owed_test + HALF)
+        low, high = max(floor(test), held - ceil(val)) - slack, min(ceil(test), held - floor(val)) + slack
+        tested = _within(tested, low, min(high, held))
+        return {"train": records - held, "val": held - tested, "test": tested}
+
+    def carry(self, given: Mapping[str, int]) -> None:
+        """Take account of what the class really gave."""
+        held = given["val"] + given["test"]
+        self.owed -= held
+        self.owed_test += held * self.of_held - given["test"]
+
+
+def _within(number: int, low: int, high: int) -> int:
+    return max(0, low, min(number, high))
+
+
+def _fill_from_classes(
+    assigned: Assignment, members: Mapping[str, list[str]], sizes: Mapping[str, int], fractions: Sequence[float]
+) -> None:
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if not fraction or split in assigned.values():
+            continue
+        trained = [[group for group in groups if assigned[group] == "train"] for groups in members.values()]
+        spare = max(trained, key=len, default=[])
+        if len(spare) < 2:  # every class keeps one for training
+            spare = [group for group, its in assigned.items() if its != "train"]
+        if len(spare) < 2:
+            raise SplitError(
+                f"stratified leaves {split} empty: no class has a group to spare, for each keeps one for training; use"
+                " split.by: hash, raise filter.min_images, or give split.fractions a zero"
+            )
+        moved = min(spare, key=lambda group: (sizes[group], group))
+        logger.warning("split %s came out empty: too few records in each class; group %s moves there", split, moved)
+        assigned[moved] = split
 
 
 def by_blocks(xy_m: NDArray[np.float64], *, block_m: float, fractions: Sequence[float], seed: int) -> list[str]:
@@ -160,19 +234,3 @@ def from_column(values: Sequence[str | None]) -> list[str]:
     if set(splits) == {"unused"}:
         raise SplitError("split.by is column, but no record brings a split along; use hash, stratified or blocks")
     return splits
-
-
-def near_duplicates(hashes: Sequence[str], splits: Sequence[str]) -> NDArray[np.bool_]:
-    """Find training records that look like one of val or test: the training copy yields.
-
-    Args:
-        hashes: perceptual hash of each record's views, joined; empty where it has none.
-        splits: split of each record.
-
-    Returns:
-        `(N,)` whether the record is a training copy.
-    """
-    held_out = {hash for hash, split in zip(hashes, splits, strict=True) if split in ("val", "test") and hash}
-    return np.array(
-        [split == "train" and hash in held_out for hash, split in zip(hashes, splits, strict=True)], dtype=bool
-    )

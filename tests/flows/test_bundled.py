@@ -1,6 +1,9 @@
 """The bundled data come out as dvc.lock says, on whatever machine this runs."""
 
+import pytest
 from toy import DATA_STAGES, clone
+
+pytestmark = pytest.mark.slow
 
 
 def test_data_stages_leave_dvc_lock_as_it_is(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 import torch
 from pyproj import Geod, Transformer
 
+pytestmark = pytest.mark.slow
+
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 WITHIN_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
 
@@ -99,7 +101,7 @@ def test_predictions_keep_to_their_contract(finished, model):
         *("record_id", "split", "latitude", "longitude", "predicted_latitude", "predicted_longitude"),
         *("distance_km", "cell", "predicted_cell", "oracle_km", "constant_km", "radius_50_km", "radius_90_km"),
         *("landmarks", "predicted_landmark", "score", "rank"),
-        *("probability", "nearest_train_km"),
+        *("probability", "nearest_train_km", "best_landmark"),
     ]
     assert schema.field("score").type == pa.float64()
     assert schema.field("landmarks").type == pa.list_(pa.string())
@@ -136,25 +138,58 @@ def test_statistics_are_of_training_pixels_alone(finished):
         assert np.allclose(checkpoint(finished, model)["std"], train.std(0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["arcface", "attention"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_landmark_metrics_are_those_of_the_predictions(finished, name, split):
+    """Written out in plain Python, as the metric's authors describe it."""
+    folder = finished.folder / f"reports/models/{name}"
+    rows = pd.read_parquet(folder / "predictions.parquet").sort_values("record_id")
+    rows = rows[rows["split"] == split].to_dict("records")
+    queries = [row for row in rows if len(row["landmarks"])]
+    answers = sorted((row for row in rows if row["predicted_landmark"] is not None), key=lambda row: -row["score"])
+    right, total = 0, 0.0
+    for place, row in enumerate(answers, start=1):
+        if row["predicted_landmark"] in row["landmarks"]:
+            right += 1
+            total += right / place
+    metrics = json.loads((folder / "metrics.json").read_text())[split]
+    assert metrics["queries"] == len(queries) > 0
+    assert metrics["gap"] == pytest.approx(total / len(queries))
+    assert metrics["answered"] == pytest.approx(len(answers) / len(rows))
+    for name, most in (("top1", 1), ("top5", 5)):
+        assert metrics[name] == pytest.approx(np.mean([row["rank"] <= most for row in queries]))
+
+
+@pytest.mark.parametrize("name", ["arcface", "attention"])
+def test_landmarks_are_learnt_on_train_alone(finished, name):
+    table = pd.read_parquet(finished.folder / "data/filtered/records.parquet").set_index("record_id")
+    shown = table.loc[training(finished), "landmarks"]
+    content = torch.load(finished.folder / f"trained/{name}/model.ckpt", weights_only=True)
+    assert list(content["blueprint"]["landmarks"]) == sorted({its[0] for its in shown if len(its)})
+    index = pd.read_parquet(finished.folder / f"trained/{name}-calibration/index.parquet")
+    assert set(index["record_id"]) == {record_id for record_id, its in shown.items() if len(its)}
+    assert index["landmark"].tolist() == [table.loc[record_id, "landmarks"][0] for record_id in index["record_id"]]
+
+
 def test_cells_and_their_positions_are_learnt_on_train_alone(finished):
     """A wart of the original: weighted centroids from all splits."""
     cells = pd.read_parquet(finished.folder / "data/grid/places.parquet").set_index("record_id")["cell"]
     places = pd.read_parquet(finished.folder / "data/projected/places.parquet").set_index("record_id")
-    train = places.join(cells).loc[training(finished)]
+    train = places.join(cells).loc[places.index.intersection(training(finished))]
     means = train.groupby("cell")[["x_m", "y_m"]].mean()
     state = checkpoint(finished, "cells")
     assert len(means) < cells.nunique()  # some cells hold none but val or test records: they are no classes
-    assert state["head.cell_ids"].tolist() == means.index.tolist()
-    assert np.allclose(state["head.positions_m"], means.to_numpy(), atol=1e-6)
+    assert state["place_head.cell_ids"].tolist() == means.index.tolist()
+    assert np.allclose(state["place_head.positions_m"], means.to_numpy(), atol=1e-6)
 
 
 def test_the_scaler_is_learnt_on_train_alone(finished):
     places = pd.read_parquet(finished.folder / "data/projected/places.parquet").set_index("record_id")
-    train = places.loc[training(finished), ["x_m", "y_m"]].to_numpy()
+    train = places.loc[places.index.intersection(training(finished)), ["x_m", "y_m"]].to_numpy()
     state = checkpoint(finished, "coordinates")
     extent = train.max(0) - train.min(0)
-    assert np.allclose(state["head.space.scaler.offset"], (train.max(0) + train.min(0)) / 2)
-    assert np.allclose(state["head.space.scaler.scale"], extent.max() / 2)  # one scale for both axes
+    assert np.allclose(state["place_head.space.scaler.offset"], (train.max(0) + train.min(0)) / 2)
+    assert np.allclose(state["place_head.space.scaler.scale"], extent.max() / 2)  # one scale for both axes
 
 
 def test_places_are_projected_as_pyproj_does(finished):

@@ -6,6 +6,9 @@ import pytest
 from plain_cpu import PLAIN_CPU
 from toy import DATA_STAGES, clone
 
+pytestmark = pytest.mark.slow
+
+LAST = ["ensemble", "compare"]
 OF_CELLS = ["train@cells", "calibrate@cells", "evaluate@cells"]
 EVERYTHING = ("data", "trained", "reports")
 
@@ -33,7 +36,7 @@ def test_a_second_run_runs_nothing(finished):
 def test_a_models_parameter_reruns_that_model_alone(taken_back):
     before = taken_back.bytes_of("trained", "reports")
     taken_back.change(models__cells__optimizer__lr=0.0015)
-    assert taken_back.repro() == [*OF_CELLS, "compare"]
+    assert taken_back.repro() == [*OF_CELLS, *LAST]
     after = taken_back.bytes_of("trained", "reports")
     changed = {path for path in after if after[path] != before[path]}
     assert "trained/cells/model.ckpt" in changed
@@ -44,7 +47,7 @@ def test_a_models_parameter_reruns_that_model_alone(taken_back):
 def test_the_spacing_reruns_what_uses_cells(taken_back):
     before = taken_back.bytes_of("data")
     taken_back.change(grid__spacing_m=60000.0)
-    assert taken_back.repro() == ["grid", *OF_CELLS, "compare"]
+    assert taken_back.repro() == ["grid", *OF_CELLS, *LAST]
     after = taken_back.bytes_of("data")
     assert {path for path in after if after[path] != before[path]} == {
         "data/grid/cells.parquet",
@@ -65,17 +68,28 @@ def test_a_model_is_added_and_removed_as_an_entry(finished):
     params, before = finished.params(), finished.stages()
     models = params["models"]
     finished.change(models={**models, "second": {**models["coordinates"], "views": "mean"}})
-    assert finished.repro() == ["train@second", "calibrate@second", "evaluate@second", "compare"]
-    assert compared(finished) == {"cells", "coordinates", "second"}
+    assert finished.repro() == ["train@second", "calibrate@second", "evaluate@second", *LAST]
+    assert compared(finished) == {*models, "second"}
     finished.change(models=models)
-    assert finished.repro() == ["compare"]  # it alone: what the removed model left behind changes its input
+    assert finished.repro() == ["ensemble"]  # which removes what the model left behind, so that compare is cached
+    assert compared(finished) == set(models)
     assert before.items() <= finished.stages().items()  # DVC forgets no stage in its lock file
     finished.change(models={"cells": models["cells"]})
-    assert finished.repro() == ["compare"]
+    assert finished.repro() == LAST
     assert compared(finished) == {"cells"}
     finished.change(models=models)
     assert finished.repro() == []
     assert before.items() <= finished.stages().items()
+
+
+def test_an_ensemble_is_added_and_removed_as_an_entry(taken_back):
+    before = taken_back.bytes_of("trained", "reports/models")
+    taken_back.change(ensembles={"both": {"models": ["cells", "coordinates"]}})
+    assert taken_back.repro() == LAST
+    comparison = json.loads((taken_back.folder / "reports/compare.json").read_text())
+    assert comparison["ensembles"]["both"]["test"]["mean_km"] > 0
+    assert "ensemble of cells, coordinates" in (taken_back.folder / "reports/index.html").read_text()
+    assert taken_back.bytes_of("trained", "reports/models") == before
 
 
 def compared(project):

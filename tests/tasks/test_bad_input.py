@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from small import DATA_STAGES, RECORDS, run, write_params, write_table
 
+pytestmark = pytest.mark.slow
+
 
 def contents(folder):
     return {
@@ -56,7 +58,7 @@ def refuses(folder, *stage, message):
         (
             "download",
             {"download__source": "flikr"},
-            ("download.source", "'synthetic', 'table', 'quads' or 'photos'", "'flikr'"),
+            ("download.source", "'synthetic', 'table', 'quads', 'photos' or 'gldv2'", "'flikr'"),
         ),
         ("download", {"download__path": "inptu"}, ("inptu does not exist", "set download.path")),
         ("filter", {"filter__region": "ITA"}, "unknown key filter.region; region stands at the top level"),

@@ -3,8 +3,17 @@ import pytest
 from tasks.checkout import checkout
 
 
-@pytest.mark.parametrize("inside", ["", ".dvc/tmp/exps/tmp5x", ".dvc/tmp/exps/standalone/tmp5x"])
-def test_an_experiment_of_the_queue_belongs_to_the_checkout_that_queued_it(tmp_path, monkeypatch, inside):
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "",
+        ".dvc/tmp/exps/tmp5x",
+        ".dvc/tmp/exps/standalone/tmp5x",
+        ".nights/checkout",
+        ".nights/checkout/.dvc/tmp/exps/tmp5x",
+    ],
+)
+def test_an_experiment_or_a_night_belongs_to_the_checkout_that_began_it(tmp_path, monkeypatch, inside):
     folder = tmp_path / "checkout" / inside
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)

@@ -16,7 +16,7 @@ from pyproj import Geod
 
 from tasks import evaluate, stage
 from tasks.compare import STAGE as COMPARE
-from tasks.compare import Compare, compare, compared, remove_leftovers
+from tasks.compare import Compare, compare, compared
 from waymark.errors import ParameterError, RegionError
 from waymark.metrics.intervals import place_intervals
 from waymark.models.calibration import Radii, RetrievalIndex
@@ -41,7 +41,7 @@ def guesser(head, target, seed):
     if head == "cells":
         lat_lon = grid[["latitude", "longitude"]].to_numpy()
         xy_m = np.array([[4e5 + 2e4 * row, 5.05e6] for row in range(len(grid))])
-        locator.head.remember(grid["cell"].to_numpy(copy=True), xy_m, lat_lon)
+        locator.place_head.remember(grid["cell"].to_numpy(copy=True), xy_m, lat_lon)
     index = RetrievalIndex(np.eye(3, locator.join.width, dtype=np.float32), np.full((3, 2), 45.0))
     return Guesser(locator.eval(), Calibration(1.0, 2, Radii(1.0, 2.0, 5.0)), index)
 
@@ -52,6 +52,7 @@ def written(name, its_guesser, settings=SETTINGS):
     trained = evaluate.TRAINED / name
     trained.mkdir(parents=True, exist_ok=True)
     curves = {"epoch": [0], "train_loss": [1.0], "val_loss": [1.0], "val_mean_km": [9.0], "learning_rate": [0.1]}
+    its_guesser.locator.save(trained / "model.ckpt")
     (trained / "training.json").write_text(json.dumps({"curves": curves}))
     return evaluate.write_evaluation(name, its_guesser, settings, folder)
 
@@ -98,7 +99,7 @@ def test_every_held_out_record_knows_its_nearest_training_place():
 
 def test_the_probability_is_that_of_the_named_cell():
     schema = pq.read_schema(evaluate.REPORTS / "cells" / "predictions.parquet")
-    assert schema.names[-2:] == ["probability", "nearest_train_km"]
+    assert schema.names[-3:] == ["probability", "nearest_train_km", "best_landmark"]
     found = predictions("cells")
     assert found["probability"].between(1 / 6, 1).all()
     assert found["probability"].nunique() > 1
@@ -178,11 +179,15 @@ def on_blocks(model, times):
 @pytest.fixture
 def settings():
     on_blocks("cells", 1.5)
+    Path("reports/ensembles").mkdir(exist_ok=True)
+    Path("reports/ensembles/index.json").write_text("{}")
     models = stage.load_params()["models"]
     return Compare(
         region="HRV",
         models={name: models["cells" if name == "other" else name] for name in ("cells", "other", "coordinates")},
+        ensembles={},
         gap={"cells": {}},
+        evaluate={},
     )
 
 
@@ -223,18 +228,11 @@ def test_each_model_is_held_against_the_first_and_against_the_best():
     assert len(compared({"cells": rows["cells"]}, "cells", groups)) == 0
 
 
-def test_reports_that_nobody_asks_for_are_removed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("cells", "gone", "cells@blocks", "gone@blocks"):
-        (evaluate.REPORTS / name).mkdir(parents=True)
-    remove_leftovers({"cells", "cells@blocks"})
-    assert sorted(path.name for path in evaluate.REPORTS.iterdir()) == ["cells", "cells@blocks"]
-    remove_leftovers({"cells"})
-    assert [path.name for path in evaluate.REPORTS.iterdir()] == ["cells"]
-
-
 def test_a_gap_of_no_model_is_refused():
-    document = {"region": None, "models": {"cells": {}}, "gap": {"cell": {}}}
+    document = {"region": None, "models": {"cells": {}}, "gap": {"cell": {}}, "ensembles": {}, "evaluate": {}}
     with pytest.raises(ParameterError, match=r"gap\.cell names no model; did you mean 'cells'\?"):
         COMPARE.read(document)
     assert COMPARE.read({**document, "gap": {"cells": {}}}).gap == {"cells": {}}
+    named = {"cells": {"target": "data/filtered/landmarks.parquet"}}
+    with pytest.raises(ParameterError, match=r"gap\.cells is a model that answers no places"):
+        COMPARE.read({**document, "models": named, "gap": {"cells": {}}})

@@ -10,13 +10,15 @@ import time
 import pandas as pd
 import pytest
 from closure import ROOT
-from small import DATA_STAGES, run, write_params, write_table
+from small import run, write_params, write_table
 
 import tasks.resize
 from tasks.resize import STAGE as RESIZE
 from tasks.resize import resize
 from tasks.stage import load_params
 from waymark.images import resizing, shards
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def test_resize_keeps_finished_shards(project, monkeypatch):
     settings = RESIZE.read(load_params())
     decoded = []
 
-    def cut_off(paths, size_px, *, max_pixels):
-        real = resizing.read_pictures(paths, size_px, max_pixels=max_pixels, workers=1)
+    def cut_off(paths, size_px, **options):
+        real = resizing.read_pictures(paths, size_px, **options, workers=1)
         for path, picture in zip(paths, real, strict=True):
             if cut_off.armed and len(decoded) == 7:  # in the second shard
                 raise KeyboardInterrupt
@@ -60,10 +62,16 @@ def test_resize_keeps_finished_shards(project, monkeypatch):
     assert {path.name: path.read_bytes() for path in (project / "data/shards").iterdir()} == whole
 
 
-def test_training_goes_on_from_its_last_epoch_in_the_same_run(project):
+@pytest.fixture
+def ready(data_stages, tmp_path, monkeypatch):
+    """A project that can train."""
+    monkeypatch.chdir(data_stages(tmp_path))
+    return tmp_path
+
+
+def test_training_goes_on_from_its_last_epoch_in_the_same_run(ready):
+    project = ready
     write_params(project, models__cells__epochs=12)
-    for stage in DATA_STAGES:
-        assert run(project, stage).returncode == 0
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{project}/mlflow.db"
     training = subprocess.Popen(
@@ -88,14 +96,12 @@ def test_training_goes_on_from_its_last_epoch_in_the_same_run(project):
     assert count.stdout.split()[-1] == "1"
 
 
-def test_a_training_repeats_to_the_byte(project):
-    for stage in DATA_STAGES:
-        assert run(project, stage).returncode == 0
-    written = []
+def test_a_training_repeats_to_the_byte(ready):
+    project, written = ready, []
     for _ in range(2):
         assert run(project, "train", "coordinates").returncode == 0
         folder = project / "trained/coordinates"
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert written[0] == written[1]
-    assert set(written[0]) == {"model.ckpt", "training.json"}
+    assert set(written[0]) == {"model.ckpt", "training.json", "attribution.csv", "exposure.parquet"}
     assert pd.read_parquet(project / "data/split/records.parquet")["split"].isin(["train", "val", "test"]).all()

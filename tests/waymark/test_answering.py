@@ -5,14 +5,36 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_model import CELLS, CENTRES, HEADINGS, SHARD_PX, cell_outlines, make_tiny_model, write_quads
+from tiny_model import (
+    CELLS,
+    CENTRES,
+    HEADINGS,
+    LANDMARKS,
+    NEW,
+    SHARD_PX,
+    cell_outlines,
+    make_tiny_model,
+    write_quads,
+)
 
 from waymark import answering
-from waymark.answering import COLUMNS, Query, answer_bytes, answer_files, cell_probabilities
+from waymark.answering import (
+    BEST,
+    COLUMNS,
+    LANDMARK,
+    PLACE,
+    Query,
+    answer_bytes,
+    answer_files,
+    attention_maps,
+    cell_probabilities,
+    join_answers,
+)
 from waymark.errors import ImageError
-from waymark.images.datamodule import Examples, RecordLoaders
+from waymark.images.batches import Examples, RecordLoaders
 from waymark.images.decode import MAX_PIXELS, read_picture
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
+from waymark.images.transforms import shrink
 from waymark.models.guesser import load_guesser
 
 
@@ -27,6 +49,25 @@ def folder(tmp_path_factory):
 def guesser(folder):
     tiny = make_tiny_model(folder / "trained")
     return load_guesser(tiny.checkpoint, tiny.calibration)
+
+
+def load(folder, name, **entry):
+    tiny = make_tiny_model(folder / "trained", name, **entry)
+    return load_guesser(tiny.checkpoint, tiny.calibration)
+
+
+@pytest.fixture(scope="module")
+def recogniser(folder):
+    """A model of landmarks alone, of which some answers are refused."""
+    guesser = load(folder, "arcface", slots=(None,), head=None, landmark="arcface", threshold=None)
+    queries = make_queries(folder)
+    scores = answer_files(guesser, queries, read(queries)).table["landmark_score"]
+    return load(folder, "choosy", slots=(None,), head=None, landmark="arcface", threshold=float(scores.median()))
+
+
+@pytest.fixture(scope="module")
+def joint(folder):
+    return load(folder, "joint", landmark="attention")
 
 
 def make_queries(folder, count=5):
@@ -56,27 +97,98 @@ def from_shards(folder, guesser, queries):
     count = len(queries)
     nowhere = np.full((count, 2), np.nan)
     examples = Examples(
-        [query.name for query in queries], [HEADINGS] * count, nowhere, nowhere, np.full(count, -1, dtype=np.int64)
+        [query.name for query in queries],
+        [HEADINGS] * count,
+        nowhere,
+        nowhere,
+        *[np.full(count, -1, dtype=np.int64)] * 2,
     )
     blueprint = guesser.locator.blueprint
-    loaders = RecordLoaders(Shards(shards), blueprint.slots, 2, size_px=blueprint.size_px)
+    # In one batch, as the files are: in batches of another size the kernels round otherwise.
+    loaders = RecordLoaders(Shards(shards), blueprint.slots, count, size_px=blueprint.size_px)
     return guesser.guess(loaders.evaluation(examples))
 
 
-def test_files_bytes_and_shards_give_the_same_numbers(folder, guesser):
-    queries = make_queries(folder)
+@pytest.mark.parametrize("model", ["guesser", "recogniser", "joint"])
+def test_files_bytes_and_shards_give_the_same_numbers(folder, model, request):
+    guesser, queries = request.getfixturevalue(model), make_queries(folder)
     files = answer_files(guesser, queries, read(queries)).table
     rows = [[path.read_bytes() for path in query.pictures] for query in queries]
     sent = answer_bytes(guesser, pd.DataFrame({"views": rows, "headings_deg": [list(HEADINGS)] * len(rows)}))
     evaluated = from_shards(folder, guesser, queries)
     assert files["name"].tolist() == [query.name for query in queries]
-    assert files["latitude"].round(3).nunique() == len(queries)  # else equal answers would say nothing
-    for name in COLUMNS:
-        np.testing.assert_allclose(files[name], sent[name], atol=1e-5, err_msg=name)
+    asked = "landmark_score" if model == "recogniser" else "latitude"
+    assert files[asked].round(3).nunique() == len(queries)  # else equal answers would say nothing
+    assert sent.columns.tolist() == list(COLUMNS)
+    for name in (*PLACE, "landmark_score"):
+        np.testing.assert_allclose(files[name], sent[name], atol=1e-6, err_msg=name)
+        assert files[name].isna().all() == (name != "cell" and name not in what(guesser))
+    for name in ("landmark", "landmark_name"):
+        assert files[name].tolist() == sent[name].tolist()
     np.testing.assert_allclose(files[["latitude", "longitude"]], evaluated.lat_lon, atol=1e-5)
     np.testing.assert_allclose(files["radius_90_km"], evaluated.radius_90_km, rtol=1e-5)
     np.testing.assert_array_equal(files["cell"], evaluated.cell)
     np.testing.assert_allclose(files["probability"], evaluated.probability, atol=1e-5)
+    np.testing.assert_allclose(files["landmark_score"], evaluated.landmark_score, atol=1e-6)
+    assert files["landmark"].tolist() == evaluated.landmark.tolist()
+
+
+def what(guesser):
+    """Name the columns that a model answers."""
+    places = PLACE if guesser.locator.place_head is not None else ()
+    return (*places, *(LANDMARK if guesser.locator.landmark_head is not None else ()))
+
+
+def test_a_landmark_has_its_name_and_a_refused_one_is_none_but_keeps_its_score(folder, recogniser):
+    queries = make_queries(folder)
+    table = answer_files(recogniser, queries, read(queries)).table
+    threshold = recogniser.calibration.landmark.threshold
+    answered = table["landmark"].notna()
+    assert 0 < answered.sum() < len(table)
+    np.testing.assert_array_equal(answered, table["landmark_score"] >= threshold)
+    names = {**LANDMARKS, **NEW}
+    for row in table.to_dict("records"):
+        assert row[BEST] in names
+        assert row["landmark"] in (row[BEST], None)
+        assert row["landmark_name"] == names.get(row["landmark"])
+
+
+def test_two_models_answer_each_its_question(folder, guesser, recogniser, tmp_path):
+    """One takes four views and the other a single one, which here is broken."""
+    one, other = make_queries(folder, 2)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    blind = Query("blind", (tmp_path / "broken.jpg", *one.pictures[1:]), HEADINGS)
+    queries = [one, blind, other]
+    place, landmark = (answer_files(model, queries, read(queries)) for model in (guesser, recogniser))
+    assert landmark.table.index.tolist() == [0, 2]
+    joined = join_answers(place, landmark)
+    assert joined.table.columns.tolist() == ["name", *COLUMNS, BEST, "views"]
+    assert joined.table["name"].tolist() == [one.name, "blind", other.name]
+    assert joined.table["views"].tolist() == [4, 3, 4]
+    pd.testing.assert_frame_equal(joined.table[list(PLACE)], place.table[list(PLACE)])
+    assert joined.table.loc[[0, 2], "landmark_score"].tolist() == landmark.table["landmark_score"].tolist()
+    assert joined.table.loc[1, [*LANDMARK, BEST]].isna().all()
+    assert [picture.path.name for picture in joined.undecodable] == ["broken.jpg"]
+    (photo,) = make_queries(folder, 1)
+    alone = [Query("other way", photo.pictures[1:2], (None,)), photo]
+    turned = join_answers(answer_files(guesser, [], iter([])), answer_files(recogniser, alone, read(alone)))
+    assert turned.table["name"].tolist() == ["other way", photo.name]
+    assert turned.table["cell"].tolist() == [-1, -1]
+
+
+def test_attention_is_that_of_the_view(folder, joint, guesser, recogniser, monkeypatch):
+    (query,) = make_queries(folder, 1)
+    pixels = [picture.pixels for picture in read([query])]
+    assert [its.ndim for its in attention_maps(joint, pixels, HEADINGS)] == [2] * 4
+    assert attention_maps(guesser, pixels, HEADINGS) == [None] * 4
+    for model in (joint, recogniser):  # a map that says how bright the view is
+        monkeypatch.setattr(model, "attention", lambda batch: batch.views.float().mean(dim=2, keepdim=False) / 255)
+    turned = attention_maps(joint, pixels[::-1], HEADINGS[::-1])
+    for its, picture in zip(turned, pixels[::-1], strict=True):
+        np.testing.assert_allclose(its, shrink(picture, 32).mean(axis=2) / 255, atol=1e-5)
+    first, *others = attention_maps(recogniser, pixels, HEADINGS)
+    assert first is not None
+    assert others == [None] * 3
 
 
 def test_the_headings_say_which_view_is_which(folder, guesser):
@@ -115,7 +227,7 @@ def test_answers_keep_their_order_over_batches(folder, guesser, monkeypatch):
 
 def test_no_picture_at_all_gives_an_empty_table_of_the_same_columns(guesser):
     answers = answer_files(guesser, [], iter([]))
-    assert answers.table.columns.tolist() == ["name", *COLUMNS, "views"]
+    assert answers.table.columns.tolist() == ["name", *COLUMNS, BEST, "views"]
     assert answers.table.empty
 
 

@@ -13,6 +13,9 @@ from waymark.exported import MANIFEST
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     make_tiny_model(folder / "trained")
+    make_tiny_model(folder / "trained", "arcface", slots=(None,), head=None, landmark="arcface")
+    make_tiny_model(folder / "trained", "joint", landmark="attention")
+    (folder / "trained/arcface/attribution.csv").write_text("record_id,author,licence\n")
     write_metrics(folder / "reports")
     write_quads(folder / "quads", 1)
     return folder
@@ -40,6 +43,22 @@ def test_the_manifest_says_what_the_model_can(folder, tmp_path):
         manifest = json.loads(archive.read(MANIFEST))
     assert (manifest["name"], manifest["metrics"]) == ("tiny", METRICS)
     assert set(manifest["files"]) == {"model.ckpt", "calibration/calibration.json", "calibration/index.parquet"}
+
+
+@pytest.mark.parametrize("model", ["arcface", "joint"])
+def test_a_model_of_landmarks_answers_alike_from_one_file(folder, tmp_path, model):
+    run("export", tmp_path / "one.waymark", "--model", f"trained/{model}")
+    with zipfile.ZipFile(tmp_path / "one.waymark") as archive:
+        parts = set(json.loads(archive.read(MANIFEST))["files"])
+    assert "calibration/landmarks.parquet" in parts
+    assert ("attribution.csv" in parts) == (model == "arcface")
+    picture = views(folder)[0]
+    here, there = (
+        json.loads(run("guess", picture, "--json", "--model", its).stdout)["answers"][0]
+        for its in (f"trained/{model}", tmp_path / "one.waymark")
+    )
+    assert here == there
+    assert here["landmark_name"]
 
 
 def test_an_exported_file_can_be_exported_again(folder, tmp_path):

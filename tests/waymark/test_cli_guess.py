@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from pyproj import Geod
 from shapely.geometry import shape
-from tiny_model import CELLS, CENTRES, make_tiny_model, write_picture, write_quads
+from tiny_model import CELLS, CENTRES, LANDMARKS, NEW, make_tiny_model, write_picture, write_quads
 from typer.testing import CliRunner
 
 from waymark.cli import app
@@ -19,6 +19,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("guess")
     make_tiny_model(folder / "trained")
     make_tiny_model(folder / "trained", "single", slots=(None,), head="coordinates")
+    landmarks = {"slots": (None,), "head": None}
+    make_tiny_model(folder / "trained", "arcface", landmark="arcface", **landmarks)
+    make_tiny_model(folder / "trained", "strict", landmark="arcface", threshold=1e9, **landmarks)
+    make_tiny_model(folder / "trained", "attention", landmark="attention", **landmarks)
     write_quads(folder / "quads", 2)
     write_picture(folder / "photos/castle.png", 77)
     write_picture(folder / "photos/bridge.jpg", 78, size=(60, 120))
@@ -37,7 +41,9 @@ def views(place=0, order=(0, 90, 180, 270)):
 
 
 def run(*arguments, model="tiny"):
-    return CliRunner().invoke(app, ["guess", "--model", model, *arguments])
+    """Ask one model, or several with a space between."""
+    chosen = [word for name in model.split() for word in ("--model", name)]
+    return CliRunner().invoke(app, ["guess", *chosen, *arguments])
 
 
 def answers(*arguments, model="tiny"):
@@ -199,3 +205,74 @@ def test_numbers_of_a_camera_are_no_headings(tmp_path):
     result = run(*numbered)
     assert result.exit_code == 0
     assert "no headings are known" in result.stderr
+
+
+def test_people_read_the_landmark_beside_the_place():
+    (said,) = answers("photos/castle.png", model="single arcface")
+    assert said["landmark"] in LANDMARKS | NEW
+    assert said["landmark_name"] == (LANDMARKS | NEW)[said["landmark"]]
+    result = run("photos/castle.png", model="single arcface")
+    first, landmark, place, *_ = result.stdout.splitlines()
+    assert first == "castle.png"
+    assert landmark == f"  landmark  {said['landmark_name']}, score {said['landmark_score']:.3f}"
+    assert place == f"  place     {said['latitude']:.5f}, {said['longitude']:.5f}"
+    assert result.stderr.splitlines() == ["answered by single and arcface"]
+
+
+def test_no_landmark_keeps_the_best_candidate_and_its_score():
+    (sure,), (said,) = answers("photos/castle.png", model="arcface"), answers("photos/castle.png", model="strict")
+    assert (said["landmark"], said["landmark_name"]) == (None, None)
+    assert (said["best_landmark"], said["landmark_score"]) == (sure["landmark"], sure["landmark_score"])
+    assert said["latitude"] is None
+    printed = run("photos/castle.png", model="strict").stdout.splitlines()
+    assert printed[1:] == [f"  landmark  no landmark, best score {said['landmark_score']:.3f}"]
+
+
+def test_a_place_of_four_views_is_answered_by_both_models():
+    (said,) = answers(*views(), model="tiny arcface")
+    (place,), (landmark,) = answers(*views()), answers(views()[0], model="arcface")
+    assert (said["latitude"], said["landmark_score"]) == (place["latitude"], landmark["landmark_score"])
+    assert (
+        "arcface takes 1 view of a place; of 4 the others were not used" in run(*views(), model="tiny arcface").stderr
+    )
+
+
+def test_geojson_of_a_landmark_has_its_name_and_without_a_place_no_geometry():
+    for model in ("single arcface", "arcface"):
+        result = run("photos/castle.png", "--geojson", "-", model=model)
+        (said,) = answers("photos/castle.png", model=model)
+        features = json.loads(result.stdout)["features"]
+        (answer,) = [its for its in features if its["properties"]["kind"] == "answer"]
+        for name in ("landmark", "landmark_name", "landmark_score"):
+            assert answer["properties"][name] == said[name]
+        assert (answer["geometry"] is None) == (model == "arcface")
+        assert len(features) == (1 if model == "arcface" else 3)
+
+
+def test_the_page_names_the_landmark_and_shows_where_the_model_looks():
+    for model, pictures, maps in (("single attention", 2, 1), ("attention", 2, 0), ("single arcface", 1, 1)):
+        (said,) = answers("photos/castle.png", "--html", "out/page.html", model=model)
+        page = Path("out/page.html").read_text()
+        assert f"{said['landmark_name']}, score {said['landmark_score']:.3f}" in page
+        assert page.count("data:image/jpeg;base64,") == pictures
+        assert page.count('id="plot-answer-1"') == maps
+
+
+def test_attention_is_drawn_beside_the_picture():
+    """What the network does not see, above and below the square, is grey."""
+    assert run("photos/bridge.jpg", "--draw", "out/plain.png", model="arcface").exit_code == 0
+    assert run("photos/bridge.jpg", "--draw", "out/seen.png", model="attention").exit_code == 0
+    plain, seen = (np.asarray(Image.open(f"out/{name}.png").convert("RGB")) for name in ("plain", "seen"))
+    photo = np.asarray(Image.open("photos/bridge.jpg"))  # 60 x 120
+    np.testing.assert_array_equal(plain[:120], photo)
+    assert seen.shape[1] == 120
+    np.testing.assert_array_equal(seen[:120, :60], photo)
+    panel = seen[:120, 60:].astype(int)
+    colour = panel.max(axis=2) - panel.min(axis=2)
+    assert colour[:30].max() == colour[90:].max() == 0
+    assert (colour[30:90] > 10).mean() > 0.9
+    assert len(seen) > 120 + 12  # the band with the words
+
+
+def test_two_models_that_answer_the_same_are_refused():
+    assert "strict would answer nothing beside arcface" in refusal("photos/castle.png", model="arcface strict")

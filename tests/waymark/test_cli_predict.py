@@ -6,7 +6,9 @@ import pytest
 from tiny_model import make_tiny_model, write_picture, write_quads
 from typer.testing import CliRunner
 
+from waymark.answering import LANDMARK, PLACE
 from waymark.cli import app
+from waymark.commands import predict
 from waymark.commands.predict import find_queries
 
 
@@ -15,7 +17,20 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     make_tiny_model(folder / "trained")
     make_tiny_model(folder / "trained", "single", slots=(None,), seed=4)
+    write_arcface(folder)
     return folder
+
+
+def write_arcface(folder):
+    """Write a model that refuses some of five pictures."""
+    arcface = {"slots": (None,), "head": None, "landmark": "arcface"}
+    for seed in range(5):
+        write_picture(folder / f"measured/{seed}.png", seed)
+    make_tiny_model(folder, "measuring", **arcface)
+    argument = ["predict", str(folder / "measured"), "--out", str(folder / "measured.csv"), "--model"]
+    assert CliRunner().invoke(app, [*argument, str(folder / "measuring")]).exit_code == 0
+    threshold = float(pd.read_csv(folder / "measured.csv")["landmark_score"].median())
+    make_tiny_model(folder / "trained", "arcface", threshold=threshold, **arcface)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +67,8 @@ def test_places_of_four_views_get_the_numbers_of_guess(folder, tmp_path, inside)
     names = write_quads(tmp_path / "places" / inside, 2)
     table, said = predicted(folder, "places")
     assert table.columns.tolist() == [
-        *("uuid", "latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability", "views")
+        *("uuid", "latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability"),
+        *("landmark", "landmark_name", "landmark_score", "best_landmark", "views"),
     ]
     assert table["uuid"].tolist() == names
     assert table["views"].tolist() == [4, 4]
@@ -101,6 +117,32 @@ def test_a_prediction_that_comes_to_nothing_leaves_the_old_one(folder, tmp_path)
     assert "waymark: no picture of photos can be decoded" in result.stderr
     assert (tmp_path / "predictions.csv").read_text() == "of yesterday"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "predictions.csv"]
+
+
+def test_a_model_of_places_and_one_of_landmarks_answer_in_one_table(folder, tmp_path, monkeypatch):
+    """Pictures go through in chunks, decoded once for both models or to the side that each wants."""
+    monkeypatch.setattr(predict, "AT_ONCE", 2)
+    for seed in range(5):
+        write_picture(tmp_path / f"photos/{seed}.png", seed)
+    both = [*models(folder, "single"), *models(folder, "arcface")]
+    result = CliRunner().invoke(app, ["predict", "photos", "--out", "both.csv", *both])
+    assert result.exit_code == 0, result.stderr
+    assert "5 of 5 answered by single and arcface in both.csv" in result.stderr
+    table = pd.read_csv("both.csv")
+    places, _ = predicted(folder, "photos", model="single")
+    landmarks, _ = predicted(folder, "photos", model="arcface")
+    pd.testing.assert_frame_equal(table[list(PLACE)], places[list(PLACE)])
+    of_landmarks = [*LANDMARK, "best_landmark"]
+    pd.testing.assert_frame_equal(table[of_landmarks], landmarks[of_landmarks])
+    assert places[of_landmarks].isna().all(axis=None)
+    assert landmarks[list(PLACE)].isna().all(axis=None)
+    assert 0 < table["landmark"].notna().sum() < 5
+    assert table["best_landmark"].notna().all()
+    assert table["landmark_score"].nunique() == 5
+
+
+def models(folder, *names):
+    return [word for name in names for word in ("--model", str(folder / "trained" / name))]
 
 
 def test_views_beyond_the_models_are_said_to_be_unused(folder, tmp_path):

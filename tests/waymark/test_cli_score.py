@@ -9,6 +9,7 @@ from scipy.stats import norm
 from typer.testing import CliRunner
 
 from waymark.cli import app
+from waymark.metrics.figures import landmark_figures
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 RECORDS = 400
@@ -162,3 +163,119 @@ def test_tables_that_say_nothing_clear_are_refused(tables):
     assert "no column split; leave out --split" in refusal(predictions, truth, "--split", "test")
     assert "no row with a place" in refusal(predictions, truth.assign(latitude=""))
     assert "absent.csv does not exist" in run("absent.csv", "truth.csv").stderr
+
+
+@pytest.fixture
+def worked():
+    """The worked case of the issue: truth a:{7} b:{3, 4} c:{9} d:{} e:{}; predictions d:7 a:7 b:4 c:1."""
+    truth = pd.DataFrame({"id": list("abcde"), "landmarks": ["7", "3 4", "9", "", ""]})
+    predictions = pd.DataFrame(
+        {
+            "id": list("dabce"),
+            "landmark": ["7", "7", "4", "1", ""],
+            "landmark_score": [0.9, 0.8, 0.8, 0.6, 0.1],
+        }
+    )
+    return predictions, truth
+
+
+@pytest.mark.parametrize(("score_of_d", "gap"), [(0.9, 0.388889), (None, 0.666667), (0.8, 0.666667)])
+def test_landmarks_are_scored_as_in_the_worked_cases(worked, score_of_d, gap):
+    predictions, truth = worked
+    if score_of_d is None:
+        predictions.loc[0, "landmark"] = ""
+    else:
+        predictions.loc[0, "landmark_score"] = score_of_d
+    figures, said = score(predictions, truth)
+    answered = 3 if score_of_d is None else 4
+    intervals = figures.pop("intervals_95")
+    assert figures == {
+        "records": 5,
+        "missing": 0,
+        "queries": 3,
+        "gap": pytest.approx(gap, abs=1e-6),
+        "top1": pytest.approx(2 / 3),
+        "answered": pytest.approx(answered / 5),
+        "precision": pytest.approx(2 / answered),
+    }
+    assert set(intervals) <= set(figures)
+    assert said == ""
+
+
+def test_a_refused_candidate_counts_for_top1_where_it_is_told(worked):
+    predictions, truth = worked
+    refused = predictions.assign(best_landmark=["7", "7", "4", "9", ""])
+    refused.loc[3, "landmark"] = ""
+    figures, _ = score(refused, truth)
+    assert (figures["top1"], figures["answered"]) == (1, pytest.approx(3 / 5))
+    assert figures["gap_unrejected"] == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
+
+
+def test_a_query_without_prediction_is_refused_or_counts_as_unanswered(worked):
+    predictions, truth = worked
+    fewer = predictions[predictions["id"] != "b"]
+    assert "1 of 5 truths have no prediction, such as 'b'" in refusal(fewer, truth)
+    figures, _ = score(fewer, truth, "--allow-missing")
+    assert (figures["missing"], figures["queries"]) == (1, 3)
+    assert figures["gap"] == pytest.approx(1 / 2 / 3)
+
+
+def test_one_landmark_may_have_spaces_in_its_name(worked):
+    predictions, truth = worked
+    named = truth.drop(columns="landmarks").assign(landmark=["Stari most", "4", "9", "", "nan"])
+    predictions.loc[1, "landmark"] = "Stari most"
+    figures, _ = score(predictions, named)
+    assert (figures["queries"], figures["gap"]) == (3, pytest.approx(0.388889, abs=1e-6))
+
+
+def test_evaluates_own_table_of_landmarks_gives_evaluates_own_figures():
+    rng = np.random.default_rng(3)
+    names = np.array(list("pqrs"), dtype=object)
+    truths = [list(rng.choice(names, size, replace=False)) for size in rng.integers(0, 3, 200)]
+    best = [its[0] if its and rng.random() < 0.7 else "p" for its in truths]
+    score_of = rng.normal(size=200)
+    rows = pd.DataFrame(
+        {
+            "record_id": [f"r{number:03d}" for number in range(200)],
+            "split": ["val", "test"] * 100,
+            "landmarks": truths,
+            "predicted_landmark": [its if value > -0.5 else None for its, value in zip(best, score_of, strict=True)],
+            "best_landmark": best,
+            "score": score_of,
+            "rank": [1.0 if its in truth else 2.0 for its, truth in zip(best, truths, strict=True)],
+        }
+    )
+    rows.to_parquet("predictions.parquet")
+    result = run("predictions.parquet", "predictions.parquet", "--split", "test", "--json")
+    assert result.exit_code == 0, result.stderr
+    figures = json.loads(result.stdout)
+    for name, value in landmark_figures(rows[rows["split"] == "test"]).items():
+        assert name == "top5" or figures[name] == pytest.approx(value)
+
+
+def test_places_and_landmarks_are_scored_together_or_what_there_is(tables, worked):
+    predictions, truth, km = tables
+    landmark = np.where(np.arange(RECORDS) % 2, "bridge", "tower")
+    truth = truth.assign(landmark=landmark)
+    both = predictions.merge(truth[["uuid", "landmark"]], on="uuid").assign(landmark_score=1.0)
+    figures, said = score(both, truth)
+    assert (figures["mean_km"], figures["gap"], said) == (pytest.approx(km.mean(), rel=1e-6), 1, "")
+    printed = run("predictions.csv", "truth.csv").stdout.splitlines()
+    assert any(line.split()[:2] == ["gap", "1.000"] for line in printed)
+    assert any(line.split()[:3] == ["top1", "100.0", "%"] for line in printed)
+    figures, said = score(predictions, truth)
+    assert "gap" not in figures
+    assert "predictions.csv names no landmark, so only places are scored" in said
+    figures, said = score(both.drop(columns=["latitude", "longitude"]), truth)
+    assert "mean_km" not in figures
+    assert "predictions.csv has no place, so only landmarks are scored" in said
+
+
+def test_landmarks_that_cannot_be_ranked_are_refused(worked):
+    predictions, truth = worked
+    assert "no column landmark_score" in refusal(predictions.drop(columns="landmark_score"), truth)
+    predictions["landmark_score"] = predictions["landmark_score"].astype(object)
+    predictions.loc[2, "landmark_score"] = "high"
+    assert "the answer '4' for 'b' has no number in landmark_score" in refusal(predictions, truth)
+    nothing = predictions[["id"]].assign(latitude=1.0, longitude=2.0)
+    assert "names no landmark; it needs the columns landmark and landmark_score" in refusal(nothing, truth)

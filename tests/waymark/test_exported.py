@@ -1,6 +1,8 @@
 import json
 import pickle
+import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def test_an_exported_model_is_the_model(exported, files, tmp_path):
     assert {path.name: path.read_bytes() for path in unpacked.calibration.iterdir()} == {
         name: (files.calibration / name).read_bytes() for name in names
     }
-    assert (unpacked.name, unpacked.metrics) == ("tiny", METRICS)
+    assert (unpacked.name, unpacked.metrics, unpacked.attribution) == ("tiny", METRICS, None)
     name, guesser = load_model(str(exported))
     assert name == "tiny"
     direct = load_guesser(files.checkpoint, files.calibration)
@@ -91,6 +93,19 @@ def test_outlines_of_cells_travel_along(tiny, tmp_path):
     (tmp_path / "unpacked").mkdir()
     unpacked = unpack_exported(tmp_path / "with.waymark", tmp_path / "unpacked")
     assert (unpacked.calibration / "cells.parquet").read_bytes() == b"outlines"
+
+
+def test_the_attribution_travels_along(files, tmp_path):
+    (tmp_path / "attribution.csv").write_text("record_id,author,licence\n7,Nola Čavka,CC-BY\n")
+    export_model(replace(files, attribution=tmp_path / "attribution.csv"), tmp_path / "with.waymark")
+    (tmp_path / "unpacked").mkdir()
+    unpacked = unpack_exported(tmp_path / "with.waymark", tmp_path / "unpacked")
+    assert unpacked.attribution.read_bytes() == (tmp_path / "attribution.csv").read_bytes()
+    export_model(unpacked, tmp_path / "again.waymark")
+    assert (tmp_path / "again.waymark").read_bytes() == (tmp_path / "with.waymark").read_bytes()
+    rewrite(tmp_path / "with.waymark", parts={"attribution.csv": b"nobody"})
+    shutil.rmtree(tmp_path / "unpacked")
+    assert "attribution.csv is not what was exported" in refusal(tmp_path / "with.waymark", tmp_path)
 
 
 def test_only_an_exported_file_is_taken_for_one(exported, tiny, tmp_path):

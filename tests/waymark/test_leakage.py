@@ -1,11 +1,13 @@
-import time
+import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from pyproj import Geod
 
-from waymark.leakage import audit, near_duplicates, nearest_km
+from waymark.leakage import audit, nearest_km
+from waymark.likeness import Looks
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 
@@ -30,44 +32,6 @@ def test_unknown_places_have_no_nearest_one():
     assert np.isnan(nearest_km(places, np.empty((0, 2)))).all()
 
 
-def flipped(value, bits):
-    for bit in bits:
-        value ^= 1 << bit
-    return value
-
-
-def test_near_duplicates_differ_in_few_bits():
-    rng = np.random.default_rng(2)
-    training = rng.integers(0, 2**64, 500, dtype=np.uint64)
-    bits = [(), (0,), (63, 1), (5, 6, 7), (5, 20, 40, 63), (1, 2, 3, 4, 5)]
-    hashes = np.array([flipped(int(training[10 * row]), its) for row, its in enumerate(bits)], dtype=np.uint64)
-    row, differing = near_duplicates(hashes, training)
-    assert row.tolist() == [0, 10, 20, 30, 40, -1]
-    assert differing.tolist() == [0, 1, 2, 3, 4, -1]
-    assert near_duplicates(hashes, training, most_bits=5)[0].tolist() == [0, 10, 20, 30, 40, 50]
-    assert near_duplicates(hashes, training[:0])[0].tolist() == [-1] * 6
-
-
-def test_the_nearest_hash_is_that_of_counting_bit_by_bit():
-    rng = np.random.default_rng(3)
-    hashes, training = (rng.integers(0, 2**9, count, dtype=np.uint64) for count in (60, 40))
-    row, bits = near_duplicates(hashes, training, most_bits=2)
-    for value, found, differing in zip(hashes, row, bits, strict=True):
-        counts = [bin(int(value) ^ int(other)).count("1") for other in training]
-        if min(counts) <= 2:
-            assert (found, differing) == (counts.index(min(counts)), min(counts))
-        else:
-            assert (found, differing) == (-1, -1)
-
-
-def test_twelve_thousand_pictures_take_seconds():
-    rng = np.random.default_rng(4)
-    hashes, training = (rng.integers(0, 2**64, count, dtype=np.uint64) for count in (4000, 8000))
-    start = time.perf_counter()
-    near_duplicates(hashes, training)
-    assert time.perf_counter() - start < 5
-
-
 def records():
     """Eight of training, three of val, four of test, about ten kilometres apart."""
     split = ["train"] * 8 + ["val"] * 3 + ["test"] * 4
@@ -82,11 +46,17 @@ def records():
     )
 
 
-def pictures(seed=5):
-    hashes = np.random.default_rng(seed).integers(2**62, 2**63, 30, dtype=np.uint64)
-    return pd.DataFrame(
-        {"record_id": np.repeat(records()["record_id"], 2).to_numpy(), "perceptual_hash": [f"{v:016x}" for v in hashes]}
-    )
+def looks(seed=5):
+    """Two views of each of the records, none like another."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(2**62, 2**63, (15, 2), dtype=np.uint64)
+    return Looks(hashes, np.ones((15, 2), bool), rng.uniform(0, 255, (15, 2, 3)), np.full((15, 2, 3), 40.0))
+
+
+def copy(shown, source, target, flipped_bits=0):
+    for part in (shown.hashes, shown.mean, shown.std):
+        part[target] = part[source]
+    shown.hashes[target] ^= np.uint64(flipped_bits)
 
 
 def remedies(found):
@@ -94,7 +64,7 @@ def remedies(found):
 
 
 def test_a_clean_split_is_called_clean():
-    found = audit(records(), pictures())
+    found = audit(records(), looks())
     assert found.verdict == "ok"
     assert remedies(found) == {}
     assert found.copies == []
@@ -109,42 +79,60 @@ def test_a_panorama_on_both_sides_is_a_leak():
     table.loc[[0, 12], "group"] = "pano-1"
     table.loc[[8, 13, 14], "group"] = "pano-2"  # val and test
     table.loc[[1, 2], "group"] = "pano-3"
-    found = audit(table, pictures())
+    found = audit(table, looks())
     assert found.verdict == "leak"
     test, val = found.splits["test"], found.splits["val"]
     assert (test["grouped"], test["shared_groups"], test["in_shared_groups"]) == (3, 2, 3)
     assert (val["grouped"], val["shared_groups"], val["in_shared_groups"]) == (1, 1, 1)
     ((what, remedy),) = remedies(found).items()
     assert "1 val record and 3 test records" in what
-    assert "split.by: hash or blocks" in remedy
+    assert "(1 and 2 groups)" in what
+    assert "split.by: hash, stratified or blocks" in remedy
 
 
-def test_a_picture_of_training_in_test_is_a_leak():
-    shown = pictures()
-    of_training = int(shown.loc[6, "perceptual_hash"], 16)
-    shown.loc[24, "perceptual_hash"] = f"{flipped(of_training, (3, 9)):016x}"
-    shown.loc[25, "perceptual_hash"] = f"{flipped(of_training, (3, 9, 11)):016x}"  # the record's second view
+def test_a_record_of_training_in_test_is_a_leak():
+    shown = looks()
+    copy(shown, 3, 12, flipped_bits=0b1010)
+    copy(shown, 3, 4, flipped_bits=0b1110)
     found = audit(records(), shown)
     assert found.verdict == "leak"
-    assert found.splits["test"]["near_duplicates"] == 1
-    assert found.splits["val"]["near_duplicates"] == 0
-    assert found.copies == [{"record_id": "r12", "split": "test", "train_record_id": "r3", "bits": 2}]
-    assert "blocks" in next(iter(remedies(found).values()))
+    test, val = found.splits["test"], found.splits["val"]
+    assert (test["near_duplicates"], test["training_copies"]) == (1, 2)
+    assert (val["near_duplicates"], val["training_copies"]) == (0, 0)
+    assert found.copies == [{"record_id": "r12", "split": "test", "train_record_id": "r4", "bits": 1}]
+    json.dumps(found.document())
+    ((what, remedy),) = remedies(found).items()
+    assert "0 val records and 1 test record look like one of training (0 and 2 training records)" in what
+    assert "split.duplicates: yield" in remedy
+
+
+def test_the_most_alike_copies_come_first_and_no_more_than_twenty():
+    table = pd.concat([records()] * 4, ignore_index=True)
+    table["record_id"] = [f"r{row:02}" for row in range(60)]
+    shown = Looks(*(np.concatenate([part] * 4) for part in vars(looks()).values()))
+    for test in np.flatnonzero(table["split"] == "test"):
+        copy(shown, 0, test, flipped_bits=1 if test % 2 else 3)
+    for val in np.flatnonzero(table["split"] == "val"):
+        copy(shown, 1, val)
+    found = audit(table, shown)
+    assert len(found.copies) == 20
+    assert [pair["bits"] for pair in found.copies] == [0] * 12 + [1] * 8
+    assert [pair["record_id"] for pair in found.copies[:12]] == table.loc[table["split"] == "val", "record_id"].tolist()
 
 
 def test_pictures_without_structure_are_no_near_duplicates():
-    shown = pictures()
-    shown.loc[[0, 24], "perceptual_hash"] = ["0000000000000000", "0000000000000003"]
-    shown.loc[[2, 26], "perceptual_hash"] = ["ffffffffffffffff", "fffffffffffffff7"]
+    shown = looks()
+    shown.hashes[[0, 12]] = [[0], [3]]
+    shown.hashes[[1, 13], 0] = 2**64 - 1, 2**64 - 9
     found = audit(records(), shown)
     assert found.splits["test"]["near_duplicates"] == 0
-    assert found.splits["test"]["flat_pictures"] == 2
+    assert found.splits["test"]["flat_pictures"] == 3
 
 
 def test_the_same_place_in_train_and_test_is_a_leak():
     table = records()
     table.loc[11, ["latitude", "longitude"]] = table.loc[2, ["latitude", "longitude"]].to_numpy()
-    found = audit(table, pictures())
+    found = audit(table, looks())
     assert found.splits["test"]["same_place"] == 1
     assert (found.splits["test"]["within_10m"], found.splits["test"]["within_1000m"]) == (0.25, 0.25)
     assert any("same coordinates" in what for what in remedies(found))
@@ -154,14 +142,15 @@ def test_the_same_place_in_train_and_test_is_a_leak():
 def test_places_a_few_metres_off_are_near_but_not_the_same():
     table = records()
     table.loc[11, "latitude"] = table.loc[2, "latitude"] + 50 / 111_195  # fifty metres north
-    found = audit(table, pictures()).splits["test"]
+    found = audit(table, looks()).splits["test"]
     assert found["same_place"] == 0
     assert (found["within_10m"], found["within_100m"], found["within_1000m"]) == (0.0, 0.25, 0.25)
 
 
 def test_records_without_places_or_pictures_are_audited_for_the_rest():
     table = records().assign(latitude=np.nan, longitude=np.nan)
-    found = audit(table, pictures().head(0))
+    unseen = replace(looks(), seen=np.zeros((15, 2), bool))
+    found = audit(table, unseen)
     assert found.verdict == "ok"
     assert found.splits["test"]["places"] == 0
     assert found.splits["test"]["within_100m"] is None

@@ -1,18 +1,22 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tiny_model import METRICS, make_tiny_model, write_metrics
 
 from waymark import lookup
 from waymark.errors import ModelError
-from waymark.lookup import load_model, model_files
+from waymark.lookup import load_model, load_models, model_files
+from waymark.registry import LANDMARK
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finding")
     make_tiny_model(folder / "trained", slots=(None,))
+    make_tiny_model(folder / "trained", "arcface", slots=(None,), head=None, landmark="arcface")
+    make_tiny_model(folder / "trained", "joint", slots=(None,), landmark="softmax")
     write_metrics(folder / "reports")
     return folder
 
@@ -66,3 +70,96 @@ def test_without_mlflow_a_file_is_found_and_an_alias_is_not(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
     assert load_model(None).name == "tiny"
     assert "MLflow is not installed to look it up" in refusal("champion")
+
+
+def best(**names):
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/compare.json").write_text(json.dumps(names))
+
+
+def who(*references):
+    models = load_models(references)
+    return tuple(None if model is None else model.name for model in (models.place, models.landmark))
+
+
+@pytest.mark.parametrize(
+    ("place", "landmark", "expected"),
+    [
+        ("tiny", "arcface", ("tiny", "arcface")),
+        ("joint", "arcface", ("joint", "arcface")),
+        ("tiny", "joint", ("tiny", "joint")),
+        ("joint", "joint", ("joint", "joint")),
+        ("tiny", None, ("tiny", None)),
+        (None, "arcface", (None, "arcface")),
+        ("joint", None, ("joint", "joint")),
+    ],
+)
+def test_by_default_the_best_for_places_and_the_best_for_landmarks_answer(
+    checkout, tmp_path, monkeypatch, place, landmark, expected
+):
+    (tmp_path / "trained").symlink_to(checkout / "trained")
+    monkeypatch.chdir(tmp_path)
+    best(best_on_val=place, best_landmark_on_val=landmark)
+    assert who() == expected
+    with model_files(None) as files:
+        assert files.name == (place or landmark)
+    with model_files(None, prefer=LANDMARK) as files:
+        assert files.name == (landmark or place)
+
+
+@pytest.mark.parametrize(
+    ("references", "expected"),
+    [
+        (["tiny"], ("tiny", None)),
+        (["arcface"], (None, "arcface")),
+        (["joint"], ("joint", "joint")),
+        (["arcface", "tiny"], ("tiny", "arcface")),
+        (["tiny", "joint"], ("tiny", "joint")),
+        (["arcface", "joint"], ("joint", "arcface")),
+    ],
+)
+def test_each_question_goes_to_the_first_model_that_answers_it(references, expected):
+    assert who(*references) == expected
+
+
+@pytest.mark.parametrize(
+    ("references", "says"),
+    [
+        (["joint", "arcface"], "arcface would answer nothing beside joint"),
+        (["tiny", "arcface", "joint"], "joint would answer nothing beside tiny and arcface"),
+        (["tiny", "tiny"], "tiny would answer nothing"),
+    ],
+)
+def test_a_model_that_would_answer_nothing_is_refused(references, says):
+    with pytest.raises(ModelError, match=says):
+        load_models(references)
+
+
+def test_models_are_named_once(checkout):
+    assert load_models(["arcface", "tiny"]).name == "tiny and arcface"
+    assert load_models(["joint"]).name == "joint"
+    assert len(load_models(["joint"]).each) == 1
+
+
+def test_a_joint_model_that_is_there_under_two_names_is_asked_once(checkout, tmp_path, monkeypatch):
+    for name in ("joint", "again", "recalibrated"):
+        shutil.copytree(checkout / "trained/joint", tmp_path / "trained" / name)
+        shutil.copytree(checkout / "trained/joint-calibration", tmp_path / f"trained/{name}-calibration")
+    told = tmp_path / "trained/recalibrated-calibration/calibration.json"
+    content = json.loads(told.read_text())
+    told.write_text(json.dumps({**content, "landmark": {**content["landmark"], "threshold": 0.5}}))
+    monkeypatch.chdir(tmp_path)
+    best(best_on_val="joint", best_landmark_on_val="again")
+    assert [model.name for model in load_models().each] == ["joint"]
+    assert who() == ("joint", "joint")
+    best(best_on_val="joint", best_landmark_on_val="recalibrated")  # which answers otherwise
+    assert who() == ("joint", "recalibrated")
+
+
+def test_the_attribution_beside_a_checkpoint_goes_along(checkout, tmp_path):
+    shutil.copytree(checkout / "trained", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "arcface/attribution.csv").write_text("record_id,author,licence\n")
+    with model_files(str(tmp_path / "arcface")) as files:
+        assert files.attribution == tmp_path / "arcface/attribution.csv"
+    with model_files(str(tmp_path / "tiny")) as files:
+        assert files.attribution is None

@@ -1,7 +1,9 @@
+import time
 from collections import Counter
 
 import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import shapely
@@ -261,6 +263,60 @@ def test_a_cap_keeps_some_of_each_and_the_same_ones_every_time(landmarks):
     chosen = [by_landmark(landmarks, **limits, seed=seed).keys() for seed in (1, 1, *range(2, 8))]
     assert chosen[0] == chosen[1]
     assert len({tuple(sorted(keys)) for keys in chosen}) > 1
+
+
+@pytest.fixture(scope="module")
+def many():
+    """40 landmarks with 10, 30, 50 ... 790 records."""
+    names = [f"L{number:02}" for number in range(40) for _ in range(10 + 20 * number)]
+    return records_table([row(f"r{number:05}", landmarks=[name]) for number, name in enumerate(names)])
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        ({"min_images": 250}, range(12, 40)),
+        ({"min_images": 500}, range(25, 40)),
+        ({"min_images": 1000}, ()),
+        ({"largest": 27}, range(13, 40)),
+        ({"min_images": 250, "largest": 27}, range(13, 40)),
+        ({"min_images": 500, "largest": 27}, range(25, 40)),
+        ({"min_images": 250, "largest": 27, "max_images": 100}, range(13, 40)),
+        ({"min_images": 250, "largest": 5, "max_images": 740}, range(35, 40)),
+    ],
+)
+def test_the_least_number_comes_first_then_the_largest_then_the_cap(many, limits, kept):
+    """`largest` ranks by all of a landmark's records, and the cap leaves nobody with too few."""
+    cap = limits.get("max_images") or 10_000
+    assert kept_landmarks(many, **limits) == {f"L{number:02}": min(cap, 10 + 20 * number) for number in kept}
+
+
+def test_rules_count_after_copies_and_exclusions_are_gone():
+    """Three of `arch` share their bytes and one is excluded by name: two are left, fewer than `dome` has."""
+    names = ["arch"] * 6 + ["dome"] * 3
+    records = records_table([row(f"r{number}", landmarks=[name]) for number, name in enumerate(names)])
+    content = {f"images/r{number}.jpg": "same" if number < 4 else number for number in range(9)}
+    kept, dropped = select(records, Rules(min_images=2, largest=1, exclude=["r5"]), lambda _: content)
+    assert kept["record_id"].to_pylist() == ["r6", "r7", "r8"]
+    assert dropped["r4"] == "not among the largest: landmark arch has 2"
+
+
+def test_rules_see_chunks_and_slices_as_they_see_one_table(many):
+    whole, _ = select(many, Rules(min_images=100, largest=20, exclude=["L38", "r00003"]), lambda _: {})
+    parts = pa.concat_tables([many.slice(0, 7), many.slice(7, 5000), many.slice(5007)])
+    cut, _ = select(parts, Rules(min_images=100, largest=20, exclude=["L38", "r00003"]), lambda _: {})
+    assert cut.equals(whole)
+    assert Counter(whole["landmarks"].to_pylist()[0]) == {"L19": 1}
+
+
+def test_a_hundred_thousand_records_take_seconds():
+    names = [f"L{number % 5000}" for number in range(100_000)]
+    records = records_table([row(f"r{number:06}", landmarks=[name]) for number, name in enumerate(names)])
+    digests = {f"images/r{number:06}.jpg": str(number) for number in range(100_000)}
+    start = time.process_time()
+    kept, _ = select(records, Rules(min_images=20, max_images=19, largest=4000), lambda _: digests)
+    assert kept.num_rows == 4000 * 19
+    assert time.process_time() - start < 10
 
 
 def test_dropped_landmarks_say_why(landmarks):

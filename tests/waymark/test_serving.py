@@ -9,33 +9,46 @@ import pandas as pd
 import pytest
 from closure import ROOT, closure, imported_names
 from mlflow.tracking import MlflowClient
+from mlflow.types.schema import DataType
 from tiny_model import HEADINGS, make_tiny_model, write_quads
 from typer.testing import CliRunner
 
+from waymark.answering import COLUMNS, PLACE, answer_bytes
 from waymark.cli import app
 from waymark.errors import ModelError
-from waymark.lookup import load_model, model_files
-from waymark.serving import REQUIREMENTS, log_location_model
+from waymark.lookup import load_model, model_files, trained_files
+from waymark.serving import REQUIREMENTS, log_registered_model
 
-NAME = "waymark-location"
+NAME, LANDMARK = "waymark-location", "waymark-landmark"
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A store with one version of a tiny model, which is champion."""
+    """A store with a tiny model for places and one for landmarks, each of them champion."""
     folder = tmp_path_factory.mktemp("serving")
-    tiny = make_tiny_model(folder / "trained")
     write_quads(folder / "quads", 2)
+    make_tiny_model(folder / "trained")
+    make_tiny_model(folder / "trained", "arcface", head=None, landmark="arcface", threshold=threshold(folder))
+    (folder / "trained/arcface/attribution.csv").write_text("record_id,author,licence\n")
     uri = f"sqlite:///{folder}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     store = MlflowClient(uri)
     experiment = store.create_experiment("tiny", artifact_location=(folder / "mlruns").as_uri())
     with mlflow.start_run(experiment_id=experiment):
         mlflow.log_metrics({"val.mean_km": 12.5, "test.mean_km": 14.25, "train/loss": 3.0})
-        log_location_model(tiny.checkpoint, tiny.calibration, rows(folder).head(1), NAME)
-    store.set_registered_model_alias(NAME, "champion", "1")
+        log_registered_model(trained_files(folder / "trained/tiny"), rows(folder).head(1), NAME)
+        log_registered_model(trained_files(folder / "trained/arcface"), rows(folder).head(1), LANDMARK)
+    for name in (NAME, LANDMARK):
+        store.set_registered_model_alias(name, "champion", "1")
     yield folder
     mlflow.set_tracking_uri(None)
+
+
+def threshold(folder):
+    """Between the scores of the two places, so that one of them is refused."""
+    make_tiny_model(folder / "measured", "arcface", head=None, landmark="arcface")
+    guesser = load_model(str(folder / "measured/arcface")).guesser
+    return float(answer_bytes(guesser, rows(folder))["landmark_score"].mean())
 
 
 @pytest.fixture(autouse=True)
@@ -54,24 +67,54 @@ def rows(folder):
 
 
 def test_registry_command_line_and_exported_file_give_the_same_numbers(registry):
-    registered = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(rows(registry))
-    assert abs(registered["longitude"].diff()[1]) > 1e-3
+    place, landmark = (
+        mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(rows(registry)) for name in (NAME, LANDMARK)
+    )
+    assert abs(place["longitude"].diff()[1]) > 1e-3
+    assert sorted(landmark["landmark"].notna()) == [False, True]
 
     def run(*arguments):
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code == 0, result.stderr
         return result
 
-    run("export", "champion.waymark", "--model", "champion")
-    for model in ("champion", "champion.waymark", "trained/tiny", None):
-        chosen = [] if model is None else ["--model", model]
+    run("export", "places.waymark", "--model", "champion")
+    run("export", "landmarks.waymark", "--model", f"{LANDMARK}@champion")
+    both = [["champion", f"{LANDMARK}@champion"], ["places.waymark", "landmarks.waymark"]]
+    for models in (*both, ["trained/arcface", "trained/tiny"], []):
+        chosen = [word for model in models for word in ("--model", model)]
         run("predict", "quads", "--out", "predictions.csv", *chosen)
         predicted = pd.read_csv("predictions.csv")
-        for place in range(2):
-            (said,) = json.loads(run("guess", *views(registry, place), "--json", *chosen).stdout)["answers"]
-            for name in ("latitude", "longitude", "probability"):
-                assert said[name] == pytest.approx(registered[name][place], abs=1e-5)
-                assert predicted[name][place] == pytest.approx(registered[name][place], abs=1e-5)
+        for number in range(2):
+            (said,) = json.loads(run("guess", *views(registry, number), "--json", *chosen).stdout)["answers"]
+            for row in (said, predicted.loc[number]):
+                for name in PLACE:
+                    at_hand = 1e-3 if name.startswith("radius") else 1e-6  # the CSV rounds radii to metres
+                    assert row[name] == pytest.approx(place[name][number], abs=at_hand)
+                assert row["landmark_score"] == pytest.approx(landmark["landmark_score"][number], abs=1e-6)
+                for name in ("landmark", "landmark_name"):
+                    known = landmark[name][number]
+                    assert pd.isna(row[name]) if known is None else row[name] == known
+
+
+def test_what_a_model_has_not_learnt_is_null_in_the_registry_too(registry):
+    place, landmark = (
+        mlflow.pyfunc.load_model(f"models:/{name}/1").predict(rows(registry)) for name in (NAME, LANDMARK)
+    )
+    assert place[["landmark", "landmark_name", "landmark_score"]].isna().all(axis=None)
+    assert landmark[["latitude", "longitude", "probability"]].isna().all(axis=None)
+    assert place.columns.tolist() == landmark.columns.tolist() == list(COLUMNS)
+    signature = mlflow.models.get_model_info(f"models:/{LANDMARK}/1").signature
+    assert signature.outputs.input_names() == list(COLUMNS)
+    strings = [column.name for column in signature.outputs if column.type == DataType.string]
+    assert strings == ["landmark", "landmark_name"]
+
+
+def test_the_attribution_goes_with_the_version():
+    with model_files(f"{LANDMARK}@champion") as files:
+        assert files.attribution.read_text() == "record_id,author,licence\n"
+    with model_files(NAME + "/1") as files:
+        assert files.attribution is None
 
 
 @pytest.mark.parametrize("reference", [None, "champion", "1", f"{NAME}@champion", f"{NAME}/1", f"models:/{NAME}/1"])

@@ -2,6 +2,7 @@ import hashlib
 from collections import Counter
 from fractions import Fraction
 from itertools import combinations
+from math import ceil, floor
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from waymark.splits import (
     by_hash,
     check_fractions,
     from_column,
-    near_duplicates,
     stratified,
     within_buffer,
 )
@@ -101,23 +101,75 @@ def test_fewer_groups_than_splits_are_refused(groups, fractions):
         by_hash(GROUPS[:groups] * 2, fractions, 1)
 
 
-def exact_counts(size, fractions):
-    """The rule of `stratified` in exact arithmetic."""
-    _, val, test = (Fraction(str(fraction)) for fraction in fractions)
-    tests = min(int(size * test + Fraction(1, 2)), size - 1)
-    vals = min(int(size * val + Fraction(1, 2)), size - 1 - tests)
-    return {"train": size - vals - tests, "val": vals, "test": tests}
+SIZES = [1] * 40 + [2] * 40 + [3] * 25 + [4] * 30 + [5, 7, 9, 10, 15, 20, 30, 37, 50, 100, 201] * 3
 
 
-@pytest.mark.parametrize("fractions", [*FRACTIONS, (0.42, 0.29, 0.29)])
-def test_stratified_is_exact_in_each_class(fractions):
-    sizes = [1, 2, 3, 4, 5, 7, 9, 10, 15, 20, 30, 37, 50, 100, 201]
-    classes = {f"{size}-{number}": f"class {size}" for size in sizes for number in range(size)}
-    assigned = stratified(classes, fractions, 1)
-    assert assigned.keys() == classes.keys()
-    for size in sizes:
-        counts = Counter(assigned[group] for group, its_class in classes.items() if its_class == f"class {size}")
-        assert {split: counts[split] for split in ("train", "val", "test")} == exact_counts(size, fractions)
+def of_classes(sizes):
+    """Class of each group, by the number of groups of each class."""
+    return {f"{its}-{number}": f"class {its}" for its, size in enumerate(sizes) for number in range(size)}
+
+
+def counted(assigned, classes, sizes=None):
+    """Records of each class by split."""
+    counts = {its_class: Counter() for its_class in classes.values()}
+    for group, its_class in classes.items():
+        counts[its_class][assigned[group]] += 1 if sizes is None else sizes[group]
+    return counts
+
+
+@pytest.mark.parametrize("fractions", [*FRACTIONS, (0.42, 0.29, 0.29), (0.5, 0.0, 0.5)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_stratified_rounds_each_share_of_each_class_up_or_down(fractions, seed):
+    classes = of_classes(SIZES)
+    counts = counted(stratified(classes, fractions, seed), classes)
+    for its_class, found in counts.items():
+        size = found.total()
+        assert found["train"] >= 1, its_class
+        for split, fraction in zip(("train", "val", "test"), fractions, strict=True):
+            share = size * Fraction(str(fraction))
+            assert floor(share) <= found[split] <= ceil(share), (its_class, found)
+
+
+@pytest.mark.parametrize("fractions", FRACTIONS)
+@pytest.mark.parametrize("sizes", [SIZES, [4] * 200, [2] * 300, [3] * 100, [10] * 60, [1] * 50 + [4] * 200], ids=str)
+def test_stratified_keeps_the_total_shares_however_tiny_the_classes(fractions, sizes):
+    classes = of_classes(sizes)
+    counts = Counter(stratified(classes, fractions, 1).values())
+    for split, fraction in zip(("train", "val", "test"), fractions, strict=True):
+        assert abs(counts[split] - fraction * len(classes)) <= 1.5, counts
+
+
+def test_stratified_lets_no_class_make_good_for_more_than_one_record():
+    """A thousand classes of one cannot give the 200 that 80/10/10 asks for, and 100 others are no quarry."""
+    classes = of_classes([1] * 1000 + [15] * 10 + [20])
+    counts = counted(stratified(classes, (0.8, 0.1, 0.1), 1), classes)
+    assert all(counts[f"class {its}"]["train"] == 12 for its in range(1000, 1010))
+    assert counts["class 1010"] == {"train": 16, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_stratified_takes_at_most_one_of_two_and_none_of_one(size):
+    classes = of_classes([size] * 100 + [100])
+    counts = counted(stratified(classes, (0.4, 0.3, 0.3), 1), classes)
+    given = Counter(size - counts[f"class {its}"]["train"] for its in range(100))
+    assert given == {size - 1: 100}  # two would give 1.2 away
+    gave = [its for its in range(100) if counts[f"class {its}"]["test"]]
+    assert (45 < len(gave) < 55) == (size == 2)
+
+
+def test_stratified_takes_the_small_classes_first_so_that_large_ones_can_make_good(caplog):
+    """Four classes of one leave 0.4 to give, with which a class of three gives one of its own without being forced."""
+    for seed in range(10):
+        assigned = stratified(of_classes([3, 1, 1, 1, 1]), (0.9, 0.1, 0.0), seed)
+        assert sorted(assigned.values()) == [*["train"] * 6, "val"]
+    assert not caplog.records
+
+
+def test_stratified_does_not_take_val_and_test_from_the_same_tiny_classes():
+    classes = of_classes([4] * 100)
+    counts = counted(stratified(classes, (0.9, 0.05, 0.05), 1), classes).values()
+    assert sum(its["val"] for its in counts) == sum(its["test"] for its in counts) == 20
+    assert min(its["train"] for its in counts) == 3
 
 
 @pytest.mark.parametrize(
@@ -129,22 +181,33 @@ def test_stratified_is_exact_in_each_class(fractions):
         ((0.8, 0.2, 0.0), (80, 20, 0)),
     ],
 )
-def test_stratified_divides_a_hundred_as_it_says(fractions, expected):
-    counts = Counter(stratified(dict.fromkeys(GROUPS[:100], "tower"), fractions, 1).values())
-    assert tuple(counts[split] for split in ("train", "val", "test")) == expected
+@pytest.mark.parametrize("others", [[], [1] * 30, [3] * 17, [4] * 99])
+def test_stratified_divides_a_hundred_as_it_says_whatever_else_there_is(fractions, expected, others):
+    classes = of_classes([*others, 100])
+    found = counted(stratified(classes, fractions, 1), classes)[f"class {len(others)}"]
+    assert tuple(found[split] for split in ("train", "val", "test")) == expected
 
 
 @pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.2, 0.4, 0.4), (0.1, 0.3, 0.6), (0.1, 0.6, 0.3)])
 def test_stratified_trains_on_every_class_however_small(fractions):
     for size in range(1, 8):
-        assert "train" in stratified(dict.fromkeys(GROUPS[:size], "tower"), fractions, 1).values()
+        classes = of_classes([size] * 3)
+        if size == 1:
+            with pytest.raises(SplitError, match=r"stratified leaves val empty: no class has a group to spare.*hash"):
+                stratified(classes, fractions, 1)
+        else:
+            assigned = stratified(classes, fractions, 1)
+            assert all(its["train"] for its in counted(assigned, classes).values())
+            assert set(assigned.values()) == {"train", "val", "test"}
 
 
-def test_stratified_tests_the_second_of_two_only_where_twice_the_share_reaches_a_half():
-    pair = dict.fromkeys(GROUPS[:2], "tower")
-    assert sorted(stratified(pair, (0.5, 0.25, 0.25), 1).values()) == ["test", "train"]
-    assert sorted(stratified(pair, (0.52, 0.24, 0.24), 1).values()) == ["train", "train"]
-    assert stratified({"alone": "tower"}, (0.2, 0.4, 0.4), 1) == {"alone": "train"}
+def test_stratified_fills_an_empty_split_from_the_class_with_most(caplog):
+    classes = of_classes([3, 4, 1])
+    assigned = stratified(classes, (0.98, 0.01, 0.01), 1)
+    assert sorted(assigned.values()) == ["test", *["train"] * 6, "val"]
+    assert {its for its, split in assigned.items() if split != "train"} == {"0-0", "1-0"}
+    assert [record.args[0] for record in caplog.records] == ["val", "test"]
+    assert set(stratified(of_classes([1, 1]), (1.0, 0.0, 0.0), 1).values()) == {"train"}
 
 
 def test_stratified_depends_on_the_seed_not_on_the_order():
@@ -152,6 +215,28 @@ def test_stratified_depends_on_the_seed_not_on_the_order():
     expected = stratified(classes, (0.8, 0.1, 0.1), 1)
     assert stratified(dict(reversed(classes.items())), (0.8, 0.1, 0.1), 1) == expected
     assert stratified(classes, (0.8, 0.1, 0.1), 2) != expected
+
+
+@pytest.mark.parametrize("fractions", FRACTIONS)
+def test_stratified_counts_records_where_groups_differ_in_size(fractions):
+    rng = np.random.default_rng(3)
+    classes = of_classes(rng.integers(1, 40, 80).tolist())
+    sizes = {group: min(60, int(size)) for group, size in zip(classes, rng.pareto(1, len(classes)) + 1, strict=True)}
+    found = counted(stratified(classes, fractions, 1, sizes), classes, sizes)
+    total = sum(found.values(), Counter())
+    records = sum(sizes.values())
+    for split, fraction in zip(("train", "val", "test"), fractions, strict=True):
+        assert total[split] / records == pytest.approx(fraction, abs=0.01), total
+    for its_class, its in found.items():
+        largest = max(sizes[group] for group in classes if classes[group] == its_class)
+        assert its["train"] > 0
+        assert its["val"] + its["test"] <= its.total() * (1 - fractions[0]) + 2 * largest
+
+
+def test_stratified_fills_all_splits_where_classes_are_two_large_groups():
+    classes = of_classes([2] * 100)
+    counts = Counter(stratified(classes, (0.8, 0.1, 0.1), 1, dict.fromkeys(classes, 50)).values())
+    assert counts == {"train": 160, "val": 20, "test": 20}
 
 
 @pytest.fixture
@@ -209,10 +294,3 @@ def test_a_column_brings_its_own_names():
 def test_a_column_of_other_words_is_refused(values, said):
     with pytest.raises(SplitError, match=said):
         from_column(values)
-
-
-def test_of_near_duplicates_the_training_copy_yields():
-    hashes = ["aa", "aa", "bb", "bb", "cc", "cc", "", "", "dd", "aa"]
-    splits = ["train", "test", "val", "train", "train", "train", "train", "test", "unused", "unused"]
-    assert near_duplicates(hashes, splits).tolist() == [True, False, False, True, *[False] * 6]
-    assert near_duplicates(["aa", "aa"], ["val", "test"]).tolist() == [False, False]

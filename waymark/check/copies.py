@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.likeness import Alike, near_duplicates
-from waymark.check.pictures import ALMOST_EVEN
 from waymark.check.survey import Survey
+from waymark.likeness import Looks, near_pairs
 from waymark.metrics.functional import haversine_km
 from waymark.selection import Dropped, exact_duplicates
 
@@ -28,12 +28,14 @@ class Copies:
         alike: the pairs.
         cluster: `(V,)` pictures that hang together by them.
         placeholder: `(V,)` whether one and the same picture stands under many records far apart.
+        looks: of the records, placeholders left out.
         exact: records that the filter drops as exact copies of another.
     """
 
     alike: Alike
     cluster: NDArray[np.int64]
     placeholder: NDArray[np.bool_]
+    looks: Looks
     exact: Dropped
 
     def pairs_of_records(self, survey: Survey) -> NDArray[np.int64]:
@@ -43,17 +45,19 @@ class Copies:
         pairs: NDArray[np.int64] = self.alike.pairs[two & ~self.placeholder[left] & ~self.placeholder[right]]
         return pairs
 
-    def near_pairs(self, survey: Survey) -> NDArray[np.int64]:
-        """`(P, 2)` the same without records that are exact copies, which the filter drops."""
-        pairs = self.pairs_of_records(survey)
-        exact = np.array([record_id in self.exact for record_id in survey.ids], dtype=bool)
-        return pairs[~exact[survey.views.record[pairs]].any(axis=1)]
+    def near_records(self, survey: Survey) -> NDArray[np.int64]:
+        """`(P, 2)` rows of records that are near-duplicates, without exact copies, which the filter drops."""
+        rows = np.flatnonzero([record_id not in self.exact for record_id in survey.ids])
+        found = [np.zeros((0, 2), np.int64)]
+        for pairs in near_pairs(self.looks, rows, rows):
+            found.append(np.column_stack([pairs.left, pairs.right])[pairs.left < pairs.right])
+        return np.unique(np.concatenate(found), axis=0)
 
 
 def find_copies(survey: Survey) -> Copies:
-    """Hold all pictures against each other; those of one colour are left out, for they all look alike."""
+    """Hold all pictures against each other, and all records."""
     views = survey.views
-    alike = near_duplicates(views.hash, views.small, views.decoded & (views.evenness < ALMOST_EVEN))
+    alike = near_duplicates(views.looks)
     count = len(views.record)
     placeholder = np.zeros(count, dtype=bool)
     same = alike.clusters(count, most_bits=0)
@@ -62,7 +66,21 @@ def find_copies(survey: Survey) -> Copies:
         rows = np.unique(views.record[members])
         if len(rows) >= MANY_RECORDS and _far_apart(survey, rows):
             placeholder[members] = True
-    return Copies(alike, alike.clusters(count), placeholder, exact_duplicates(survey.records, survey.digests()))
+    exact = exact_duplicates(survey.records, survey.digests())
+    return Copies(alike, alike.clusters(count), placeholder, _looks_of_records(survey, ~placeholder), exact)
+
+
+def _looks_of_records(survey: Survey, wanted: NDArray[np.bool_]) -> Looks:
+    """Gather the pictures of each record by their place in it."""
+    record, pictures = survey.views.record, survey.views.looks
+    place = np.arange(len(record)) - np.searchsorted(record, record)
+    shape = (len(survey.ids), int(place.max(initial=0)) + 1)
+    looks = Looks(np.zeros(shape, np.uint64), np.zeros(shape, bool), np.zeros((*shape, 3)), np.zeros((*shape, 3)))
+    looks.hashes[record, place] = pictures.hashes[:, 0]
+    looks.seen[record, place] = pictures.seen[:, 0] & wanted
+    looks.mean[record, place] = pictures.mean[:, 0]
+    looks.std[record, place] = pictures.std[:, 0]
+    return looks
 
 
 def _far_apart(survey: Survey, rows: NDArray[np.int64]) -> bool:
@@ -121,6 +139,12 @@ def pair_of(survey: Survey, pair: Sequence[int], detail: str) -> Example:
     return Example(ids, detail, tuple(survey.views.path[number] for _, number in named))
 
 
+def of_records(survey: Survey, pair: Sequence[int], detail: str) -> Example:
+    """Two records side by side, by their first pictures."""
+    rows = sorted(pair, key=lambda row: survey.ids[row])
+    return Example(tuple(survey.ids[row] for row in rows), detail, tuple(survey.paths_of(row)[0] for row in rows))
+
+
 def each_once(examples: Iterator[Example]) -> tuple[Example, ...]:
     """The first examples, one for each first record: a clip's frames are all alike, and one pair says it."""
     once: dict[str, Example] = {}
@@ -135,8 +159,8 @@ def rows_of(survey: Survey, pair: Sequence[int]) -> list[int]:
 
 
 def groups_of(survey: Survey, pair: Sequence[int]) -> str:
-    """The groups of the records of two pictures, in words."""
-    given = [survey.records["group"][row].as_py() for row in rows_of(survey, pair)]
+    """The groups of two records, in words."""
+    given = [survey.records["group"][row].as_py() for row in sorted(pair, key=lambda row: survey.ids[row])]
     return "groups " + " / ".join("none" if group is None else str(group) for group in given)
 
 
@@ -209,19 +233,15 @@ def _within_record(survey: Survey, copies: Copies) -> Iterator[Finding]:
 
 
 def _near(survey: Survey, copies: Copies) -> Iterator[Finding]:
-    pairs = copies.near_pairs(survey)
+    pairs = copies.near_records(survey)
     if len(pairs):
-        rows = np.unique(survey.views.record[pairs])
-        incomplete = (
-            "" if copies.alike.complete else " Only equal hashes were compared, for there are very many pictures."
-        )
         yield Finding(
             "near_duplicates",
-            f"{counted(len(rows), 'record')}: almost the same picture as another",
+            f"{counted(len(np.unique(pairs)), 'record')}: almost the same as another",
             "Frames of one clip, series, pictures saved twice at different quality: within a group they do no harm,"
-            f" they only weigh more than others.{incomplete}",
+            " they only weigh more than others.",
             "Nothing needs doing where they share a group; filter.max_images caps landmarks that have very many.",
-            len(rows),
-            each_once(pair_of(survey, pair, groups_of(survey, pair)) for pair in pairs.tolist()),
+            len(np.unique(pairs)),
+            each_once(of_records(survey, pair, groups_of(survey, pair)) for pair in pairs.tolist()),
             needs_look=False,
         )

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from waymark.check.copies import Copies, each_once, groups_of, pair_of, rows_of
+from waymark.check.copies import Copies, each_once, groups_of, of_records
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.survey import Survey
+from waymark.likeness import copies_between
 from waymark.splits import COLUMN_NAMES
 
 
@@ -18,20 +19,20 @@ def leak_findings(survey: Survey, copies: Copies) -> Iterator[Finding]:
 
 
 def _leaks(survey: Survey, copies: Copies) -> Iterator[Finding]:
-    pairs = copies.near_pairs(survey)
-    groups = np.unique(survey.groups, return_inverse=True)[1][survey.views.record[pairs]]
+    pairs = copies.near_records(survey)
+    groups = np.unique(survey.groups, return_inverse=True)[1][pairs]
     leaking = pairs[groups[:, 0] != groups[:, 1]]
     if len(leaking):
-        records = np.unique(survey.views.record[leaking])
+        records = np.unique(leaking)
         yield Finding(
             "group_leak",
-            f"{counted(len(records), 'record')}: almost the same picture in another group",
+            f"{counted(len(records), 'record')}: almost the same as one of another group",
             "Groups are what the split keeps together. Where near-duplicates belong to two, one may be trained on and"
             " the other tested with, and the figures flatter.",
-            "Give both the same group (the column group of a table; one folder and day for photos). The stage split"
-            " sets aside training copies only where the hashes are equal.",
+            "Give both the same group (the column group of a table; one folder and day for photos); otherwise the stage"
+            " split sets the training copy aside (split.duplicates).",
             len(records),
-            each_once(pair_of(survey, pair, groups_of(survey, pair)) for pair in leaking.tolist()),
+            each_once(of_records(survey, pair, groups_of(survey, pair)) for pair in leaking.tolist()),
         )
 
 
@@ -44,11 +45,8 @@ def _brought_split(survey: Survey, copies: Copies) -> Iterator[Finding]:
         return
     groups = np.unique(survey.groups, return_inverse=True)[1]
     both = np.intersect1d(groups[held_out], groups[train])
-    pairs = copies.pairs_of_records(survey)
-    rows = survey.views.record[pairs]
-    across = pairs[(held_out[rows] & train[rows[:, ::-1]]).any(axis=1)]
-    alike = np.unique(survey.views.record[across])
-    copied = int(held_out[alike].sum())
+    kin = copies_between(copies.looks, np.flatnonzero(held_out), np.flatnonzero(train)).nearest
+    copied = len(kin.left)
     grouped = int((held_out & np.isin(groups, both)).sum())
     if grouped or copied:
         yield Finding(
@@ -59,13 +57,14 @@ def _brought_split(survey: Survey, copies: Copies) -> Iterator[Finding]:
             " model remembers, not how well it knows a new picture.",
             "Take split.by: hash, stratified or blocks, which keep groups together, and compare.",
             max(grouped, copied),
-            each_once(pair_of(survey, pair, _splits_of(survey, pair)) for pair in across.tolist())
+            each_once(of_records(survey, pair, _splits_of(survey, pair)) for pair in zip(*kin[:2], strict=True))
             or _shared_groups(survey, groups, both),
         )
 
 
 def _splits_of(survey: Survey, pair: Sequence[int]) -> str:
-    return " / ".join(str(survey.records["split"][row].as_py()) for row in rows_of(survey, pair))
+    rows = sorted(pair, key=lambda row: survey.ids[row])
+    return " / ".join(str(survey.records["split"][row].as_py()) for row in rows)
 
 
 def _shared_groups(survey: Survey, groups: NDArray[np.int64], both: NDArray[np.int64]) -> tuple[Example, ...]:

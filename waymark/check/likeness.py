@@ -1,28 +1,19 @@
-"""Which pictures look alike: near-duplicates by hash, and a crude likeness by colours and gradients."""
+"""Which pictures of a source are near-duplicates, and a crude likeness of others by colours and gradients."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
-HASH_RADIUS = 4  # of 64 bits that may differ between near-duplicates
-SMALL_RADIUS = 14.0  # mean difference of the small copies in levels of 255, up to which they show the same
-OF_CONTRAST = 0.25  # of the standard deviation of their levels: bare walls all look alike
-FAINTEST = 3.0  # what JPEG at another quality does to a small copy
+from waymark.likeness import MOST_BITS, Looks, near_pairs
+
 SAME_LEVEL = 10  # so near to the commonest colour, in levels of 255, a pixel counts as being of it
-MOST_COMPARED = 150_000  # different hashes; beyond them only equal ones are held against each other
 NEAREST = 3  # neighbours whose distance is averaged
 SEARCHED = 50  # neighbours among which those of other classes are looked for
-
-
-def small_copy(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average `(H, W, 3)` pixels to `(8, 8, 3)`."""
-    return np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BOX))
 
 
 def evenness(pixels: NDArray[np.uint8]) -> float:
@@ -57,61 +48,39 @@ class Alike:
     """Pairs of near-duplicates among V pictures.
 
     Attributes:
-        pairs: `(P, 2)` pictures, the lower number first. Of several with one hash, not every pair stands here, but
-            enough to join them.
+        pairs: `(P, 2)` pictures, the lower number first. Of several that are the same, not every pair stands here,
+            but enough to join them.
         bits: `(P,)` how many bits of their hashes differ.
-        complete: whether different hashes were compared too.
     """
 
     pairs: NDArray[np.int64]
     bits: NDArray[np.int64]
-    complete: bool
 
-    def clusters(self, count: int, *, most_bits: int = HASH_RADIUS) -> NDArray[np.int64]:
+    def clusters(self, count: int, *, most_bits: int = MOST_BITS) -> NDArray[np.int64]:
         """Number the clusters of pictures that hang together by pairs, `(count,)`."""
         pairs = self.pairs[self.bits <= most_bits]
         graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
         return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def near_duplicates(hashes: NDArray[np.uint8], small: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Alike:
-    """Find pictures whose hashes differ in at most 4 of 64 bits and whose small copies have the same colours.
+def near_duplicates(pictures: Looks) -> Alike:
+    """Find pictures that show the same, by the rule of `waymark.likeness`.
 
     Args:
-        hashes: `(V, 64)` bits.
-        small: `(V, 8, 8, 3)` small copies.
-        wanted: `(V,)` which pictures to compare; even ones hash to noise.
+        pictures: V pictures, each as a record of one view.
     """
-    rows = np.flatnonzero(wanted)
-    different, first, which = np.unique(
-        np.packbits(hashes[rows], axis=1).view(">u8").ravel(), return_index=True, return_inverse=True
-    )
-    order = np.lexsort((rows, which))
-    behind = np.flatnonzero(np.diff(which[order]) == 0) + 1  # those that have the hash of the one before
-    candidates = [
-        np.column_stack([rows[first[which[order[behind]]]], rows[order[behind]]]),
-        np.column_stack([rows[order[behind - 1]], rows[order[behind]]]),
-    ]
-    complete = len(different) <= MOST_COMPARED
-    if complete and len(different) > 1:
-        candidates.append(rows[first][_within_radius(hashes[rows[first]])])
-    pairs = np.unique(np.sort(np.concatenate(candidates), axis=1), axis=0)
-    pairs = pairs[(pairs[:, 0] != pairs[:, 1])]
-    left, right = (small[pairs[:, side]].astype(np.float64) for side in (0, 1))
-    contrast = np.minimum(left.std(axis=(1, 2)).max(axis=1), right.std(axis=(1, 2)).max(axis=1))
-    allowed = np.clip(OF_CONTRAST * contrast, FAINTEST, SMALL_RADIUS)
-    pairs = pairs[np.abs(left - right).mean(axis=(1, 2, 3)) <= allowed]
-    return Alike(pairs, (hashes[pairs[:, 0]] != hashes[pairs[:, 1]]).sum(axis=1), complete)
-
-
-def _within_radius(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pairs of `(U, 64)` hashes that differ in few bits: of vectors of +1 and -1, the squared distance is 4 a bit."""
-    signs = hashes.astype(np.float32) * 2 - 1
-    search = NearestNeighbors(radius=np.sqrt(4 * (HASH_RADIUS + 0.5)), algorithm="brute").fit(signs)
-    near = search.radius_neighbors(signs, return_distance=False)
-    left = np.repeat(np.arange(len(signs)), [len(its) for its in near])
-    right = np.concatenate(near).astype(np.int64)
-    return np.column_stack([left, right])[left < right]
+    rows = np.flatnonzero(pictures.telling[:, 0])
+    figures = np.column_stack([pictures.mean[rows, 0], pictures.std[rows, 0], pictures.hashes[rows, 0].view(float)])
+    _, first, same_as = np.unique(figures.view(np.int64), axis=0, return_index=True, return_inverse=True)
+    order = np.lexsort((rows, same_as))
+    again = np.flatnonzero(np.diff(same_as[order]) == 0) + 1  # those that look just as the one before
+    same = [rows[first[same_as[order[again]]]], rows[order[again]], rows[order[again - 1]], rows[order[again]]]
+    near = list(near_pairs(pictures, rows[first], rows[first]))
+    left = np.concatenate([*same[::2], *(pairs.left for pairs in near)])
+    right = np.concatenate([*same[1::2], *(pairs.right for pairs in near)])
+    bits = np.concatenate([np.zeros(2 * len(again), np.int64), *(pairs.bits for pairs in near)])
+    pairs, where = np.unique(np.column_stack([left, right])[left < right], axis=0, return_index=True)
+    return Alike(pairs, bits[left < right][where])
 
 
 def stranger_than_others(

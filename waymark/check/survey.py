@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from imagehash import hex_to_hash
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from waymark.check.likeness import colour_and_gradient, evenness, small_copy
+from waymark.check.likeness import colour_and_gradient, evenness
 from waymark.images.decode import MAX_PIXELS, Status, jpeg_bytes
 from waymark.images.resizing import perceptual_hash, read_pictures
+from waymark.images.tars import read_bytes
+from waymark.likeness import Looks, hash_numbers
 from waymark.selection import coordinates
 
 LOOKED_AT_PX = 96  # side of the squares that are compared and shown
@@ -32,8 +33,7 @@ class Views:
         status: whether it could be decoded.
         reason: why not.
         digest: hash of the file's content; empty where there is no file.
-        hash: `(V, 64)` bits of the perceptual hash; zeros where there are no pixels.
-        small: `(V, 8, 8, 3)` the picture in 64 pixels.
+        looks: of the V pictures, each as a record of one view.
         evenness: `(V,)` share of the pixels that have the picture's commonest colour.
         descriptor: `(V, 192)` colours and gradients.
         jpeg: the picture in small, about 3 kB; empty where there are no pixels.
@@ -45,8 +45,7 @@ class Views:
     status: Sequence[Status]
     reason: Sequence[str]
     digest: Sequence[str]
-    hash: NDArray[np.uint8]
-    small: NDArray[np.uint8]
+    looks: Looks
     evenness: NDArray[np.float64]
     descriptor: NDArray[np.float32]
     jpeg: Sequence[bytes]
@@ -54,7 +53,7 @@ class Views:
     @property
     def decoded(self) -> NDArray[np.bool_]:
         """`(V,)` whether there are pixels."""
-        return np.array([status == "ok" for status in self.status], dtype=bool)
+        return self.looks.pictured
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,8 @@ def _look(views: list[list[dict[str, object]]], folder: Path, workers: int | Non
     flat = [(row, view) for row, its in enumerate(views) for view in its]
     paths = [str(view["path"]) for _, view in flat]
     pictures = read_pictures([folder / path for path in paths], LOOKED_AT_PX, max_pixels=MAX_PIXELS, workers=workers)
-    hashes = np.zeros((len(flat), 64), np.uint8)
-    small = np.zeros((len(flat), 8, 8, 3), np.uint8)
+    hashes, seen = np.zeros((len(flat), 1), np.uint64), np.zeros((len(flat), 1), bool)
+    mean, std = np.zeros((2, len(flat), 1, 3))
     even = np.zeros(len(flat))
     descriptor = np.zeros((len(flat), 192), np.float32)
     status: list[Status] = []
@@ -133,9 +132,9 @@ def _look(views: list[list[dict[str, object]]], folder: Path, workers: int | Non
         reason.append(picture.reason)
         digest.append(_digest(folder / paths[number]))
         if (pixels := picture.pixels) is not None:
-            hashes[number] = hex_to_hash(perceptual_hash(pixels)).hash.ravel()
-            small[number], even[number] = small_copy(pixels), evenness(pixels)
-            descriptor[number] = colour_and_gradient(pixels)
+            hashes[number], seen[number] = hash_numbers([perceptual_hash(pixels)]), True
+            mean[number], std[number] = pixels.mean(axis=(0, 1)), pixels.std(axis=(0, 1))
+            even[number], descriptor[number] = evenness(pixels), colour_and_gradient(pixels)
         jpeg.append(b"" if pixels is None else jpeg_bytes(pixels))
     return Views(
         record=np.array([row for row, _ in flat], dtype=np.int64),
@@ -144,8 +143,7 @@ def _look(views: list[list[dict[str, object]]], folder: Path, workers: int | Non
         status=status,
         reason=reason,
         digest=digest,
-        hash=hashes,
-        small=small,
+        looks=Looks(hashes, seen, mean, std),
         evenness=even,
         descriptor=descriptor,
         jpeg=jpeg,
@@ -154,7 +152,6 @@ def _look(views: list[list[dict[str, object]]], folder: Path, workers: int | Non
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(read_bytes(path.parent, path.name)).hexdigest()
     except OSError:  # its status says why
         return ""

@@ -5,6 +5,7 @@ from typing import Any
 
 import shapely
 
+from waymark.answering import LANDMARK
 from waymark.report.circles import circle, cut
 from waymark.report.wording import Answer
 
@@ -12,7 +13,10 @@ DECIMALS = 1e-6  # of a degree: a tenth of a metre
 
 
 def feature_collection(answers: Sequence[Answer], model: str) -> dict[str, Any]:
-    """Turn answers into features: for each its cells, its radii and its place, which `kind` tells apart."""
+    """Turn answers into features: for each its cells, its radii and its place, which `kind` tells apart.
+
+    The place also tells the landmark; where a model answers no places, it has no geometry.
+    """
     features = [feature for answer in answers for feature in _features(answer, model)]
     return {"type": "FeatureCollection", "features": features}
 
@@ -23,15 +27,19 @@ def _features(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
             its = {"kind": "cell", "name": answer.name, "cell": int(row.cell), "probability": float(row.probability)}
             yield _feature(row.geometry if row.geometry.geom_type == "Point" else cut(row.geometry), its)
     for share, km in ((90, answer.radius_90_km), (50, answer.radius_50_km)):
-        if km is not None:
+        if km is not None and answer.latitude is not None and answer.longitude is not None:
             its = {"kind": "radius", "name": answer.name, "share": share / 100, "radius_km": km}
             yield _feature(circle(answer.latitude, answer.longitude, km), its)
-    names = ("name", "radius_50_km", "radius_90_km", "cell", "probability")
+    names = ("name", "radius_50_km", "radius_90_km", "cell", "probability", *LANDMARK)
     its = {"kind": "answer", **{name: getattr(answer, name) for name in names}, "model": model}
-    yield _feature(shapely.Point(answer.longitude, answer.latitude), its)
+    placed = answer.latitude is not None and answer.longitude is not None
+    yield _feature(shapely.Point(answer.longitude, answer.latitude) if placed else None, its)
 
 
 def _feature(shape: Any, properties: dict[str, Any]) -> dict[str, Any]:
+    """Make a feature; without a shape it is one that has no place (RFC 7946, section 3.2)."""
+    if shape is None:
+        return {"type": "Feature", "geometry": None, "properties": properties}
     rounded = shapely.set_precision(shape, DECIMALS)
     return {
         "type": "Feature",

@@ -1,29 +1,29 @@
-"""`waymark guess`: where a photo was taken, for people, for machines, and for maps."""
+"""`waymark guess`: where a photo was taken and what it shows, for people, for machines, and for maps."""
 
-import io
 import json
 import math
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import typer
-from PIL import Image, ImageOps
+from PIL import Image
 
-from waymark.answering import Query, answer_files, cell_probabilities
+from waymark.answering import BEST, COLUMNS, Pixels, Query, attention_maps, cell_probabilities
+from waymark.commands.asking import Square, ask, square_of, squares_of, view_slots
 from waymark.commands.geojson import feature_collection
+from waymark.commands.pictures import as_jpeg, open_upright, with_attention
 from waymark.commands.terminal import say, whole_file, write_text
 from waymark.errors import ImageError, ParameterError
 from waymark.geo import load_land
 from waymark.images.decode import MAX_PIXELS, Picture, read_picture
 from waymark.images.views import Heading
-from waymark.lookup import Model, load_model
+from waymark.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
-from waymark.report.wording import Answer, facts, place_in_words, radius_in_words
+from waymark.report.wording import Answer, drawn_lines, facts
 from waymark.sources.quad_folders import VIEW_NAMES
-
-SHOWN_PX = 480  # longer side of a picture on the page
 
 
 class Outputs(NamedTuple):
@@ -36,13 +36,24 @@ class Outputs(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A query with its pictures decoded."""
+    """A query with its pictures decoded, to each square that a model wants."""
 
     query: Query
-    pictures: list[Picture]
+    pictures: dict[Square, list[Picture]]
+
+    def broken(self) -> list[str]:
+        """Name the pictures that cannot be decoded, each with the reason."""
+        decoded = zip(self.query.pictures, next(iter(self.pictures.values())), strict=True)
+        return [f"{path}: {its.reason or its.status}" for path, its in decoded if its.pixels is None]
+
+    def pixels(self, model: Model) -> list[Pixels]:
+        """Give the pictures as a model wants them."""
+        return [its.pixels for its in self.pictures[square_of(model)] if its.pixels is not None]
 
 
-def guess_images(images: Sequence[Path], reference: str | None, headings: str | None, each: bool, out: Outputs) -> None:
+def guess_images(
+    images: Sequence[Path], references: Sequence[str], headings: str | None, each: bool, out: Outputs
+) -> None:
     """Answer for images, and print or write the answers.
 
     Raises:
@@ -51,16 +62,13 @@ def guess_images(images: Sequence[Path], reference: str | None, headings: str | 
     """
     queries = make_queries(images, headings, each)
     _check(queries, images, out)
-    model = load_model(reference)
-    _check_views(queries, model)
-    asked = [_read(query, model) for query in queries]
-    broken = [(path, picture) for its in asked for path, picture in zip(its.query.pictures, its.pictures, strict=True)
-              if picture.pixels is None]  # fmt: skip
-    whole = [its for its in asked if all(picture.pixels is not None for picture in its.pictures)]
-    if whole:
-        _give(_answer(model, whole, with_cells=out.geojson is not None or out.html is not None), whole, model, out)
-    if broken:
-        raise ImageError("; ".join(f"{path}: {picture.reason or picture.status}" for path, picture in broken))
+    models = load_models(references)
+    _check_views(queries, models)
+    asked = [_read(query, models) for query in queries]
+    if whole := [its for its in asked if not its.broken()]:
+        _give(_answer(models, whole), whole, models, out)
+    if broken := list(chain.from_iterable(its.broken() for its in asked)):
+        raise ImageError("; ".join(broken))
 
 
 def make_queries(images: Sequence[Path], headings: str | None, each: bool) -> list[Query]:
@@ -116,94 +124,100 @@ def _check(queries: Sequence[Query], images: Sequence[Path], out: Outputs) -> No
         raise ParameterError(f"{out.draw}: no picture format is called {out.draw.suffix!r}; write a .jpg or .png")
 
 
-def _check_views(queries: Sequence[Query], model: Model) -> None:
-    slots = len(model.guesser.locator.blueprint.slots)
-    if (views := max(len(query.pictures) for query in queries)) > slots:
+def _check_views(queries: Sequence[Query], models: Models) -> None:
+    views, most = max(len(query.pictures) for query in queries), max(map(view_slots, models.each))
+    if views > most:
         raise ParameterError(
-            f"{model.name} takes {slots} view{'s' * (slots > 1)} of a place, and {views} images are given;"
+            f"{models.name} takes {_count(most)} of a place, and {views} images are given;"
             " --each answers for each of them"
         )
-    headed = any(slot is not None for slot in model.guesser.locator.blueprint.slots)
-    if headed and views > 1 and any(None in query.headings_deg for query in queries):
-        say(f"no headings are known, so the images stand for those of {model.name} in order; --headings tells them")
+    for model in models.each:
+        if (slots := view_slots(model)) < views:
+            say(f"{model.name} takes {_count(slots)} of a place; of {views} the others were not used")
+        headed = any(slot is not None for slot in model.guesser.locator.blueprint.slots)
+        if headed and views > 1 and any(None in query.headings_deg for query in queries):
+            say(f"no headings are known, so the images stand for those of {model.name} in order; --headings tells them")
 
 
-def _read(query: Query, model: Model) -> Asked:
-    size_px = model.guesser.locator.blueprint.shard_px
-    return Asked(query, [read_picture(path, size_px, max_pixels=MAX_PIXELS) for path in query.pictures])
+def _count(views: int) -> str:
+    return f"{views} view{'s' * (views > 1)}"
 
 
-def _answer(model: Model, asked: Sequence[Asked], *, with_cells: bool) -> list[Answer]:
-    pictures = iter([picture for its in asked for picture in its.pictures])
-    table = answer_files(model.guesser, [its.query for its in asked], pictures).table
-    answers = []
-    for its, row in zip(asked, table.to_dict("records"), strict=True):
-        pixels = [picture.pixels for picture in its.pictures if picture.pixels is not None]
-        cells = cell_probabilities(model.guesser, pixels, its.query.headings_deg) if with_cells else None
-        answers.append(_as_answer(row, cells))
-    return answers
+def _read(query: Query, models: Models) -> Asked:
+    def decoded(square: Square) -> list[Picture]:
+        return [read_picture(path, square.side_px, max_pixels=MAX_PIXELS, fit=square.fit) for path in query.pictures]
+
+    return Asked(query, {square: decoded(square) for square in squares_of(models)})
 
 
-def _as_answer(row: dict[Any, Any], cells: Any) -> Answer:
-    radius_50_km, radius_90_km = (
-        None if pd.isna(row[name]) else row[name] for name in ("radius_50_km", "radius_90_km")
-    )
-    cell, probability = (None, None) if row["cell"] < 0 else (int(row["cell"]), row["probability"])
-    return Answer(row["name"], row["latitude"], row["longitude"], radius_50_km, radius_90_km, cell, probability, cells)
+def _answer(models: Models, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Ask the models; gives name, `COLUMNS` and best_landmark of each answer, None for what is unknown."""
+    pictures = {square: chain.from_iterable(its.pictures[square] for its in asked) for square in squares_of(models)}
+    table = ask(models, [its.query for its in asked], pictures).table
+    return [_known(row) for row in table[["name", *COLUMNS, BEST]].to_dict("records")]
 
 
-def _give(answers: list[Answer], asked: Sequence[Asked], model: Model, out: Outputs) -> None:
+def _known(row: dict[Any, Any]) -> dict[str, Any]:
+    known = {name: None if pd.isna(value) else value for name, value in row.items()}
+    return {**known, "cell": row["cell"] if row["cell"] >= 0 else None}
+
+
+def _give(rows: list[dict[str, Any]], asked: Sequence[Asked], models: Models, out: Outputs) -> None:
+    answers = [_as_answer(row, its, models, out) for row, its in zip(rows, asked, strict=True)]
     if out.geojson is not None:
-        write_text(json.dumps(feature_collection(answers, model.name), allow_nan=False) + "\n", out.geojson)
+        write_text(json.dumps(feature_collection(answers, models.name), allow_nan=False) + "\n", out.geojson)
     if out.html is not None:
         from waymark.report.answers import answer_page  # late, for Plotly takes its time
 
-        shown = [_with_pictures(answer, its.query) for answer, its in zip(answers, asked, strict=True)]
-        write_text(answer_page(shown, model.name, load_land()), out.html)
+        write_text(answer_page(answers, models.name, load_land()), out.html)
     if out.draw is not None:
-        _draw(answers[0], asked[0].query, out.draw)
+        _draw(answers[0], asked[0], models, out.draw)
     if out.as_json:
-        typer.echo(json.dumps({"model": model.name, "answers": _as_json(answers, asked)}, indent=2, allow_nan=False))
+        document = {"model": models.name, "answers": _as_json(rows, asked)}
+        typer.echo(json.dumps(document, indent=2, allow_nan=False))
     elif str(out.geojson) != "-":
         for answer in answers:
-            typer.echo("\n".join([answer.name, *(f"  {name:<7} {value}" for name, value in facts(answer).items())]))
-        say(f"answered by {model.name}")
+            known = facts(answer)
+            width = max(map(len, known))
+            typer.echo("\n".join([answer.name, *(f"  {name:<{width}}  {value}" for name, value in known.items())]))
+        say(f"answered by {models.name}")
 
 
-def _as_json(answers: Sequence[Answer], asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    names = ("latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability")
+def _as_answer(row: dict[str, Any], asked: Asked, models: Models, out: Outputs) -> Answer:
+    """Put an answer together with what its outputs want to show besides."""
+    cells = None
+    if models.place is not None and (out.geojson is not None or out.html is not None):
+        cells = cell_probabilities(models.place.guesser, asked.pixels(models.place), asked.query.headings_deg)
+    shown: dict[str, Any] = {}
+    if out.html is not None:
+        shown["jpegs"] = [as_jpeg(open_upright(path)) for path in asked.query.pictures]
+        shown["attention"] = [as_jpeg(picture) for picture in _attention(asked, models.landmark)]
+    return Answer(**{name: value for name, value in row.items() if name != BEST}, cells=cells, **shown)
+
+
+def _attention(asked: Asked, model: Model | None) -> list[Image.Image]:
+    """Lay over the pictures where the model for landmarks looks; none where it has no such map."""
+    if model is None:
+        return []
+    maps = attention_maps(model.guesser, asked.pixels(model), asked.query.headings_deg)
+    pairs = zip(asked.query.pictures, maps, strict=True)
+    fit = model.guesser.locator.blueprint.fit
+    return [with_attention(open_upright(path), attention, fit) for path, attention in pairs if attention is not None]
+
+
+def _as_json(rows: Sequence[dict[str, Any]], asked: Sequence[Asked]) -> list[dict[str, Any]]:
     return [
         {
             "images": [str(path) for path in its.query.pictures],
             "headings_deg": list(its.query.headings_deg),
-            **{name: getattr(answer, name) for name in names},
+            **{name: row[name] for name in (*COLUMNS, BEST)},
         }
-        for answer, its in zip(answers, asked, strict=True)
+        for row, its in zip(rows, asked, strict=True)
     ]
 
 
-def _with_pictures(answer: Answer, query: Query) -> Answer:
-    return Answer(**{**vars(answer), "jpegs": [_jpeg(path) for path in query.pictures]})
-
-
-def _jpeg(path: Path) -> bytes:
-    picture = _open(path)
-    picture.thumbnail((SHOWN_PX, SHOWN_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-def _draw(answer: Answer, query: Query, path: Path) -> None:
-    lines = [
-        place_in_words(answer.latitude, answer.longitude),
-        radius_in_words(answer.radius_50_km, answer.radius_90_km),
-    ]
-    drawn = draw_answer([_open(picture) for picture in query.pictures], lines)
+def _draw(answer: Answer, asked: Asked, models: Models, path: Path) -> None:
+    pictures = [open_upright(picture) for picture in asked.query.pictures]
+    drawn = draw_answer([*pictures, *_attention(asked, models.landmark)], drawn_lines(answer))
     with whole_file(path) as beside:
         drawn.save(beside, Image.registered_extensions()[path.suffix.lower()])
-
-
-def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")

@@ -1,26 +1,28 @@
 """`waymark predict`: answers for a folder of pictures, in one table."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from waymark.answering import Query, Undecodable, answer_files
+from waymark.answering import Query, Undecodable
+from waymark.commands.asking import ask, squares_of, view_slots
 from waymark.commands.terminal import say, whole_file
 from waymark.errors import ImageError, SourceError
 from waymark.images.decode import MAX_PIXELS
 from waymark.images.resizing import read_pictures
-from waymark.lookup import load_model
+from waymark.lookup import load_models
 from waymark.sources.photos import PHOTOS
 from waymark.sources.quad_folders import VIEW_NAMES
 
-AT_ONCE = 4096  # places whose embeddings are held in memory
-DECIMALS = {"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6}
+AT_ONCE = 1024  # places whose pictures and embeddings are held in memory
+DECIMALS = {"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6, "landmark_score": 6}
 
 
-def predict_folder(folder: Path, out: Path, reference: str | None, layout: str) -> None:
+def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: str) -> None:
     """Answer for the pictures of a folder, and write the answers as CSV once they are all there.
 
     Raises:
@@ -28,15 +30,18 @@ def predict_folder(folder: Path, out: Path, reference: str | None, layout: str) 
         ImageError: no picture of it can be decoded.
     """
     queries = find_queries(folder, layout)
-    model = load_model(reference)
-    blueprint = model.guesser.locator.blueprint
+    models = load_models(references)
     paths = [path for query in queries for path in query.pictures]
-    pictures = read_pictures(paths, blueprint.shard_px, max_pixels=MAX_PIXELS)
+    pictures = {
+        square: read_pictures(paths, square.side_px, max_pixels=MAX_PIXELS, fit=square.fit)
+        for square in squares_of(models)
+    }
     undecodable: list[Undecodable] = []
     tables = []
     chunks = [queries[start : start + AT_ONCE] for start in range(0, len(queries), AT_ONCE)]
     for chunk in tqdm(chunks, unit=f"{AT_ONCE} places", disable=True if len(chunks) == 1 else None):
-        answers = answer_files(model.guesser, chunk, pictures)
+        count = sum(len(query.pictures) for query in chunk)
+        answers = ask(models, chunk, {square: islice(its, count) for square, its in pictures.items()})
         tables.append(answers.table)
         undecodable += answers.undecodable
     table = pd.concat(tables, ignore_index=True).rename(columns={"name": "uuid"})
@@ -46,9 +51,11 @@ def predict_folder(folder: Path, out: Path, reference: str | None, layout: str) 
         raise ImageError(f"no picture of {folder} can be decoded, so there is nothing to write")
     with whole_file(out) as path:
         _tidy(table).to_csv(path, index=False)
-    say(_summary(len(table), len(queries), len(undecodable), out, model.name))
-    if len(blueprint.slots) < (most := max(len(query.pictures) for query in queries)):
-        say(f"{model.name} takes {len(blueprint.slots)} views of a place; of {most} the others were not used")
+    say(_summary(len(table), len(queries), len(undecodable), out, models.name))
+    most = max(len(query.pictures) for query in queries)
+    for model in models.each:
+        if view_slots(model) < most:
+            say(f"{model.name} takes {view_slots(model)} views of a place; of {most} the others were not used")
 
 
 def _summary(rows: int, queries: int, undecodable: int, out: Path, model: str) -> str:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from waymark.errors import ImageError
+from waymark.images.tars import read_bytes
 
 pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = None  # the limit is an argument here, checked before any pixel is decoded
@@ -23,6 +24,8 @@ PNG_SIGNATURE_BYTES = 8
 CUT_OFF = ("truncated", "end of file")  # what decoders say of a file whose end is missing
 MAX_PIXELS = 200_000_000  # where nobody says otherwise
 
+Fit = Literal["crop", "stretch"]  # how a picture becomes a square
+
 
 class Picture(NamedTuple):
     """What came of one file: its pixels, or why there are none."""
@@ -32,8 +35,8 @@ class Picture(NamedTuple):
     pixels: NDArray[np.uint8] | None  # (size_px, size_px, 3)
 
 
-def square_pixels(data: bytes, size_px: int, *, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode a picture to the largest centred square, upright, scaled to one size.
+def square_pixels(data: bytes, size_px: int, *, max_pixels: int, fit: Fit = "crop") -> NDArray[np.uint8]:
+    """Decode a picture to a square, upright, scaled to one size.
 
     Scaling is Pillow's LANCZOS in fixed point, which gives the same bytes on every CPU.
 
@@ -41,6 +44,8 @@ def square_pixels(data: bytes, size_px: int, *, max_pixels: int) -> NDArray[np.u
         data: a file in any format that Pillow or libheif reads; of several frames the first.
         size_px: side of the square in pixels.
         max_pixels: width times height beyond which the picture is not decoded.
+        fit: `crop` takes the largest centred square; `stretch` brings the whole picture into the square, so that
+            nothing at the sides of a wide one is lost.
 
     Returns:
         `(size_px, size_px, 3)` RGB.
@@ -58,10 +63,15 @@ def square_pixels(data: bytes, size_px: int, *, max_pixels: int) -> NDArray[np.u
             if shrink > 1:  # JPEG decodes at 1/2, 1/4, 1/8 for a fraction of the time
                 image.draft("RGB", (image.width // shrink, image.height // shrink))
             upright = _in_colour(ImageOps.exif_transpose(image))
-    side = min(upright.size)
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    box = (left, top, left + side, top + side)
+    box = centred_square(upright) if fit == "crop" else None
     return np.asarray(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=box))
+
+
+def centred_square(image: Image.Image) -> tuple[int, int, int, int]:
+    """Give left, top, right and bottom of the largest centred square."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return left, top, left + side, top + side
 
 
 def _in_colour(image: Image.Image) -> Image.Image:
@@ -73,10 +83,11 @@ def _in_colour(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_picture(path: Path, size_px: int, *, max_pixels: int) -> Picture:
-    """Decode a file, or say why not; never raises for what is wrong with the picture."""
+def read_picture(path: Path, size_px: int, *, max_pixels: int, fit: Fit = "crop") -> Picture:
+    """Decode a file or a member of a tar, or say why not; never raises for what is wrong with the picture."""
     try:
-        return Picture("ok", "", square_pixels(path.read_bytes(), size_px, max_pixels=max_pixels))
+        data = read_bytes(path.parent, path.name)
+        return Picture("ok", "", square_pixels(data, size_px, max_pixels=max_pixels, fit=fit))
     except FileNotFoundError:
         return Picture("missing", "no such file", None)
     except ImageError as error:
@@ -95,12 +106,12 @@ def jpeg_bytes(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def upright_dimensions(path: Path) -> tuple[int, int] | None:
+def upright_dimensions(file: Path | IO[bytes]) -> tuple[int, int] | None:
     """Read width and height as seen, without decoding; None where the header cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 return upright_size(image, exif_of(image))
     except Exception:  # the border again: broken headers raise anything
         return None

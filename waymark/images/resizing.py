@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
-from waymark.images.decode import Picture, read_picture
+from waymark.images.decode import Fit, Picture, read_picture
 from waymark.processes import die_with_parent
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def available_workers() -> int:
 
 
 def read_pictures(
-    paths: Sequence[Path], size_px: int, *, max_pixels: int, workers: int | None = None
+    paths: Sequence[Path], size_px: int, *, max_pixels: int, fit: Fit = "crop", workers: int | None = None
 ) -> Iterator[Picture]:
     """Decode files in processes of their own, in order.
 
@@ -41,6 +41,7 @@ def read_pictures(
         paths: files, in the order wanted.
         size_px: side of the squares.
         max_pixels: width times height beyond which a picture is not decoded.
+        fit: how a picture becomes a square, see `square_pixels`.
         workers: number of processes; as many as there are CPUs by default.
     """
     workers = workers or available_workers()
@@ -48,7 +49,7 @@ def read_pictures(
     with ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_begin_worker) as pool:
 
         def begin(chunk: Sequence[Path]) -> "ProcessFuture[list[Picture]]":
-            arguments = (list(chunk), size_px, max_pixels)
+            arguments = (list(chunk), size_px, max_pixels, fit)
             return pool.schedule(_read_chunk, args=arguments, timeout=TIMEOUT_S * len(chunk))
 
         waiting = [(chunk, begin(chunk)) for chunk in islice(chunks, 2 * workers)]
@@ -63,8 +64,8 @@ def read_pictures(
                 yield from (_read_alone(path, single) for path, single in alone)
 
 
-def _read_chunk(paths: list[Path], size_px: int, max_pixels: int) -> list[Picture]:
-    return [read_picture(path, size_px, max_pixels=max_pixels) for path in paths]
+def _read_chunk(paths: list[Path], size_px: int, max_pixels: int, fit: Fit) -> list[Picture]:
+    return [read_picture(path, size_px, max_pixels=max_pixels, fit=fit) for path in paths]
 
 
 def _read_alone(path: Path, future: "ProcessFuture[list[Picture]]") -> Picture:

@@ -63,6 +63,7 @@ class Shards:
         }
         self._shards: dict[int, NDArray[np.uint8]] = {}
         self.size_px = int(self.index.schema.metadata[b"size_px"])
+        self.fit = self.index.schema.metadata.get(b"fit", b"crop").decode()  # how a picture became a square
 
     def _open(self, shard: int) -> NDArray[np.uint8]:
         """Map a shard as `(rows, size_px, size_px, 3)`."""

@@ -80,6 +80,9 @@ class Augmentation:
             comes in at the edges is the picture mirrored, for rotations too: black corners
             would be seen in training only.
         crop: smallest share of the area that a random crop keeps; 1 is off.
+        crop_px: side to which crops are scaled, None for that of the pictures. A crop shows things larger than
+            they are in the whole picture; scaled to a shorter side it shows them at the size at which val and
+            test do, and costs less (Touvron et al. 2019, Fixing the train-test resolution discrepancy).
         auto: a published policy with its own published strengths: `imagenet` (AutoAugment),
             `trivial` (TrivialAugment, which turns by up to 135 degrees) or `rand` (RandAugment).
             None of them mirrors, but all shear, and leave black edges.
@@ -97,6 +100,7 @@ class Augmentation:
     rotation_deg: float = 0.0
     translate: float = 0.0
     crop: float = 1.0
+    crop_px: int | None = None
     auto: Policy | None = None
     light: float = 0.0
     saturation: float = 0.0
@@ -106,17 +110,17 @@ class Augmentation:
     drop_view: float = 0.0
 
     def pixels(self, views: Tensor) -> Tensor:
-        """Change `(V, 3, H, W)` uint8 pictures."""
+        """Change `(V, 3, H, H)` uint8 pictures; gives `(V, 3, S, S)`, S the side of crops where that is set."""
         return self._colours(self._geometry(views))
 
     def _geometry(self, views: Tensor) -> Tensor:
-        size_px = list(views.shape[-2:])
         if self.flip:
             views = v2.RandomHorizontalFlip()(views)
         if self.rotation_deg > 0 or self.translate > 0:
             views = self._move(views)
-        if self.crop < 1:
-            views = v2.RandomResizedCrop(size_px, scale=(self.crop, 1.0), ratio=(0.9, 1.1), antialias=True)(views)
+        if self.crop < 1 or self.crop_px is not None:
+            side_px = self.crop_px or views.shape[-1]
+            views = v2.RandomResizedCrop([side_px] * 2, scale=(self.crop, 1.0), ratio=(0.9, 1.1), antialias=True)(views)
         return views
 
     def _move(self, views: Tensor) -> Tensor:

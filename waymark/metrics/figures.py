@@ -7,7 +7,8 @@ import pandas as pd
 import torch
 from scipy.optimize import minimize
 
-from waymark.metrics.functional import geoscore, haversine_km, within_km
+from waymark.metrics.functional import geoscore, global_average_precision, haversine_km, within_km
+from waymark.metrics.queries import Relevant, queries_of
 
 WITHIN_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
 
@@ -64,6 +65,46 @@ def _by_column(known: pd.DataFrame) -> Figures:
 
 def _mean(values: "pd.Series[float] | pd.Series[bool]") -> float | None:
     return float(values.astype(float).mean()) if len(values) else None
+
+
+def landmark_figures(predictions: pd.DataFrame, relevant: Relevant = "all") -> Figures:
+    """Sum up how the landmarks of one split were recognised.
+
+    Args:
+        predictions: rows of predictions.parquet.
+        relevant: which records count as queries, see `waymark.metrics.queries.queries_of`.
+
+    Returns:
+        `queries`; `gap` of the answers that were given, `gap_unrejected` of those before rejection; `top1` and `top5`,
+        shares of the queries with a true landmark among the best candidates, rejected or not; `answered`, the share of
+        all records that got an answer; `precision`, the share of these answers that are right. None where there is
+        nothing to measure.
+
+    Raises:
+        ParameterError: relevant is neither `all` nor `known`, or an answer has no score.
+    """
+    return query_figures(queries_of(predictions, relevant))
+
+
+def query_figures(queries: pd.DataFrame) -> Figures:
+    """Sum up rows of `waymark.metrics.queries.queries_of`, or some of them as if they were all."""
+    counted = queries[queries["counts"]]
+    return {
+        "queries": len(counted),
+        "gap": _gap(queries, "answered") if len(counted) else None,
+        "gap_unrejected": _gap(queries, "guessed") if len(counted) else None,
+        "top1": _mean(counted["top1"]),
+        "top5": _mean(counted["top5"]),
+        "answered": _mean(queries["answered"]),
+        "precision": _mean(queries.loc[queries["answered"], "answered_right"]),
+    }
+
+
+def _gap(queries: pd.DataFrame, answered: str) -> float:
+    rows = queries[queries[answered]]
+    scores = torch.tensor(rows["score"].to_numpy(dtype=np.float64))
+    correct = torch.tensor(rows[f"{answered}_right"].to_numpy(dtype=bool))
+    return float(global_average_precision(scores, correct, int(queries["counts"].sum())))
 
 
 def geometric_median(lat_lon: np.ndarray) -> np.ndarray:

@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from waymark.metrics.queries import Relevant, queries_of, ranked
+
+CURVE_ROWS = 200
+
 Floats = NDArray[np.float64]
 
 
@@ -58,3 +62,33 @@ def radius_risk_coverage(predictions: pd.DataFrame) -> RiskCoverage | None:
     """
     known = predictions.dropna(subset=["distance_km", "radius_90_km"])
     return risk_coverage(*(known[name].to_numpy(dtype=np.float64) for name in ("distance_km", "radius_90_km")))
+
+
+def answer_curve(predictions: pd.DataFrame, relevant: Relevant = "all", *, rows: int = CURVE_ROWS) -> pd.DataFrame:
+    """Name a landmark only from a threshold of the score on, for every threshold that makes a difference.
+
+    Args:
+        predictions: rows of predictions.parquet, of one split.
+        relevant: which records count as queries, see `waymark.metrics.queries.queries_of`.
+        rows: how many thresholds are kept at most, evenly among the different scores and with both ends.
+
+    Returns:
+        Columns `threshold` (the highest first; a score equal to it is answered), `answered` (share of all records),
+        `precision` (share of the answers that are right), `recall` (right answers as a share of the queries; NaN where
+        there is none). Empty where nothing was answered.
+    """
+    queries = queries_of(predictions, relevant)
+    guesses = ranked(queries[queries["guessed"]])
+    last = np.flatnonzero(~guesses["score"].duplicated(keep="last"))  # equal scores are answered together
+    if len(last) > rows:
+        last = last[np.linspace(0, len(last) - 1, rows).round().astype(int)]
+    right = guesses["guessed_right"].to_numpy(dtype=np.float64).cumsum()[last]
+    relevant_queries = float(queries["counts"].sum())
+    return pd.DataFrame(
+        {
+            "threshold": guesses["score"].to_numpy()[last],
+            "answered": (last + 1) / max(len(queries), 1),
+            "precision": right / (last + 1),
+            "recall": right / (relevant_queries or np.nan),
+        }
+    )

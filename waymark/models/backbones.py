@@ -1,5 +1,6 @@
-"""Backbones of torchvision by name, without their classifier."""
+"""Backbones of torchvision by name, without their classifier, whole or cut at a stage."""
 
+import copy
 import logging
 import os
 import sys
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from waymark.errors import ModelError, nearest_name
+from waymark.models.pooling import GRID, Levels, Pooling, build_pooling
 
 logger = logging.getLogger(__name__)
 
 FAMILIES = ("resnet", "resnext", "efficientnet_b", "vgg16", "convnext", "mobilenet")
 CLASSIFIERS = ("fc.", "classifier.")  # prefixes of the tensors that a state dict may lack
+LEVELS_PX = 256  # so large that no level of any network has lost its size to rounding
 SCRATCH_BN_MOMENTUM = 0.1  # torchvision's mobile nets carry 0.01, which suits hundreds of epochs only
 
 
@@ -28,23 +31,35 @@ def backbone_names() -> list[str]:
 class Backbone(nn.Module):
     """Features of single pictures.
 
+    A stem and the stages after it turn a picture into a map; pooling, and for ConvNeXt a norm, turn that
+    into features. Stages are counted from the last one back: -1, -2, and so on to the stem.
+
     Args:
         name: of a torchvision model.
         weights: `default` (torchvision's best, downloaded once), `none`, or a path of a state dict
             of that model, with or without its classifier.
+        pooling: `mean` over the map, `gem` (see `GeM`), `grid`, which keeps 7 x 7 places of the map,
+            as the classifier of VGG takes them, or `levels` (see `Levels`), which pools more than the last map.
 
     Raises:
-        ModelError: the name is unknown, or the weights cannot be had.
+        ModelError: the name or the pooling is unknown, or the weights cannot be had.
     """
 
-    def __init__(self, name: str, weights: str = "none") -> None:
+    def __init__(self, name: str, weights: str = "none", pooling: Pooling = "mean") -> None:
         super().__init__()
         if name not in backbone_names():
             raise ModelError(f"unknown backbone {name!r}; {nearest_name(name, backbone_names())}")
         network = _build(name, weights)
         self.name = name
-        features, self.width = _without_classifier(network)
+        features, channels = _without_classifier(network)
         self.features = features.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
+        self.levels = _ends_of_levels(self.features) if pooling == "levels" else []
+        if self.levels:
+            self.pooling: nn.Module = Levels(sum(channels for _, channels in self.levels))
+            self.width = 2 * sum(channels for _, channels in self.levels)
+        else:
+            self.pooling = build_pooling(pooling)
+            self.width = channels * GRID**2 if pooling == "grid" else channels
         if weights == "none":
             for layer in self.features.modules():
                 if isinstance(layer, nn.BatchNorm2d):
@@ -52,17 +67,79 @@ class Backbone(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn `(N, 3, H, W)` normalised pictures into `(N, width)` features."""
-        features: Tensor = self.features(pictures.contiguous(memory_format=torch.channels_last))
-        return features.flatten(1)  # (N, C)
+        if not self.levels:
+            return self.after(self.before(pictures, -1), -1)
+        found, maps = [], pictures.contiguous(memory_format=torch.channels_last)
+        ends = {stage for stage, _ in self.levels}
+        for number, stage in enumerate(_stages(self.features)):
+            for layer in stage:
+                maps = layer(maps)
+            if number in ends:
+                found.append(maps)
+        features: Tensor = self.pooling(found)
+        return features
+
+    def before(self, pictures: Tensor, stage: int) -> Tensor:
+        """Turn `(N, 3, H, W)` normalised pictures into the `(N, C, h, w)` maps that a stage gives.
+
+        Raises:
+            ModelError: there is no such stage.
+        """
+        maps = pictures.contiguous(memory_format=torch.channels_last)
+        for layer in _flat(self._stages_to(stage)):
+            maps = layer(maps)
+        return maps
+
+    def after(self, maps: Tensor, stage: int) -> Tensor:
+        """Turn the maps that a stage gives into `(N, width)` features.
+
+        Raises:
+            ModelError: there is no such stage.
+        """
+        done = len(self._stages_to(stage))
+        for layer in _flat(_stages(self.features)[done:]):
+            maps = layer(maps)
+        features: Tensor = _last_norm(self.features)(self.pooling(maps))
+        return features.flatten(1)  # (N, width)
+
+    def channels(self, stage: int) -> int:
+        """Tell how many channels the maps have that a stage gives: as many as its last convolution.
+
+        Raises:
+            ModelError: there is no such stage.
+        """
+        layers = [layer for part in self._stages_to(stage)[-1] for layer in part.modules()]
+        return [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
 
     def blocks(self) -> list[nn.ModuleList]:
         """List the parts that fine-tuning frees one after the other, from input to output.
 
         A stem, then what torchvision's networks are sequences of: stages of ResNet and ConvNeXt (with
         the scaling before them), of EfficientNet, of VGG between two poolings; layers of MobileNet.
-        Together they hold each parameter once.
+        Together they hold each parameter once: the last one also those of pooling and norm.
         """
-        return [nn.ModuleList(block) for block in _blocks(self.features)]
+        *others, last = _stages(self.features)
+        return [nn.ModuleList(block) for block in [*others, [*last, self.pooling, _last_norm(self.features)]]]
+
+    def _stages_to(self, stage: int) -> list[list[nn.Module]]:
+        stages = _stages(self.features)
+        if not -len(stages) <= stage <= -1:
+            raise ModelError(f"{self.name} has no stage {stage}; set it from -1, the last, to {-len(stages)}, the stem")
+        return stages[: len(stages) + stage + 1]
+
+
+def _ends_of_levels(features: nn.Module) -> list[tuple[int, int]]:
+    """Find the last stage at each resolution, and how many channels its maps have; shapes alone are computed."""
+    shapes = []
+    with torch.no_grad():
+        network = copy.deepcopy(features).to("meta").eval()
+        maps = torch.empty(1, 3, LEVELS_PX, LEVELS_PX, device="meta")
+        for stage in _stages(network):
+            for layer in stage:
+                maps = layer(maps)
+            shapes.append(maps.shape)
+    following = [*(shape[2] for shape in shapes[1:]), 0]
+    return [(n, shape[1]) for n, (shape, after) in enumerate(zip(shapes, following, strict=True)) if shape[2] != after]
 
 
 def _build(name: str, weights: str) -> nn.Module:
@@ -121,36 +198,40 @@ def _shape(value: object) -> torch.Size | None:
 
 
 def _without_classifier(network: nn.Module) -> tuple[nn.Module, int]:
-    """Give the network with pooled features for an output, and how many they are.
-
-    Of VGG, whose classifier takes a map of 7 x 7, the mean over the map remains: at the sizes
-    of pictures used here the map is smaller than that and would only be repeated.
-    """
+    """Take the classifier from the network, and say how many channels its last map has."""
     if isinstance(network, zoo.ResNet):
-        width = network.fc.in_features
+        channels = network.fc.in_features
         network.fc = nn.Identity()
     elif isinstance(network, zoo.VGG):
-        width = 512
-        network.avgpool = nn.AdaptiveAvgPool2d(1)
+        channels = 512
         network.classifier = nn.Identity()
-    elif isinstance(network, zoo.ConvNeXt):  # its classifier begins with a norm and a flatten, which stay
-        width = network.classifier[-1].in_features
+    elif isinstance(network, zoo.ConvNeXt):  # its classifier begins with a norm, which stays
+        channels = network.classifier[-1].in_features
         network.classifier = network.classifier[:-1]
     else:
-        width = next(layer for layer in network.modules() if isinstance(layer, nn.Linear)).in_features
+        channels = next(layer for layer in network.modules() if isinstance(layer, nn.Linear)).in_features
         network.classifier = nn.Identity()
-    return network, width
+    return network, channels
 
 
-def _blocks(network: nn.Module) -> list[list[nn.Module]]:
+def _last_norm(network: nn.Module) -> nn.Module:
+    """Give what stands between pooling and features."""
+    return network.classifier if isinstance(network, zoo.ConvNeXt) else nn.Identity()
+
+
+def _flat(stages: list[list[nn.Module]]) -> list[nn.Module]:
+    return [layer for stage in stages for layer in stage]
+
+
+def _stages(network: nn.Module) -> list[list[nn.Module]]:
+    """List the layers from picture to map, stem and stages apart."""
     if isinstance(network, zoo.ResNet):
         stages = [network.layer1, network.layer2, network.layer3, network.layer4]
-        return [[network.conv1, network.bn1], *([stage] for stage in stages)]
+        return [[network.conv1, network.bn1, network.relu, network.maxpool], *([stage] for stage in stages)]
     layers: list[nn.Module] = list(network.get_submodule("features").children())
     if isinstance(network, zoo.ConvNeXt):
         stem, first, *others = layers
-        stages = [[first], *([scaling, stage] for scaling, stage in zip(others[::2], others[1::2], strict=True))]
-        return [[stem], *stages[:-1], [*stages[-1], network.classifier]]  # which is its last norm
+        return [[stem], [first], *([scaling, stage] for scaling, stage in zip(others[::2], others[1::2], strict=True))]
     if isinstance(network, zoo.VGG):
         ends = [place + 1 for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
         return [layers[start:end] for start, end in zip([0, *ends], ends, strict=False)]

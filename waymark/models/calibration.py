@@ -69,11 +69,13 @@ class RetrievalIndex:
 
     Args:
         embedding: `(N, D)` of unit length.
-        lat_lon: `(N, 2)` degrees.
+        lat_lon: `(N, 2)` degrees, NaN where unknown.
+        landmark: `(N,)` which one each shows, None where it shows none; None where no head asks.
     """
 
     embedding: NDArray[np.float32]
     lat_lon: NDArray[np.float64]
+    landmark: NDArray[np.object_] | None = None
 
     def spread_km(self, embedding: Tensor, answer: NDArray[np.float64], neighbours: int) -> NDArray[np.float64]:
         """Measure how far from an answer the records lie that look most alike, in the mean.
@@ -81,14 +83,15 @@ class RetrievalIndex:
         Args:
             embedding: `(M, D)`.
             answer: `(M, 2)` latitude, longitude in degrees.
-            neighbours: how many records are asked, or all where there are fewer.
+            neighbours: how many records with coordinates are asked, or all where there are fewer.
 
         Returns:
             `(M,)` kilometres.
         """
-        search = NearestNeighbors(n_neighbors=min(neighbours, len(self.embedding)), algorithm="brute")
-        found = search.fit(self.embedding).kneighbors(unit_length(embedding), return_distance=False)  # (M, k)
-        places = torch.from_numpy(self.lat_lon[found])  # (M, k, 2)
+        placed = ~np.isnan(self.lat_lon).any(axis=1)
+        search = NearestNeighbors(n_neighbors=min(neighbours, int(placed.sum())), algorithm="brute")
+        found = search.fit(self.embedding[placed]).kneighbors(unit_length(embedding), return_distance=False)  # (M, k)
+        places = torch.from_numpy(self.lat_lon[placed][found])  # (M, k, 2)
         spread: NDArray[np.float64] = haversine_km(torch.from_numpy(answer)[:, None], places).mean(dim=1).numpy()
         return spread
 

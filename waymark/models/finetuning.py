@@ -35,20 +35,21 @@ class Stage(NamedTuple):
     parts: Sequence[nn.Module]
 
 
-def unfreeze_steps(unfreeze_epoch: int, unfreeze: Sequence[Unfreeze]) -> tuple[Unfreeze, ...]:
+def unfreeze_steps(unfreeze_epoch: int | None, unfreeze: Sequence[Unfreeze]) -> tuple[Unfreeze, ...] | None:
     """Bring both ways of saying when the backbone learns to one.
 
     Args:
-        unfreeze_epoch: first epoch in which the whole backbone learns; 0 trains all from the start.
+        unfreeze_epoch: first epoch in which the whole backbone learns; 0 trains all from the start, None never
+            trains it.
         unfreeze: blocks that begin to learn, step by step.
 
     Returns:
-        The steps; none where everything learns from the start.
+        The steps; none where everything learns from the start, None where the backbone never learns.
 
     Raises:
         ModelError: both are given, the epochs do not ascend, or nothing is left for a step.
     """
-    if unfreeze and unfreeze_epoch:
+    if unfreeze and unfreeze_epoch != 0:
         raise ModelError(
             f"unfreeze_epoch {unfreeze_epoch} and unfreeze both say when the backbone learns;"
             " set unfreeze_epoch to 0, or unfreeze to []"
@@ -62,6 +63,8 @@ def unfreeze_steps(unfreeze_epoch: int, unfreeze: Sequence[Unfreeze]) -> tuple[U
                 f"unfreeze frees all blocks that are left at epoch {step.epoch}, so that none remain for"
                 f" epoch {epochs[-1]}; give the earlier step a number of blocks"
             )
+    if unfreeze_epoch is None:
+        return None
     return tuple(unfreeze) if unfreeze or not unfreeze_epoch else (Unfreeze(unfreeze_epoch),)
 
 
@@ -73,21 +76,21 @@ class FineTuning:
 
     Args:
         locator: whose parts.
-        steps: of the backbone; without any, everything learns from the start.
+        steps: of the backbone; without any, everything learns from the start, and with None it never does.
 
     Raises:
         ModelError: the steps ask for more blocks than the backbone has.
     """
 
-    def __init__(self, locator: Locator, steps: Sequence[Unfreeze]) -> None:
+    def __init__(self, locator: Locator, steps: Sequence[Unfreeze] | None) -> None:
         self.frozen: Sequence[nn.Module] = []
         self.stages = [Stage(0, None, [locator])]
-        if not steps:
+        if steps is not None and not steps:
             return
         self.stages = [Stage(0, None, [part for part in locator.children() if part is not locator.backbone])]
         blocks = locator.backbone.blocks()
         left = len(blocks)
-        for step in steps:
+        for step in steps or ():
             count = left if step.blocks is None else step.blocks
             if not 0 < count <= left:
                 raise ModelError(

@@ -1,4 +1,4 @@
-"""Run the training loop: the best epoch by kilometres counts, and a kill costs one epoch."""
+"""Run the training loop: the epoch that is best on val counts, and a kill costs one epoch."""
 
 import sys
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import Logger
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
 from waymark.models.inference import exact_convolutions
+from waymark.models.locator import Locator
 from waymark.models.module import LocatorModule
 
-MONITOR = "val/mean_km"
 Precision = Literal["auto", "32", "16-mixed", "bf16-mixed"]
 
 
@@ -24,7 +24,25 @@ class Fitted(NamedTuple):
 
     curves: list[dict[str, float]]
     best_epoch: int
-    best_val_mean_km: float
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The figures of the best epoch."""
+        return self.curves[self.best_epoch]
+
+
+class Monitor(NamedTuple):
+    """The figure that says which epoch is best, and whether `min` or `max` of it is."""
+
+    figure: str
+    mode: str
+
+
+def monitor_of(locator: Locator) -> Monitor:
+    """Choose by what a locator learns: mean error in km, GAP, or with two heads the weighted sum of their losses."""
+    if locator.landmark_head is None:
+        return Monitor("val/mean_km", "min")
+    return Monitor("val/gap", "max") if locator.place_head is None else Monitor("val/loss", "min")
 
 
 class Patience(EarlyStopping):
@@ -52,17 +70,23 @@ def fit(
         data: training and validation records.
         work: folder of checkpoints; where it holds one, training goes on from there.
         epochs: most epochs.
-        patience: epochs without a better `val/mean_km` after which training stops.
+        patience: epochs without a better figure of `monitor_of` after which training stops.
         precision: of the sums inside the network; see `trainer_precision`.
         loggers: that follow the curves.
+
+    Raises:
+        ModelError: the checkpoint to go on from is damaged, or holds more than numbers.
     """
     if precision == "32":
         exact_convolutions()
-    best = _keep("best", work, monitor=MONITOR)
+    # A fifth of the time, and nothing reads such memory; mypy does not know the module's property.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    monitor = monitor_of(module.locator)
+    best = _keep("best", work, monitor)
     # Lightning's own save_last writes in epochs only that are the best so far.
-    callbacks: list[Callback] = [best, _keep("last", work, monitor=None)]
+    callbacks: list[Callback] = [best, _keep("last", work)]
     if patience is not None:
-        callbacks.append(Patience(MONITOR, patience=patience, check_on_train_epoch_end=True))
+        callbacks.append(Patience(monitor.figure, mode=monitor.mode, patience=patience, check_on_train_epoch_end=True))
     if visible := sys.stdout.isatty():
         callbacks.append(TQDMProgressBar())
     trainer = L.Trainer(
@@ -79,12 +103,25 @@ def fit(
         num_sanity_val_steps=0,
     )
     last = work / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+    if last.exists():
+        _refuse_code(last)
+    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     module.locator.to("cpu").eval()
-    best_epoch = int(state["epoch"])
-    return Fitted(module.curves, best_epoch, module.curves[best_epoch]["val_mean_km"])
+    return Fitted(module.curves, int(state["epoch"]))
+
+
+def _refuse_code(checkpoint: Path) -> None:
+    """Refuse what does not load without running code, as a file that somebody else may have written."""
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # pickle raises anything on a file that is none
+        reason = type(error).__name__
+        raise ModelError(
+            f"{checkpoint} is no checkpoint that loads without running code ({reason}); remove its folder, and the"
+            " training begins anew"
+        ) from error
 
 
 def trainer_precision(precision: Precision) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
@@ -105,8 +142,13 @@ def trainer_precision(precision: Precision) -> Literal["32-true", "16-mixed", "b
     return "32-true" if precision == "32" else precision
 
 
-def _keep(name: str, work: Path, *, monitor: str | None) -> ModelCheckpoint:
+def _keep(name: str, work: Path, monitor: Monitor | None = None) -> ModelCheckpoint:
     """Keep one checkpoint: of the epoch that is best by the monitor, or of the last epoch without one."""
     return ModelCheckpoint(
-        work, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False
+        work,
+        filename=name,
+        monitor=None if monitor is None else monitor.figure,
+        mode="min" if monitor is None else monitor.mode,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )

@@ -1,9 +1,10 @@
-"""A locator and its calibration: the answer, and how far it may be off."""
+"""A locator and its calibration: the answers, and how sure they are."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -13,38 +14,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from waymark.errors import ModelError
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 from waymark.models.calibration import Radii, RetrievalIndex, expected_distance_km
 from waymark.models.decoding import row_chunks
 from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator, load_locator
+from waymark.models.recognition import CANDIDATES, Fusion, Recogniser, Truths
+
+Floats = NDArray[np.float64]
+Names = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation says of a model.
+    """What validation says of a model; None for what its heads do not answer.
 
     Args:
         temperature: what the logits of cells are divided by.
         neighbours: records asked for the spread, for heads without probabilities.
         radii: from difficulties to radii.
+        landmark: how landmarks are recognised, and refused.
     """
 
-    temperature: float
-    neighbours: int
-    radii: Radii
+    temperature: float | None
+    neighbours: int | None
+    radii: Radii | None
+    landmark: Fusion | None = None
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """Answers for N records; radii are NaN where validation was too small to promise them."""
+    """Answers for N records. Places are NaN and -1 for a model without them, landmarks None, NaN and -1.
 
-    lat_lon: NDArray[np.float64]  # (N, 2) degrees
+    Radii are NaN where validation was too small to promise them.
+    """
+
+    lat_lon: Floats  # (N, 2) degrees
     cell: NDArray[np.int64]  # (N,) number of the most probable cell, -1 for heads without cells
-    probability: NDArray[np.float64]  # (N,) of that cell, NaN for heads without cells
-    radius_50_km: NDArray[np.float64]  # (N,)
-    radius_90_km: NDArray[np.float64]  # (N,)
+    probability: Floats  # (N,) of that cell, NaN for heads without cells
+    radius_50_km: Floats  # (N,)
+    radius_90_km: Floats  # (N,)
+    landmark: Names  # (N,) id of the answer; None where it is refused: no landmark
+    landmark_name: Names  # (N,) what people call it, None likewise
+    best_landmark: Names  # (N,) id of the best candidate, refused or not
+    landmark_score: Floats  # (N,) of that candidate, higher is more certain; it has no bounds
+    candidates: Names  # (N, 5) ids, the best first; None where there are fewer landmarks
+    candidate_scores: Floats  # (N, 5) of them
+    rank: NDArray[np.int64]  # (N,) of the best true landmark among all, from 1 on; -1 where none is known
+    attention: NDArray[np.float32] | None = None  # (N, V, h, w) from 0 to 1, where the network has a map
 
 
 class Guesser:
@@ -55,6 +73,7 @@ class Guesser:
         calibration: of its certainty.
         index: training records by their embedding.
         cells: `cell` and `geometry` of the grid's cells, where the model has any and they were kept.
+        names: what people call landmarks, by their id, beside those that the network itself knows.
     """
 
     def __init__(
@@ -63,58 +82,120 @@ class Guesser:
         calibration: Calibration,
         index: RetrievalIndex,
         cells: gpd.GeoDataFrame | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.locator, self.calibration, self.index, self.cells = locator, calibration, index, cells
+        blueprint = locator.blueprint
+        self.names = {**dict(zip(blueprint.landmarks, blueprint.landmark_names, strict=True)), **(names or {})}
+        self.recogniser = None if calibration.landmark is None else make_recogniser(locator, index)
 
-    def guess(self, batches: Iterable[Batch]) -> Guesses:
-        """Answer for each record of the batches, in order."""
-        outputs = run(self.locator, batches)
+    def guess(self, batches: Iterable[Batch], truths: Truths | None = None) -> Guesses:
+        """Answer for each record of the batches, in order.
+
+        Args:
+            batches: records.
+            truths: landmarks that each record shows, whose rank is asked for; None where nobody knows.
+        """
+        outputs = run(self.locator, batches, landmark=False)
+        maps = None if outputs.maps is None else outputs.maps.numpy()
+        return Guesses(**self._places(outputs), **self._landmarks(outputs.embedding, truths), attention=maps)
+
+    def attention(self, batch: Batch) -> Tensor | None:
+        """Give where a batch is looked at, `(B, V, h, w)` from 0 to 1; None for a network without such a map."""
+        return run(self.locator, [batch], landmark=False).maps
+
+    def _places(self, outputs: Outputs) -> dict[str, Any]:
+        known, count, head = self.calibration, len(outputs.embedding), self.locator.place_head
+        nothing = np.full(count, np.nan)
+        if head is None or known.radii is None:
+            empty = dict.fromkeys(("probability", "radius_50_km", "radius_90_km"), nothing)
+            return {"lat_lon": np.full((count, 2), np.nan), "cell": np.full(count, -1, dtype=np.int64), **empty}
         lat_lon, choice = places(self.locator, outputs)
-        head = self.locator.head
-        cell, probability = choice, np.full(len(choice), np.nan)
+        cell, probability = choice, nothing
         if isinstance(head, CellHead):
             cell = head.cell_ids.numpy()[choice]
-            probability = _highest_probability(head, outputs.output, self.calibration.temperature)
+            probability = _highest_probability(head, outputs.place, known.temperature or 1.0)
         hard_km = difficulty_km(
-            self.locator, outputs, lat_lon, self.index, self.calibration.temperature, self.calibration.neighbours
+            self.locator, outputs, lat_lon, self.index, known.temperature or 1.0, known.neighbours or 1
         )
-        radii = self.calibration.radii
-        return Guesses(
-            lat_lon, cell, probability, radii.at(hard_km, radii.factor_50), radii.at(hard_km, radii.factor_90)
-        )
+        radii = {
+            f"radius_{share}_km": known.radii.at(hard_km, factor)
+            for share, factor in ((50, known.radii.factor_50), (90, known.radii.factor_90))
+        }
+        return {"lat_lon": lat_lon, "cell": cell, "probability": probability, **radii}
+
+    def _landmarks(self, embedding: Tensor, truths: Truths | None) -> dict[str, Any]:
+        candidates = np.full((len(embedding), CANDIDATES), None, dtype=object)
+        scores, rank = np.full(candidates.shape, np.nan), np.full(len(embedding), -1, dtype=np.int64)
+        answered = np.zeros(len(embedding), dtype=bool)
+        if self.recogniser is not None and self.calibration.landmark is not None:
+            found = self.recogniser.recognise(embedding, self.calibration.landmark, truths)
+            kept = found.candidates.shape[1]
+            candidates[:, :kept] = np.array(self.recogniser.landmarks, dtype=object)[found.candidates]
+            scores[:, :kept], rank = found.scores, found.rank
+            threshold = self.calibration.landmark.threshold
+            answered = scores[:, 0] >= (-np.inf if threshold is None else threshold)
+        landmark = candidates[:, 0].copy()
+        landmark[~answered] = None
+        return {
+            "landmark": landmark,
+            "landmark_name": np.array([self.names.get(its, its) for its in landmark], dtype=object),
+            "best_landmark": candidates[:, 0],
+            "landmark_score": scores[:, 0],
+            "candidates": candidates,
+            "candidate_scores": scores,
+            "rank": rank,
+        }
 
 
-def places(locator: Locator, outputs: Outputs) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def make_recogniser(locator: Locator, index: RetrievalIndex) -> Recogniser:
+    """Recognise landmarks with the head of a network and the training records that show one.
+
+    Raises:
+        ModelError: the network has no head for landmarks, or no training record shows one.
+    """
+    head = locator.landmark_head
+    if head is None or index.landmark is None or not (shown := index.landmark != np.array(None)).any():
+        raise ModelError("this model and its index know no landmark; calibrate the model again")
+    return Recogniser(
+        lambda embedding: head.scores(head(embedding)),
+        locator.blueprint.landmarks,
+        index.embedding[shown],
+        index.landmark[shown],
+    )
+
+
+def places(locator: Locator, outputs: Outputs) -> tuple[Floats, NDArray[np.int64]]:
     """Give `(N, 2)` latitude, longitude in degrees and `(N,)` most probable classes."""
-    place = locator.place(outputs.output)
+    place = locator.place(outputs.place)
     return place.lat_lon.numpy(), place.choice.numpy()
 
 
 def difficulty_km(
     locator: Locator,
     outputs: Outputs,
-    answer: NDArray[np.float64],
+    answer: Floats,
     index: RetrievalIndex,
     temperature: float,
     neighbours: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Say how far off `(N, 2)` answers are expected to be, in km, before any radius is promised.
 
     For cells it is the expected distance under their probabilities, for other heads the
     distance to the training records that look most alike.
     """
-    head = locator.head
+    head = locator.place_head
     if not isinstance(head, CellHead):
         return index.spread_km(outputs.embedding, answer, neighbours)
     expected_km = np.empty(len(answer))
-    for rows in row_chunks(*outputs.output.shape):
-        output = outputs.output[rows]
+    for rows in row_chunks(*outputs.place.shape):
+        output = outputs.place[rows]
         chances, cells = head.probabilities(output, temperature), head.cells_deg(output).numpy()
         expected_km[rows] = expected_distance_km(chances, cells, answer[rows])
     return expected_km
 
 
-def _highest_probability(head: CellHead, output: Tensor, temperature: float) -> NDArray[np.float64]:
+def _highest_probability(head: CellHead, output: Tensor, temperature: float) -> Floats:
     highest = np.empty(len(output))
     for rows in row_chunks(*output.shape):
         highest[rows] = head.probabilities(output[rows], temperature).amax(dim=1).numpy()
@@ -127,8 +208,9 @@ def save_calibration(
     record_ids: list[str],
     folder: Path,
     cells: gpd.GeoDataFrame | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `calibration.json` and `index.parquet`, and `cells.parquet` where there are cells.
+    """Write `calibration.json` and `index.parquet`, `cells.parquet` and `landmarks.parquet` where there are any.
 
     Args:
         calibration: of the model.
@@ -136,20 +218,26 @@ def save_calibration(
         record_ids: of those.
         folder: where to.
         cells: the grid; `cell` and `geometry` are kept, to show where a model believes a record to be.
+        names: what people call the landmarks of the index, by their id.
     """
     (folder / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(index.embedding.ravel()), index.embedding.shape[1])
+    landmark = [None] * len(record_ids) if index.landmark is None else index.landmark
     table = pa.table(
         {
             "record_id": record_ids,
-            "latitude": index.lat_lon[:, 0],
-            "longitude": index.lat_lon[:, 1],
+            "latitude": pa.array(index.lat_lon[:, 0], from_pandas=True),
+            "longitude": pa.array(index.lat_lon[:, 1], from_pandas=True),
+            "landmark": pa.array(landmark, pa.string()),
             "embedding": embedding,
         }
     )
     pq.write_table(table, folder / "index.parquet", compression="zstd")
     if cells is not None:
         cells[["cell", "geometry"]].reset_index(drop=True).to_parquet(folder / "cells.parquet", compression="zstd")
+    if names is not None:
+        told = pa.table({"landmark": list(names), "name": list(names.values())})
+        pq.write_table(told, folder / "landmarks.parquet", compression="zstd")
 
 
 def load_guesser(checkpoint: Path, calibration: Path) -> Guesser:
@@ -161,17 +249,35 @@ def load_guesser(checkpoint: Path, calibration: Path) -> Guesser:
     try:
         content = json.loads((calibration / "calibration.json").read_text())
         table = pq.read_table(calibration / "index.parquet")
-        outlines = calibration / "cells.parquet"
+        outlines, told = calibration / "cells.parquet", calibration / "landmarks.parquet"
         cells = gpd.read_parquet(outlines) if outlines.exists() else None
+        names = pq.read_table(told) if told.exists() else None
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename} is missing; calibrate the model first") from None
     except (ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{calibration} is no calibration ({reason}); calibrate the model again") from error
     try:
-        embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-        lat_lon = np.stack([table["latitude"].to_numpy(), table["longitude"].to_numpy()], axis=1)
-        kept = Calibration(content["temperature"], content["neighbours"], Radii(**content["radii"]))
+        known = _calibration(content)
+        index = _index(table, known.landmark is not None)
+        pairs = (
+            {} if names is None else dict(zip(*(names[key].to_pylist() for key in ("landmark", "name")), strict=True))
+        )
     except (KeyError, TypeError) as error:
         raise ModelError(f"{calibration} is of another format ({error}); calibrate the model again") from error
-    return Guesser(load_locator(checkpoint), kept, RetrievalIndex(embedding, lat_lon), cells)
+    return Guesser(load_locator(checkpoint), known, index, cells, pairs)
+
+
+def _calibration(content: Any) -> Calibration:
+    radii, landmark = content["radii"], content["landmark"]
+    if landmark is not None:
+        landmark = Fusion(**{**landmark, "head": tuple(landmark["head"]), "index": tuple(landmark["index"])})
+    its_radii = None if radii is None else Radii(**radii)
+    return Calibration(content["temperature"], content["neighbours"], its_radii, landmark)
+
+
+def _index(table: pa.Table, landmarks: bool) -> RetrievalIndex:
+    embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    lat_lon = np.stack([table[name].to_numpy().astype(np.float64) for name in ("latitude", "longitude")], axis=1)
+    shown = np.array(table["landmark"].to_pylist(), dtype=object)
+    return RetrievalIndex(embedding, lat_lon, shown if landmarks else None)

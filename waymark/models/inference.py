@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 from waymark.models.locator import Locator
 
 
 class Outputs(NamedTuple):
     """What the network gives for each record, on the CPU."""
 
-    output: Tensor  # (N, K) raw output of the head
-    embedding: Tensor  # (N, D) features that the head sees
+    place: Tensor  # (N, K) raw output of the head for places, no columns without one
+    landmark: Tensor  # (N, L) raw output of the head for landmarks, likewise
+    embedding: Tensor  # (N, D) features that the heads see
+    maps: Tensor | None = None  # (N, V, h, w) attention, 0 to 1, where the network has any
 
 
 def exact_convolutions() -> None:
@@ -24,16 +26,25 @@ def exact_convolutions() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def run(locator: Locator, batches: Iterable[Batch]) -> Outputs:
-    """Run a locator over batches, on the GPU when there is one; the order stays."""
+def run(locator: Locator, batches: Iterable[Batch], *, landmark: bool = True) -> Outputs:
+    """Run a locator over batches, on the GPU when there is one; the order stays.
+
+    Args:
+        locator: the network.
+        batches: records.
+        landmark: whether the raw output for landmarks is kept, of which there may be many.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     exact_convolutions()
     locator = locator.to(device).eval()
-    outputs, embeddings = [], []
+    found, maps = [], []
     with torch.inference_mode():
         for batch in tqdm(batches, unit="batch", desc="predict", disable=None):
-            embedding = locator.embed(batch.views.to(device), batch.present.to(device))
-            outputs.append(locator.head(embedding).cpu())
-            embeddings.append(embedding.cpu())
+            seen = locator.see(batch.views.to(device), batch.present.to(device))
+            output = locator.answer(seen)
+            kept = output.landmark if landmark else output.landmark[:, :0].clone()
+            found.append([part.cpu() for part in (output.place, kept, seen.embedding)])
+            maps += [] if seen.maps is None else [seen.maps.cpu()]
     locator.to("cpu")
-    return Outputs(torch.cat(outputs), torch.cat(embeddings))
+    place, kept, embedding = map(torch.cat, zip(*found, strict=True))
+    return Outputs(place, kept, embedding, torch.cat(maps) if maps else None)

@@ -1,4 +1,4 @@
-"""Looking inside a network: its first filters, what its stages see in a photo, what spoke for a cell."""
+"""Looking inside a network: its first filters, what its stages see in a photo, what spoke for an answer."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,22 +14,14 @@ from torch.utils.hooks import RemovableHandle
 from waymark.errors import ModelError
 from waymark.models.backbones import Backbone
 from waymark.models.heads import CellHead
-from waymark.models.locator import Locator
-
-Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+from waymark.models.locator import Locator, Output
+from waymark.report.heat import Pixels, coloured, draw_attention
 
 FILTER_PX = 48  # least side of a filter in the picture
 TILE_PX = 128  # least side of a photo or map in the picture
 GAP_PX = 4
 LEAST_SIDE = 2  # a map of a single pixel says nothing of where
-DIM = 0.2  # brightness of a photo where nothing speaks for the cell
 CAM_SIDE = 4  # least side of the map that Grad-CAM is taken from
-
-# From low to high: dark blue, green, yellow, after matplotlib's viridis, which also reads in grey.
-VIRIDIS = np.array(
-    [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
-     (170, 220, 50), (253, 231, 37)]
-)  # fmt: skip
 
 
 def first_layer_filters(locator: Locator) -> Pixels:
@@ -85,38 +77,36 @@ def _drawn(name: str, found: NDArray[np.float32], photos: Sequence[Pixels], maps
     lively = np.argsort(-found.std(axis=(0, 2, 3)), kind="stable")[:maps]
     heat = np.stack([_scaled(found[:, channel]) for channel in lively], axis=1)  # (V, maps, h, w)
     tiles = [
-        [photo, *(_enlarged(_coloured(one), len(photo)) for one in row)]
-        for photo, row in zip(photos, heat, strict=True)
+        [photo, *(_enlarged(coloured(one), len(photo)) for one in row)] for photo, row in zip(photos, heat, strict=True)
     ]
     return f"{name}: {len(lively)} of {found.shape[1]} channels, {height} x {width}", _grid(tiles)
 
 
-def class_activation(locator: Locator, views: Tensor, present: Tensor) -> tuple[str, Pixels]:
-    """Draw where in a record the backbone found what speaks for the most probable cell.
+def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landmark: bool = False) -> tuple[str, Pixels]:
+    """Draw where in a record the backbone found what speaks for the most probable cell or landmark.
 
     Grad-CAM of Selvaraju et al., "Visual Explanations from Deep Networks via Gradient-based
     Localization" (2017), equations 1 and 2, at the last stage whose map has 4 x 4 pixels; all
-    views share one scale. It shows what raised this cell's score, not whether the cell is right,
-    and it is as coarse as the map. Where nothing speaks for the cell, all is dark.
+    views share one scale. It shows what raised this answer's score, not whether the answer is right,
+    and it is as coarse as the map. Where nothing speaks for it, all is dark blue.
 
     Args:
-        locator: a network whose head has cells.
+        locator: a network whose head has cells, or one with landmarks.
         views: `(V, 3, H, W)` uint8.
         present: `(V,)` which views are there.
+        landmark: whether the landmark is explained that the head says, instead of the cell.
 
     Returns:
-        The name of the stage and cell, and a picture: each photo above the photo under its map.
+        The name of the stage and of what is explained, and a picture: each photo above the photo under its map.
 
     Raises:
-        ModelError: the head has no cells, or no view is there.
+        ModelError: the network has no such classes, or no view is there.
     """
     _check_views(present)
-    head = locator.head
-    if not isinstance(head, CellHead):
-        raise ModelError(f"the head {locator.blueprint.head} has no cells to explain; ask a model with cells")
     with torch.enable_grad(), _watched(locator) as seen:
         device = locator.mean.device
-        score, choice = head.logits(locator(views[None].to(device), present[None].to(device)))[0].max(dim=0)
+        output = locator(views[None].to(device), present[None].to(device))
+        score, answer = _best_landmark(locator, output) if landmark else _best_cell(locator, output)
         stages = _stages(seen)
         name = ([its for its, found in stages.items() if min(found.shape[2:]) >= CAM_SIDE] or list(stages))[-1]
         (slope,) = torch.autograd.grad(score, stages[name])
@@ -124,9 +114,24 @@ def class_activation(locator: Locator, views: Tensor, present: Tensor) -> tuple[
     heat = (weight * stages[name].detach()).sum(dim=1).relu().cpu().numpy()  # (V, h, w)
     heat = heat / max(float(heat.max()), np.finfo(np.float32).tiny)
     photos = _photos(views[present])
-    under = [_overlaid(photo, one) for photo, one in zip(photos, heat, strict=True)]
+    under = [draw_attention(photo, one) for photo, one in zip(photos, heat, strict=True)]
     height, width = heat.shape[1:]
-    return f"{name}: Grad-CAM of cell {int(head.cell_ids[choice])}, {height} x {width}", _grid([photos, under])
+    return f"{name}: Grad-CAM of {answer}, {height} x {width}", _grid([photos, under])
+
+
+def _best_cell(locator: Locator, output: Output) -> tuple[Tensor, str]:
+    head = locator.place_head
+    if not isinstance(head, CellHead):
+        raise ModelError(f"the head {locator.blueprint.head} has no cells to explain; ask a model with cells")
+    score, choice = head.logits(output.place)[0].max(dim=0)
+    return score, f"cell {int(head.cell_ids[choice])}"
+
+
+def _best_landmark(locator: Locator, output: Output) -> tuple[Tensor, str]:
+    if locator.landmark_head is None:
+        raise ModelError("this model has no landmarks to explain; ask one with a head for landmarks")
+    score, choice = locator.landmark_head.scores(output.landmark)[0].max(dim=0)
+    return score, f"landmark {locator.blueprint.landmark_names[int(choice)]}"
 
 
 def _check_views(present: Tensor) -> None:
@@ -180,20 +185,6 @@ def _scaled(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Bring values to 0-1; without any contrast all are 0.5."""
     low, high = float(values.min()), float(values.max())
     return np.full(values.shape, 0.5) if high <= low else (values.astype(np.float64) - low) / (high - low)
-
-
-def _coloured(values: NDArray[np.float64]) -> Pixels:
-    """Give `(h, w)` values from 0 to 1 their colours."""
-    steps = np.linspace(0, 1, len(VIRIDIS))
-    channels = [np.interp(values, steps, VIRIDIS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
-
-
-def _overlaid(photo: Pixels, values: NDArray[np.float32]) -> Pixels:
-    """Lay a map over a photo, which stays as bright as the map is high."""
-    smooth = Image.fromarray(values.astype(np.float32)).resize(photo.shape[1::-1], Image.Resampling.BILINEAR)
-    share = DIM + (1 - DIM) * np.asarray(smooth).clip(0, 1)[..., None]
-    return (photo * share).round().astype(np.uint8)
 
 
 def _enlarged(pixels: Pixels, side_px: int) -> Pixels:

@@ -2,20 +2,22 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from waymark.errors import ModelError
-from waymark.images.datamodule import Batch
-from waymark.metrics import MeanHaversine
+from waymark.images.batches import Batch
+from waymark.metrics import GlobalAveragePrecision, MeanHaversine
 from waymark.models.finetuning import FineTuning, Unfreeze
-from waymark.models.locator import Locator
+from waymark.models.heads import Head
+from waymark.models.locator import Locator, Output
 from waymark.models.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
 
 logger = logging.getLogger(__name__)
@@ -30,14 +32,48 @@ class Optimization:
         schedule: name.
         optimizer_options: of `build_optimizer`; `lr` may lack where `tune` finds it.
         schedule_options: of `build_schedule`.
-        unfreeze: steps in which the backbone begins to learn; none trains all from the start.
+        unfreeze: steps in which the backbone begins to learn; none trains all from the start, and None
+            never trains the backbone.
     """
 
     optimizer: OptimizerName
     schedule: ScheduleName
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     schedule_options: dict[str, Any] = field(default_factory=dict)
-    unfreeze: tuple[Unfreeze, ...] = ()
+    unfreeze: tuple[Unfreeze, ...] | None = ()
+
+
+class Losses(nn.Module):
+    """Mean loss of each head by record, not by batch, and their weighted sum.
+
+    Args:
+        weights: what the loss of each head counts, by its name.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.weights = weights
+        self.means = nn.ModuleDict({name: MeanMetric() for name in weights})
+
+    def update(self, name: str, loss: Tensor, weight: float) -> None:
+        """Add the mean loss of a head over a batch whose records count so much together."""
+        if weight:
+            self._mean(name).update(loss.detach(), weight=weight)
+
+    def compute(self) -> float:
+        """Give the weighted sum of the means; NaN where no record has a truth that a head learns."""
+        known = [name for name in self.weights if self._mean(name).update_called]
+        return sum(self.weights[name] * float(self._mean(name).compute()) for name in known) if known else math.nan
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for name in self.weights:
+            self._mean(name).reset()
+
+    def _mean(self, name: str) -> Metric:
+        mean = self.means[name]
+        assert isinstance(mean, Metric)
+        return mean
 
 
 class LocatorModule(L.LightningModule):
@@ -48,25 +84,41 @@ class LocatorModule(L.LightningModule):
         optimization: how.
         epochs: length of the training.
         seed: of what is random inside the network, such as dropout.
+        weights: what the losses of the heads `place` and `landmark` count; 1 each where None.
     """
 
-    def __init__(self, locator: Locator, optimization: Optimization, *, epochs: int, seed: int) -> None:
+    def __init__(
+        self,
+        locator: Locator,
+        optimization: Optimization,
+        *,
+        epochs: int,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self.locator, self.optimization, self.epochs, self.seed = locator, optimization, epochs, seed
+        heads: dict[str, Head | None] = {"place": locator.place_head, "landmark": locator.landmark_head}
+        self.heads = {name: head for name, head in heads.items() if head is not None}
+        self.weights = {name: 1.0 if weights is None else weights[name] for name in self.heads}
         self.fine_tuning = FineTuning(locator, optimization.unfreeze)
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
-        self.val_km = MeanHaversine()
+        self.train_loss, self.val_loss = Losses(self.weights), Losses(self.weights)
+        self.val_km, self.val_gap, self.val_top1 = MeanHaversine(), GlobalAveragePrecision(), MeanMetric()
+        self.seen = 0  # val records of the epoch, whose number orders what ties
         self.curves: list[dict[str, float]] = []  # a row for each epoch, also over a restart
         self.rates: dict[str, float] = {}  # learning rate of each group, as the epoch began
 
-    def _shared_step(self, batch: Batch, mean: MeanMetric) -> tuple[Tensor, Tensor]:
-        """Give loss and raw output, and count the loss by record, not by batch."""
-        output = self.locator(batch.views, batch.present).float()  # half precision is for the layers alone
-        loss = self.locator.head.loss(output, batch)
-        records = int(self.locator.head.known(batch).sum())
-        if records:
-            mean.update(loss.detach(), weight=records)
-        return loss, output
+    def _shared_step(self, batch: Batch, losses: Losses) -> tuple[Tensor, Output]:
+        """Give loss and raw output, and count the loss of each head by record."""
+        raw: Output = self.locator(batch.views, batch.present)
+        output = Output(*(part.float() for part in raw))  # half precision is for the layers alone
+        total = torch.zeros((), device=self.device)
+        for name, head in self.heads.items():
+            part = getattr(output, name)
+            loss = head.loss(part, batch)
+            losses.update(name, loss, float(head.weight(batch).sum()))
+            total = total + self.weights[name] * loss
+        return total, output
 
     def on_train_epoch_start(self) -> None:
         """Let learn what learns in this epoch, and note the learning rates: the head's, then each step's."""
@@ -96,12 +148,25 @@ class LocatorModule(L.LightningModule):
             ModelError: the answers are no numbers any more.
         """
         _, output = self._shared_step(batch, self.val_loss)
-        if not output.isfinite().all():
+        if not all(part.isfinite().all() for part in output):
             raise ModelError(
                 f"training diverged in epoch {self.current_epoch}: the answers are no numbers any more;"
                 " choose a smaller learning rate (optimizer.lr)"
             )
-        self.val_km.update(self.locator.place(output).lat_lon.to(self.device), batch.lat_lon)
+        if self.locator.place_head is not None:
+            self.val_km.update(self.locator.place(output.place).lat_lon.to(self.device), batch.lat_lon)
+        if self.locator.landmark_head is not None:
+            self._count_landmarks(self.locator.landmark_head.scores(output.landmark), batch.landmark)
+            self.seen += len(batch.landmark)
+
+    def _count_landmarks(self, scores: Tensor, landmark: Tensor) -> None:
+        """Add the answers of a batch: each is given, also for pictures without a landmark."""
+        score, answer = scores.max(dim=1)
+        known, right = landmark >= 0, answer == landmark
+        ids = torch.arange(self.seen, self.seen + len(landmark), device=self.device)
+        self.val_gap.update(score, right, ids, int(known.sum()))
+        if known.any():
+            self.val_top1.update(right[known].float())
 
     def on_train_epoch_end(self) -> None:
         """Log the figures of the epoch, those that choose the best one among them.
@@ -109,9 +174,10 @@ class LocatorModule(L.LightningModule):
         Lightning calls this after the validation of the epoch and before it keeps checkpoints.
         """
         figures = {
-            "train/loss": _mean(self.train_loss),
-            "val/loss": _mean(self.val_loss),
-            "val/mean_km": float(self.val_km.compute()),
+            "train/loss": self.train_loss.compute(),
+            "val/loss": self.val_loss.compute(),
+            **({} if self.locator.place_head is None else {"val/mean_km": float(self.val_km.compute())}),
+            **({} if self.locator.landmark_head is None else self._landmark_figures()),
         }
         self.log_dict(figures, prog_bar=True)
         schedule = self.lr_schedulers()
@@ -120,8 +186,13 @@ class LocatorModule(L.LightningModule):
         row = {name.replace("/", "_"): value for name, value in (figures | self.rates).items()}
         self.curves.append({"epoch": self.current_epoch, **row})
         logger.info("epoch %d: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()), self.current_epoch)
-        for metric in (self.train_loss, self.val_loss, self.val_km):
+        for metric in (self.train_loss, self.val_loss, self.val_km, self.val_gap, self.val_top1):
             metric.reset()
+        self.seen = 0
+
+    def _landmark_figures(self) -> dict[str, float]:
+        top1 = float(self.val_top1.compute()) if self.val_top1.update_called else math.nan
+        return {"val/gap": float(self.val_gap.compute()), "val/top1": top1}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step the schedules that follow no metric.
@@ -148,8 +219,3 @@ class LocatorModule(L.LightningModule):
         batches = int(self.trainer.estimated_stepping_batches) if how.schedule == "one_cycle" else 0
         schedule = build_schedule(how.schedule, optimizer, epochs=self.epochs, batches=batches, **how.schedule_options)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def _mean(losses: MeanMetric) -> float:
-    """Give the mean by record; NaN where no record has the truth that the head learns."""
-    return float(losses.compute()) if losses.update_called else math.nan

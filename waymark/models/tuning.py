@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from waymark.errors import ModelError
-from waymark.images.datamodule import Batch, RecordDataModule
+from waymark.images.batches import Batch
+from waymark.images.datamodule import RecordDataModule
 from waymark.models.fitting import Precision, trainer_precision
 from waymark.models.module import LocatorModule
 from waymark.models.optimization import build_optimizer
@@ -100,9 +101,13 @@ class Trial(LocatorModule):
     def __init__(self, module: LocatorModule, *, all_learn: bool) -> None:
         how = module.optimization
         options = {**how.optimizer_options, "lr": LOWEST_LR}
-        steps = tuple(replace(step, epoch=0) for step in how.unfreeze) if all_learn else how.unfreeze
+        steps = how.unfreeze
+        if all_learn and steps is not None:
+            steps = tuple(replace(step, epoch=0) for step in steps)
         how = replace(how, schedule="constant", schedule_options={}, optimizer_options=options, unfreeze=steps)
-        super().__init__(copy.deepcopy(module.locator), how, epochs=module.epochs, seed=module.seed)
+        super().__init__(
+            copy.deepcopy(module.locator), how, epochs=module.epochs, seed=module.seed, weights=module.weights
+        )
 
     def on_train_epoch_start(self) -> None:
         """Let learn what learns in the first epoch, however often the records come round."""

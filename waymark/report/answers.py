@@ -7,8 +7,10 @@ import geopandas as gpd
 import numpy as np
 import plotly.graph_objects as go
 import shapely
+from markupsafe import Markup
 from shapely.geometry import box
 
+from waymark.errors import ParameterError
 from waymark.report.circles import circle
 from waymark.report.geometry import Frame, frame, rings
 from waymark.report.maps import add_region, blank_map, narrowed
@@ -35,8 +37,11 @@ def answer_page(answers: Sequence[Answer], model: str, land: gpd.GeoDataFrame) -
         {
             "content": answer,
             "facts": facts(answer),
-            "pictures": ["data:image/jpeg;base64," + b64encode(jpeg).decode("ascii") for jpeg in answer.jpegs],
-            "map": embedded(answer_map(answer, land), f"plot-answer-{number}", height="560px"),
+            "rows": [
+                {"label": label, "pictures": ["data:image/jpeg;base64," + b64encode(jpeg).decode() for jpeg in jpegs]}
+                for label, jpegs in (("view", answer.jpegs), ("attention to view", answer.attention))
+            ],
+            "map": _embedded_map(answer, land, number),
         }
         for number, answer in enumerate(answers, start=1)
     ]
@@ -44,10 +49,24 @@ def answer_page(answers: Sequence[Answer], model: str, land: gpd.GeoDataFrame) -
     return template("answer.html").render(title=title, model=model, answers=shown)
 
 
+def _embedded_map(answer: Answer, land: gpd.GeoDataFrame, number: int) -> Markup | None:
+    """The map as HTML; None where the model answers no places."""
+    if answer.latitude is None or answer.longitude is None:
+        return None
+    return embedded(answer_map(answer, land), f"plot-answer-{number}", height="560px")
+
+
 def answer_map(answer: Answer, land: gpd.GeoDataFrame) -> go.Figure:
-    """The answer, its radii, and how probable each cell is."""
+    """The answer, its radii, and how probable each cell is.
+
+    Raises:
+        ParameterError: the answer holds no place.
+    """
+    if answer.latitude is None or answer.longitude is None:
+        raise ParameterError(f"{answer.name} was answered without a place; ask a model with a place head for a map")
+    latitude, longitude = answer.latitude, answer.longitude
     circles = {
-        share: circle(answer.latitude, answer.longitude, km)
+        share: circle(latitude, longitude, km)
         for share, km in ((90, answer.radius_90_km), (50, answer.radius_50_km))
         if km is not None
     }
@@ -55,7 +74,7 @@ def answer_map(answer: Answer, land: gpd.GeoDataFrame) -> go.Figure:
     if answer.cells is not None:
         shapes += list(answer.cells.geometry)
     outline = gpd.GeoDataFrame(geometry=shapes, crs="EPSG:4326") if shapes else None
-    view = frame(outline, np.array([answer.latitude]), np.array([answer.longitude]))
+    view = frame(outline, np.array([latitude]), np.array([longitude]))
     drawn = blank_map(view, None)
     near = _within(land, view)
     add_region(drawn, near, view, fillcolor="#f6f7f8")
@@ -67,7 +86,7 @@ def answer_map(answer: Answer, land: gpd.GeoDataFrame) -> go.Figure:
         x, y = rings(np.array([shape]), view)
         line = {"color": WARM, "width": 1.5, "dash": "solid" if share == 50 else "dash"}
         drawn.add_scatter(x=narrowed(x), y=narrowed(y), mode="lines", line=line, name=f"{share} %", hoverinfo="skip")
-    _add_point(drawn, answer, view)
+    _add_point(drawn, answer.name, latitude, longitude, view)
     return drawn
 
 
@@ -117,13 +136,13 @@ def _add_hovers(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:
     )
 
 
-def _add_point(drawn: go.Figure, answer: Answer, view: Frame) -> None:
+def _add_point(drawn: go.Figure, name: str, latitude: float, longitude: float, view: Frame) -> None:
     drawn.add_scatter(
-        x=narrowed(view.unroll([answer.longitude])),
-        y=[answer.latitude],
+        x=narrowed(view.unroll([longitude])),
+        y=[latitude],
         mode="markers",
         marker={"symbol": "star", "size": 15, "color": WARM, "line": {"color": "#ffffff", "width": 1}},
         name="answer",
-        text=[f"<b>{plain(answer.name)}</b>"],
+        text=[f"<b>{plain(name)}</b>"],
         hovertemplate="%{text}<br>%{y:.5f}, %{x:.5f}<extra></extra>",
     )

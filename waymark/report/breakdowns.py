@@ -37,7 +37,9 @@ SHARED = (
     Column("within_1000m", "within 1 km", "share"),
     Column("same_place", "at the same coordinates", "count"),
     Column("in_shared_groups", "in a group split apart", "count"),
-    Column("near_duplicates", "near-duplicate pictures", "count"),
+    Column("shared_groups", "groups split apart", "count"),
+    Column("near_duplicates", "look like one of training", "count"),
+    Column("training_copies", "training records that look so", "count"),
 )
 
 

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from waymark.metrics.reliability import Reliability
 from waymark.metrics.risk import RiskCoverage
-from waymark.report.theme import LAND, QUIET, colour, figure, log_ticks, note_figure, plain
+from waymark.report.theme import LAND, QUIET, WARM, colour, figure, log_ticks, note_figure, plain
 
 _MOST_POINTS = 2000
 _MOST_STEPS = 400
@@ -79,6 +79,51 @@ def risk_coverage_plot(risk: RiskCoverage) -> go.Figure:
     drawn.update_xaxes(range=[0, 1.02], tickformat=".0%", title_text="records answered, the most certain first")
     drawn.update_yaxes(rangemode="tozero", title_text="their mean error, km")
     return drawn
+
+
+def precision_plot(curve: pd.DataFrame, threshold: float | None = None) -> go.Figure:
+    """How many answers are right, and how many landmarks are found, if a model answers from a score on.
+
+    Args:
+        curve: columns `threshold`, `answered`, `precision`, `recall` (shares); of more than 400 rows evenly chosen
+            ones are drawn.
+        threshold: the calibrated one, which bears a star; None where the model never refuses.
+    """
+    known = curve.dropna(subset=["answered", "precision"]).sort_values("answered", kind="stable")
+    if known.empty:
+        return note_figure("No record was answered.")
+    drawn = figure(height=380)
+    kept = known
+    if len(known) > _MOST_STEPS:
+        kept = known.iloc[np.unique(np.linspace(0, len(known) - 1, _MOST_STEPS).astype(int))]
+    lines = (
+        ("precision", "answers that are right (precision)", {"color": colour(0), "width": 2.5}),
+        ("recall", "landmarks that are found (recall)", {"color": colour(1), "width": 2, "dash": "dash"}),
+    )
+    for column, name, line in lines:
+        drawn.add_scatter(
+            x=kept["answered"].to_numpy(dtype=float), y=kept[column].to_numpy(dtype=float), mode="lines", name=name,
+            line=line, text=[f"score {score:.4g}" for score in kept["threshold"]],
+            hovertemplate="%{y:.1%} when %{x:.1%} are answered, from %{text} on<extra></extra>",
+        )  # fmt: skip
+    if threshold is not None:
+        _mark_threshold(drawn, known, threshold)
+    drawn.update_xaxes(range=[0, 1.02], tickformat=".0%", title_text="records answered, the surest first")
+    drawn.update_yaxes(range=[0, 1.03], tickformat=".0%")
+    return drawn
+
+
+def _mark_threshold(drawn: go.Figure, known: pd.DataFrame, threshold: float) -> None:
+    """Mark the lowest score that is still answered; above all scores nothing is, and there is nothing to mark."""
+    answered = known[known["threshold"] >= threshold]
+    if len(answered):
+        point = answered.nlargest(1, "answered")
+        drawn.add_scatter(
+            x=point["answered"].to_numpy(dtype=float), y=point["precision"].to_numpy(dtype=float), mode="markers",
+            name=f"calibrated threshold, score {threshold:.4g}",
+            marker={"symbol": "star", "size": 14, "color": WARM, "line": {"color": "#ffffff", "width": 1}},
+            hovertemplate="%{y:.1%} right of the %{x:.1%} answered<extra></extra>",
+        )  # fmt: skip
 
 
 def nearness_plot(nearness: pd.DataFrame, predictions: pd.DataFrame) -> go.Figure:

@@ -10,51 +10,12 @@ import pandas as pd
 
 from waymark.metrics.reliability import Reliability
 from waymark.metrics.risk import RiskCoverage
+from waymark.report.data import Data, Source
+from waymark.report.picture import Picture
+from waymark.report.recognition import Recognition
 
 Metrics = Mapping[str, float | int | None]
 Ends = tuple[float, float]  # of a 95 % interval
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the records come from.
-
-    Attributes:
-        name: name of the source, such as `synthetic`.
-        description: one or two sentences.
-        licences: licences of the pictures, as the source names them.
-        counts: what `source.json` counted, by name (records, pictures).
-        made_up: whether the pictures show no real place; the page then says so on top.
-    """
-
-    name: str
-    description: str = ""
-    licences: Sequence[str] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-    made_up: bool = False
-
-
-@dataclass(frozen=True)
-class Data:
-    """What became of the records on their way to the models.
-
-    Attributes:
-        records: number of records after each stage, in order (`{"raw": 2600, "kept": 2551}`).
-        dropped: number of records that the filter dropped, by reason.
-        quarantined: number of pictures set aside, by status.
-        splits: number of records by split.
-        facts: further short facts in words by name (`{"picture side": "64 px"}`).
-        landmarks: columns `landmark`, `name`, `images`; None where the data has none.
-        places: columns `latitude`, `longitude` in degrees and `split`; None where the data has none.
-    """
-
-    records: Mapping[str, int]
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    quarantined: Mapping[str, int] = field(default_factory=dict)
-    splits: Mapping[str, int] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
-    landmarks: pd.DataFrame | None = None
-    places: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +40,6 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture, as JPEG or PNG, and the words below it, such as `90° east`."""
-
-    encoded: bytes
-    label: str = ""
-
-
-@dataclass(frozen=True)
 class Guess:
     """One answer of a model to look at, in degrees and km."""
 
@@ -108,7 +61,7 @@ class Model:
         name: its name under `models:` in the parameters.
         metrics: `metrics.json`: figures by split; unknown keys are let be.
         predictions: `predictions.parquet`.
-        curves: one row for each epoch, see `waymark.report.plots.learning_curves`; None where nothing was trained.
+        curves: one row for each epoch, see `waymark.report.learning.learning_curves`; None where nothing was trained.
         settings: short facts in words by name (`{"backbone": "resnet18"}`).
         best: the nearest guesses, the best first.
         worst: the farthest guesses, the worst first.
@@ -121,6 +74,9 @@ class Model:
         nearness: median error on test by the distance to the nearest training place.
         filters: what the first layer of the network looks for.
         feature_maps: what its layers see in one photo.
+        size: `parameters_millions`, `checkpoint_mb`, `gmacs` of one record, as far as known. How fast a model is
+            depends on the machine, and stands with its run in MLflow.
+        recognition: how it names landmarks; None where it names none.
     """
 
     name: str
@@ -139,6 +95,27 @@ class Model:
     nearness: pd.DataFrame | None = None
     filters: Picture | None = None
     feature_maps: Sequence[Picture] = ()
+    size: Metrics = field(default_factory=dict)
+    recognition: Recognition | None = None
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several models that answer together.
+
+    Attributes:
+        name: its name under `ensembles:` in the parameters.
+        models: names of its models.
+        metrics: its figures by split, as those of a model.
+        weights: of its models; None where all count the same.
+        intervals: 95 % intervals of the figures, by split and then by figure.
+    """
+
+    name: str
+    models: Sequence[str]
+    metrics: Mapping[str, Metrics]
+    weights: Sequence[float] | None = None
+    intervals: Mapping[str, Mapping[str, Ends]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -219,7 +196,7 @@ class Audit:
         verdict: the worst of the findings.
         findings: one for each kind of leak.
         splits: figures by split: `records`, `places`, `nearest_km`, `within_10m`, `within_100m`, `within_1000m`,
-            `same_place`, `in_shared_groups`, `near_duplicates`.
+            `same_place`, `in_shared_groups`, `shared_groups`, `near_duplicates`, `training_copies`.
         copies: near-duplicates: `record_id`, `split`, `train_record_id`, `bits`.
     """
 
@@ -244,6 +221,7 @@ class Report:
         pairs: models against each other over the same records.
         gaps: models beside themselves on a block split.
         audit: what val and test share with training, or None.
+        ensembles: models that answer together.
     """
 
     title: str
@@ -256,3 +234,4 @@ class Report:
     pairs: Sequence[Pair] = ()
     gaps: Sequence[Gap] = ()
     audit: Audit | None = None
+    ensembles: Sequence[Ensemble] = ()

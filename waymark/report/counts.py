@@ -10,12 +10,15 @@ from waymark.report.theme import PALETTE, QUIET, SPLIT_COLOURS, figure, log_tick
 
 MOST_LANDMARKS = 100
 
+# From so many times the least to the most pictures on, a linear axis would show the largest alone.
+LONG_TAIL = 10
+
 # More names than these would overlap below the bars; the hover text tells them all.
 _MOST_NAMES = 40
 
 
 def landmark_histogram(landmarks: pd.DataFrame) -> go.Figure:
-    """Number of pictures of the 100 landmarks that have most.
+    """Number of pictures of the 100 landmarks that have most; on a logarithmic axis where the tail is long.
 
     Args:
         landmarks: columns `landmark`, `name`, `images`.
@@ -34,9 +37,13 @@ def landmark_histogram(landmarks: pd.DataFrame) -> go.Figure:
         textposition="none",
         hovertemplate="%{text}<br>%{y:,} pictures<extra></extra>",
     )
-    top = 1.4 * max(float(ordered["images"].max()), 1)
-    drawn.update_yaxes(type="log", title_text="pictures", range=[np.log10(0.7), np.log10(top)], **log_ticks(1, top))
-    drawn.update_layout(bargap=0.15)
+    most = max(float(ordered["images"].max()), 1)
+    if most >= LONG_TAIL * max(float(ordered["images"].min()), 1):
+        ends = [np.log10(0.7), np.log10(1.4 * most)]
+        drawn.update_yaxes(type="log", title_text="pictures (log scale)", range=ends, **log_ticks(1, 1.4 * most))
+    else:
+        drawn.update_yaxes(title_text="pictures", rangemode="tozero")
+    drawn.update_layout(bargap=0.15, margin={"t": 16})
     if len(ordered) <= _MOST_NAMES:
         short = [plain(name, longest=22) for name in ordered["name"].fillna(ordered["landmark"])]
         drawn.update_xaxes(tickvals=place, ticktext=short, tickangle=-50)
@@ -53,6 +60,11 @@ def dropped_reasons(counts: Mapping[str, int]) -> go.Figure:
 def split_counts(counts: Mapping[str, int]) -> go.Figure:
     """Number of records in each split, in the order given."""
     return _bars(counts, SPLIT_COLOURS)
+
+
+def orientation_counts(counts: Mapping[str, int]) -> go.Figure:
+    """Number of pictures that stand upright, lie or are square, in the order given; those without any are left out."""
+    return _bars({name: count for name, count in counts.items() if count}, {})
 
 
 def _bars(counts: Mapping[str, int], colours: Mapping[str, str]) -> go.Figure:

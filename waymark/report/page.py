@@ -1,15 +1,19 @@
 """Pages that open anywhere: one HTML file with its style, its script and its pictures inside."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from waymark.report import certainty, choropleth, counts, maps, plots
+from waymark.report import certainty, choropleth, counts, learning, maps, plots
 from waymark.report.breakdowns import audit_table, gap_tables, pair_tables, place_table
-from waymark.report.content import Gap, Grid, Metrics, Model, Report
-from waymark.report.tables import best_model, model_tables, shown, shown_interval, with_ratio
+from waymark.report.content import Gap, Grid, Model, Report
+from waymark.report.headline import badges, headlines
+from waymark.report.landmark_tables import figures_of, largest_table, parts_table, sizes_table, splits_table
+from waymark.report.recognition import Recognition
+from waymark.report.tables import Table, model_tables, shown
 from waymark.report.templates import embedded, template
 
 
@@ -33,57 +37,28 @@ def report_page(report: Report) -> str:
     Returns:
         HTML that loads nothing from elsewhere; the same bytes for the same report.
     """
+    tables = model_tables(report.models, report.ensembles)
     return template("report.html").render(
         report=report,
         title=report.title,
-        best=best_model(report.models),
-        headline=_headline(report),
-        tables=model_tables(report.models),
+        badges=badges(report.models),
+        headlines=headlines(report.models),
+        tables=tables,
+        words=_words(tables),
         comparison=_comparison(report),
         pairs=pair_tables([pair for pair in report.pairs if pair.split == "test"]),
         gaps=[_gap(gap, f"gap-{rank}") for rank, gap in enumerate(report.gaps, start=1)],
         shared=None if report.audit is None else audit_table(report.audit),
         models=[_model_plots(report, model, f"model-{rank}") for rank, model in enumerate(report.models, start=1)],
-        data=_data_plots(report),
+        data=_data_section(report),
         grids=[_grid(report, grid, f"grid-{rank}") for rank, grid in enumerate(report.grids, start=1)],
     )
 
 
-def _headline(report: Report) -> list[tuple[str, str, str]]:
-    """Three figures of the best model for the top of the page: name, figure, and what it is held against."""
-    best = best_model(report.models)
-    if best is None:
-        return []
-    model = next(model for model in report.models if model.name == best)
-    split = "test" if model.metrics.get("test", {}).get("mean_km") is not None else "val"
-    figures: Metrics = with_ratio(model.metrics[split])
-    intervals = model.intervals.get(split, {})
-
-    def beside(key: str, kind: str, words: str) -> str:
-        ends = shown_interval(intervals.get(key), kind)
-        return f"95 % interval {ends}; {words}" if ends else words
-
-    return [
-        (
-            f"mean error on {split}",
-            f"{shown(figures.get('mean_km'), 'km')} km",
-            beside("mean_km", "km", f"model {best}, best on val"),
-        ),
-        (
-            "of the constant baseline",
-            f"{shown(figures.get('times_constant'), 'ratio')} ×",
-            beside(
-                "times_constant",
-                "ratio",
-                f"always the same answer is off by {shown(figures.get('constant_mean_km'), 'km')} km",
-            ),
-        ),
-        (
-            "truth within the 90 % radius",
-            shown(figures.get("coverage_90"), "share"),
-            beside("coverage_90", "share", f"over {shown(figures.get('records'), 'count')} {split} records"),
-        ),
-    ]
+def _words(tables: Sequence[Table]) -> dict[str, bool]:
+    """Which figures the page explains: those of its tables, or all where it has none."""
+    keys = {column.key for table in tables for column in table.columns}
+    return {kind: not keys or key in keys for kind, key in (("places", "mean_km"), ("landmarks", "gap"))}
 
 
 def _comparison(report: Report) -> dict[str, Markup]:
@@ -105,7 +80,8 @@ def _comparison(report: Report) -> dict[str, Markup]:
 
 def _model_plots(report: Report, model: Model, name: str) -> dict[str, Any]:
     """One model with its plots; a plot without anything to show is absent."""
-    drawn: dict[str, Any] = {"content": model, "id": name}
+    places = any(figures.get("mean_km") is not None for figures in model.metrics.values())
+    drawn: dict[str, Any] = {"content": model, "id": name, "places": places}
     test = model.predictions[model.predictions["split"] == "test"]
     if (test["distance_km"].notna() & test["latitude"].notna()).any():
         drawn["map"] = embedded(maps.error_map(test, report.region), f"plot-{name}-map")
@@ -121,7 +97,19 @@ def _model_plots(report: Report, model: Model, name: str) -> dict[str, Any]:
     if model.nearness is not None and len(model.nearness):
         drawn["nearness"] = embedded(certainty.nearness_plot(model.nearness, test), f"plot-{name}-nearness")
     if model.curves is not None and len(model.curves):
-        drawn["curves"] = embedded(plots.learning_curves(model.curves), f"plot-{name}-curves")
+        drawn["curves"] = embedded(learning.learning_curves(model.curves), f"plot-{name}-curves")
+    if model.recognition is not None:
+        drawn["landmarks"] = _recognition(model, model.recognition, f"plot-{name}-precision")
+    return drawn
+
+
+def _recognition(model: Model, recognition: Recognition, name: str) -> dict[str, Any]:
+    """How a model names landmarks: tables, and its precision as it answers more."""
+    drawn: dict[str, Any] = {"figures": figures_of(model)}
+    if recognition.parts is not None and len(recognition.parts):
+        drawn["parts"] = parts_table(recognition.parts)
+    if recognition.curve is not None and len(recognition.curve):
+        drawn["precision"] = embedded(certainty.precision_plot(recognition.curve, recognition.threshold), name)
     return drawn
 
 
@@ -147,17 +135,36 @@ def _gap(gap: Gap, name: str) -> dict[str, Any]:
     return drawn
 
 
-def _data_plots(report: Report) -> dict[str, Markup]:
+def _data_section(report: Report) -> dict[str, Any]:
+    """The records and their pictures: plots, tables and facts; those without anything to show are absent."""
     data = report.data
-    drawn: dict[str, Markup] = {}
+    drawn: dict[str, Any] = {"tables": [], "facts": {}}
     if data.splits:
         drawn["splits"] = embedded(counts.split_counts(data.splits), "plot-splits", still=True)
     if data.dropped:
         drawn["dropped"] = embedded(counts.dropped_reasons(data.dropped), "plot-dropped", still=True)
+    if any(data.orientations.values()):
+        drawn["orientations"] = embedded(counts.orientation_counts(data.orientations), "plot-orientations", still=True)
+    if data.sizes:
+        drawn["sizes"] = sizes_table(data.sizes)
+    if (middle := data.megapixels.get("q50")) is not None:
+        low, high = (shown(data.megapixels.get(name), "number") for name in ("q10", "q90"))
+        drawn["facts"]["megapixels"] = f"{shown(middle, 'number')}, four of five within {low}–{high}"
     if data.places is not None and data.places["latitude"].notna().any():
         drawn["places"] = embedded(maps.split_map(data.places, report.region), "plot-places")
     if data.landmarks is not None and len(data.landmarks):
         drawn["landmarks"] = embedded(counts.landmark_histogram(data.landmarks), "plot-landmarks")
+        shares = {"10": data.share_over_10, "100": data.share_over_100}
+        drawn["facts"] |= {
+            "landmarks": f"{len(data.landmarks):,}",
+            **{
+                f"of them over {count} pictures": shown(its, "share")
+                for count, its in shares.items()
+                if its is not None
+            },
+        }
+    if data.landmark_splits is not None and len(data.landmark_splits):
+        drawn["tables"] = [splits_table(data.landmark_splits), largest_table(data.landmark_splits)]
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""Plots of how models learnt and how far off they are. Each takes numbers and returns a Plotly figure."""
+"""Plots of how far off models are. Each takes numbers and returns a Plotly figure."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from waymark.report.theme import LAND, QUIET, TEMPLATE, WARM, colour, dash, figure, log_ticks, note_figure, plain
+from waymark.report.theme import LAND, QUIET, WARM, colour, dash, figure, log_ticks, note_figure, plain
 
 # Hays and Efros (2008), as Weyand et al. (2016) and most since name the thresholds of geolocation.
 NAMED_DISTANCES_KM = {1: "street", 25: "city", 200: "region", 750: "country", 2500: "continent"}
@@ -16,91 +15,9 @@ NAMED_DISTANCES_KM = {1: "street", 25: "city", 200: "region", 750: "country", 25
 # Nominal coverage by the key of `metrics.json` that says what was achieved.
 COVERAGES = {"coverage_50": 0.5, "coverage_90": 0.9}
 
-# Title and height in pixels of the panel in which a column of the learning curves is drawn.
-_PANELS = {
-    "val_mean_km": ("val mean error, km", 230),
-    "train_loss": ("loss (dots: train)", 140),
-    "val_loss": ("loss (dots: train)", 140),
-    "learning_rate": ("rate", 60),
-}
-
 _MOST_POINTS = 5000
 
 Figures = Mapping[str, float | int | None]
-
-
-def learning_curves(curves: pd.DataFrame) -> go.Figure:
-    """Validation error and losses by epoch; the best epoch, whose weights are kept, bears a star.
-
-    Args:
-        curves: columns `model`, `epoch`, `train_loss`, `val_loss`, `val_mean_km`, `learning_rate`, one row for each
-            epoch of each model; null where it was not measured, and a panel without any number is left out.
-    """
-    measured = {column for column in _PANELS if curves[column].notna().any()}
-    if curves["learning_rate"].groupby(curves["model"]).nunique().max() == 1:
-        measured.discard("learning_rate")
-    if not measured:
-        return note_figure("No epoch has been trained.")
-    heights = {title: height for column, (title, height) in _PANELS.items() if column in measured}
-    rows = {title: row for row, title in enumerate(heights, start=1)}
-    drawn = make_subplots(
-        rows=len(rows),
-        shared_xaxes=True,
-        vertical_spacing=0.06 if len(rows) > 1 else 0,
-        row_heights=[*heights.values()],
-    )
-    for index, (model, epochs) in enumerate(curves.groupby("model", sort=False)):
-        for column in (column for column in _PANELS if column in measured):
-            trace = _curve(epochs.sort_values("epoch"), column, plain(model), index)
-            drawn.add_trace(trace, row=rows[_PANELS[column][0]], col=1)
-        if "val_mean_km" in measured:
-            drawn.add_trace(_best_epoch(epochs, plain(model), index), row=1, col=1)
-    several = curves["model"].nunique() > 1
-    drawn.update_layout(template=TEMPLATE, height=110 + sum(heights.values()), showlegend=several)
-    if not several:
-        drawn.update_layout(margin={"t": 16})
-    for title, row in rows.items():
-        drawn.update_yaxes(title_text=title, row=row)
-    drawn.update_xaxes(title_text="epoch", row=len(rows))
-    if "val_mean_km" in measured:
-        drawn.update_yaxes(rangemode="tozero", row=1)
-    if "learning_rate" in measured:
-        rates = curves["learning_rate"][curves["learning_rate"] > 0]
-        ends = {"tickvals": [rates.min(), rates.max()], "ticktext": [f"{rates.min():.2g}", f"{rates.max():.2g}"]}
-        drawn.update_yaxes(type="log", row=len(rows), **ends)
-    return drawn
-
-
-def _curve(epochs: pd.DataFrame, column: str, name: str, index: int) -> go.Scatter:
-    line = {"color": colour(index), "width": 2, "dash": dash(index)}
-    if column == "train_loss":
-        line |= {"width": 1.5, "dash": "dot"}
-    if column == "learning_rate":
-        line |= {"shape": "hv"}
-    return go.Scatter(
-        x=epochs["epoch"].to_numpy(),
-        y=epochs[column].to_numpy(dtype=float),
-        mode="lines+markers" if column == "val_mean_km" and len(epochs) <= 60 else "lines",
-        line=line,
-        marker={"size": 5},
-        name=name,
-        legendgroup=name,
-        showlegend=column == "val_loss",
-        hovertemplate=f"{name}, epoch %{{x}}<br>{column.replace('_', ' ')} %{{y:.4~g}}<extra></extra>",
-    )
-
-
-def _best_epoch(epochs: pd.DataFrame, name: str, index: int) -> go.Scatter:
-    best = epochs.nsmallest(1, "val_mean_km")
-    return go.Scatter(
-        x=best["epoch"].to_numpy(),
-        y=best["val_mean_km"].to_numpy(dtype=float),
-        mode="markers",
-        marker={"symbol": "star", "size": 13, "color": colour(index), "line": {"color": "#ffffff", "width": 1}},
-        legendgroup=name,
-        showlegend=False,
-        hovertemplate=f"{name}: best epoch %{{x}}<br>%{{y:.4~g}} km<extra></extra>",
-    )
 
 
 def error_distribution(errors_km: Mapping[str, npt.ArrayLike], constant_km: npt.ArrayLike | None = None) -> go.Figure:

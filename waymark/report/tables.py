@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from waymark.report.content import Ends, Metrics, Model
+from waymark.report.content import Ends, Ensemble, Metrics, Model
 
 MISSING = "–"
 
@@ -31,12 +31,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One model, or one line to compare models with (`reference`)."""
+    """One model, or one line to compare models with (`reference`); `note` stands beside its name."""
 
     name: str
     cells: Sequence[Cell]
     reference: bool = False
     best: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Table:
         rows: what a row is.
         hidden: how many more rows there are.
         folded: whether the page shows it only when asked.
+        note: words below it.
     """
 
     caption: str
@@ -58,6 +60,7 @@ class Table:
     rows: str = "model"
     hidden: int = 0
     folded: bool = False
+    note: str = ""
 
 
 DISTANCES = (
@@ -73,11 +76,22 @@ DISTANCES = (
 )
 SHARES = tuple(Column(f"within_{limit}km", f"{limit:,} km", "share") for limit in THRESHOLDS_KM)
 LANDMARKS = (
-    Column("queries", "queries", "count"),
     Column("gap", "GAP", "score"),
     Column("top1", "top 1", "share"),
     Column("top5", "top 5", "share"),
+    Column("answered", "answered", "share"),
+    Column("precision", "precision", "share"),
+    Column("queries", "queries", "count"),
 )
+SIZE = (
+    Column("parameters_millions", "million parameters", "number"),
+    Column("checkpoint_mb", "MB", "number"),
+    Column("gmacs", "GMACs per record", "number"),
+)
+RELEVANT = {
+    "all": "Queries are all records with a landmark, whether training knows it or not.",
+    "known": "Queries are the records whose landmark is known to training.",
+}
 
 
 def shown(value: float | int | None, kind: str) -> str:
@@ -119,34 +133,81 @@ def best_model(models: Iterable[Model]) -> str | None:
     return min(errors, key=lambda name: errors[name]) if errors else None
 
 
-def model_tables(models: Sequence[Model]) -> list[Table]:
+def best_landmark_model(models: Iterable[Model]) -> str | None:
+    """Name of the model with the highest `gap` on val, the first of equals; None where none has one."""
+    known = [(model, model.metrics.get("val", {}).get("gap")) for model in models]
+    gaps = {model.name: value for model, value in known if value is not None and math.isfinite(value)}
+    return max(gaps, key=lambda name: gaps[name]) if gaps else None
+
+
+def model_tables(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> list[Table]:
     """The tables of distances, of shares within distances and of landmarks; those without any figure are left out."""
-    tables = [
-        _table("Distance to the truth, and how well the models know it", DISTANCES, models, references=True),
-        replace(_table("Share of records placed within a distance", SHARES, models), folded=True),
-        _table("Landmarks", LANDMARKS, models),
-    ]
+    tables = [place_figures(models, ensembles), place_shares(models, ensembles), landmark_figures(models, ensembles)]
     return [table for table in tables if any(table.groups.values())]
 
 
-def _table(caption: str, columns: Sequence[Column], models: Sequence[Model], *, references: bool = False) -> Table:
-    best = best_model(models)
+def place_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> Table:
+    """How far off the models are, beside always the same answer and always the right cell."""
+    groups = _groups([*models, *ensembles], DISTANCES, best_model(models))
+    return Table(
+        "Distance to the truth, and how well the models know it",
+        DISTANCES,
+        {split: [*rows, *_references(models, split, DISTANCES)] for split, rows in groups.items()},
+    )
+
+
+def place_shares(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> Table:
+    """How many records the models place within a distance."""
+    groups = _groups([*models, *ensembles], SHARES, best_model(models))
+    return Table("Share of records placed within a distance", SHARES, groups, folded=True)
+
+
+def landmark_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> Table:
+    """How well the models name landmarks, how large they are, and which queries count."""
+    named = [model for model in models if _any_figure(model, LANDMARKS)]
+    sized = tuple(column for column in SIZE if any(model.size.get(column.key) is not None for model in named))
+    relevant = dict.fromkeys(model.recognition.relevant for model in named if model.recognition is not None)
+    return Table(
+        "Landmarks",
+        (*LANDMARKS, *sized),
+        _groups([*named, *ensembles], LANDMARKS, best_landmark_model(named), sized),
+        note=" ".join(RELEVANT[its] for its in relevant),
+    )
+
+
+def _any_figure(entry: Model | Ensemble, columns: Sequence[Column]) -> bool:
+    return any(figures.get(column.key) is not None for figures in entry.metrics.values() for column in columns)
+
+
+def _groups(
+    entries: Sequence[Model | Ensemble], columns: Sequence[Column], best: str | None, sized: Sequence[Column] = ()
+) -> dict[str, list[Row]]:
+    """Rows by split, of those that have any figure of the columns there."""
     groups: dict[str, list[Row]] = {}
-    for split in _splits(models):
-        rows = []
-        for model in models:
-            figures = with_ratio(model.metrics.get(split, {}))
-            if any(figures.get(column.key) is not None for column in columns[1:]):
-                cells = _cells(figures, columns, model.intervals.get(split, {}))
-                rows.append(Row(model.name, cells, best=model.name == best))
-        if rows and references:
-            rows += _references(models, split, columns)
-        if rows:
-            groups[split] = rows
-    return Table(caption, columns, groups)
+    for split in _splits(entries):
+        for entry in entries:
+            figures = with_ratio(entry.metrics.get(split, {}))
+            if any(
+                figures.get(column.key) is not None for column in columns if column.key not in ("records", "queries")
+            ):
+                size, note = (entry.size, "") if isinstance(entry, Model) else ({}, _of_models(entry))
+                cells = cells_of({**figures, **size}, [*columns, *sized], entry.intervals.get(split, {}))
+                row = Row(entry.name, cells, best=isinstance(entry, Model) and entry.name == best, note=note)
+                groups.setdefault(split, []).append(row)
+    return groups
 
 
-def with_ratio(figures: Metrics) -> Metrics:
+def _of_models(ensemble: Ensemble) -> str:
+    """Say what an ensemble is made of.
+
+    >>> _of_models(Ensemble("both", ["a", "b"], {}, weights=[1, 2]))
+    'ensemble of a (1), b (2)'
+    """
+    weights = [""] * len(ensemble.models) if ensemble.weights is None else [f" ({its:g})" for its in ensemble.weights]
+    return "ensemble of " + ", ".join(f"{name}{its}" for name, its in zip(ensemble.models, weights, strict=True))
+
+
+def with_ratio(figures: Metrics) -> dict[str, float | int | None]:
     """Figures with `times_constant`, the mean error as a multiple of the constant baseline's."""
     mean, constant = figures.get("mean_km"), figures.get("constant_mean_km")
     return {**figures, "times_constant": mean / constant if mean is not None and constant else None}
@@ -169,11 +230,12 @@ def _references(models: Sequence[Model], split: str, columns: Sequence[Column]) 
             values.setdefault(text, with_ratio(constant))
         for text, names in owners.items():
             name = label if len(owners) == 1 else f"{label} ({', '.join(names)})"
-            rows.append(Row(name, _cells(values[text], columns), reference=True))
+            rows.append(Row(name, cells_of(values[text], columns), reference=True))
     return rows
 
 
-def _cells(figures: Metrics, columns: Sequence[Column], intervals: Mapping[str, Ends] | None = None) -> list[Cell]:
+def cells_of(figures: Metrics, columns: Sequence[Column], intervals: Mapping[str, Ends] | None = None) -> list[Cell]:
+    """The figures of the columns, with their intervals beside them."""
     return [
         Cell(
             shown(value, column.kind),
@@ -185,6 +247,6 @@ def _cells(figures: Metrics, columns: Sequence[Column], intervals: Mapping[str, 
     ]
 
 
-def _splits(models: Sequence[Model]) -> list[str]:
-    known = {split for model in models for split in model.metrics}
+def _splits(entries: Sequence[Model | Ensemble]) -> list[str]:
+    known = {split for entry in entries for split in entry.metrics}
     return [split for split in ("test", "val") if split in known] + sorted(known - {"test", "val"})

@@ -8,40 +8,66 @@ import geopandas as gpd
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one place or photo.
+    """What a model says of one place or photo: where it is, which landmark it shows, or both.
 
     Args:
         name: of the place, or of its picture.
-        latitude: in degrees.
-        longitude: in degrees.
+        latitude: in degrees, None where the model answers no places.
+        longitude: in degrees, likewise.
         radius_50_km: that holds the truth in half the cases, None where unknown.
         radius_90_km: likewise in 90 %.
         cell: the most probable, None for models without cells.
         probability: of that cell.
         cells: `cell`, `probability`, `latitude`, `longitude` and `geometry` in EPSG:4326 of all cells, or None.
         jpegs: its pictures, as they are shown.
+        landmark: that it shows; None where the model sees none, or names none.
+        landmark_name: its readable name.
+        landmark_score: how sure the model is, higher is surer; None where it names no landmarks.
+        attention: its pictures under the model's attention map, as JPEG.
     """
 
     name: str
-    latitude: float
-    longitude: float
+    latitude: float | None = None
+    longitude: float | None = None
     radius_50_km: float | None = None
     radius_90_km: float | None = None
     cell: int | None = None
     probability: float | None = None
     cells: gpd.GeoDataFrame | None = None
     jpegs: Sequence[bytes] = ()
+    landmark: str | None = None
+    landmark_name: str | None = None
+    landmark_score: float | None = None
+    attention: Sequence[bytes] = ()
 
 
 def facts(answer: Answer) -> dict[str, str]:
-    """The figures of an answer in words, for people."""
-    known = {
-        "place": place_in_words(answer.latitude, answer.longitude),
-        "radius": radius_in_words(answer.radius_50_km, answer.radius_90_km),
-    }
+    """The figures of an answer in words, for people: the landmark first, if the model names any."""
+    known = {}
+    if answer.landmark_score is not None:
+        name = answer.landmark_name or answer.landmark
+        known["landmark"] = landmark_in_words(name, answer.landmark_score)
+    if answer.latitude is not None and answer.longitude is not None:
+        known["place"] = place_in_words(answer.latitude, answer.longitude)
+        known["radius"] = radius_in_words(answer.radius_50_km, answer.radius_90_km)
     if answer.cell is not None and answer.probability is not None:
         known["cell"] = f"{answer.cell}, probability {answer.probability:.3f}"
     return known
+
+
+def drawn_lines(answer: Answer) -> list[str]:
+    """The lines that are written on the picture: landmark, place and radius, as far as the model answers them."""
+    known = facts(answer)
+    return [known[name] for name in ("landmark", "place", "radius") if name in known]
+
+
+def landmark_in_words(name: str | None, score: float) -> str:
+    """A landmark with its score, or that there is none, with the score that was too low.
+
+    >>> landmark_in_words("Rialto Bridge", 0.81234), landmark_in_words(None, 0.1)
+    ('Rialto Bridge, score 0.812', 'no landmark, best score 0.100')
+    """
+    return f"no landmark, best score {score:.3f}" if name is None else f"{name}, score {score:.3f}"
 
 
 def place_in_words(latitude: float, longitude: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from waymark.check.survey import Survey, Views
+from waymark.likeness import Looks
 from waymark.records import records_table, write_table
 from waymark.selection import coordinates
 
@@ -140,6 +141,7 @@ def unseen(lat_lon):
     ]  # fmt: skip
     records = records_table(rows)
     nothing = np.zeros(0)
-    views = Views(np.zeros(0, np.int64), [], nothing, [], [], [], nothing, nothing, nothing, nothing, [])
+    looks = Looks(np.zeros((0, 1), np.uint64), np.zeros((0, 1), bool), np.zeros((0, 1, 3)), np.zeros((0, 1, 3)))
+    views = Views(np.zeros(0, np.int64), [], nothing, [], [], [], looks, nothing, nothing, [])
     ids = records["record_id"].to_pylist()
     return Survey(records, Path(), views, ids, coordinates(records), [None] * len(ids), ids)

@@ -4,13 +4,12 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from waymark.check.likeness import (
-    HASH_RADIUS,
     colour_and_gradient,
     evenness,
     near_duplicates,
-    small_copy,
     stranger_than_others,
 )
+from waymark.likeness import MOST_BITS, Looks
 
 
 def pixels(picture):
@@ -18,62 +17,61 @@ def pixels(picture):
 
 
 @pytest.fixture
-def hashes():
-    """60 hashes: 20 at random, each with a copy of 0 to 7 bits flipped, and one with 0 to 3."""
+def pictures():
+    """60 pictures: 20 unlike each other, each with a copy of 0 to 7 bits flipped, and one with 0 to 3."""
     draws = np.random.default_rng(5)
-    first = draws.integers(0, 2, (20, 64), dtype=np.uint8)
-    flipped = [first]
-    for most in (8, 4):
-        copy = first.copy()
-        for row, bits in enumerate(draws.integers(0, most, 20)):
-            copy[row, draws.choice(64, bits, replace=False)] ^= 1
-        flipped.append(copy)
-    return np.concatenate(flipped)
+    hashes = draws.integers(0, 2, (60, 64), dtype=np.uint8)
+    for row in range(20, 60):
+        hashes[row] = hashes[row % 20]
+        hashes[row, draws.choice(64, draws.integers(0, 8 if row < 40 else 4), replace=False)] ^= 1
+    numbers = np.packbits(hashes, axis=1).view(">u8").astype(np.uint64)
+    return Looks(numbers, np.ones((60, 1), bool), np.full((60, 1, 3), 90.0), np.full((60, 1, 3), 40.0)), hashes
 
 
-def same_small(count):
-    return np.broadcast_to(np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8), (count, 8, 8, 3))
-
-
-def test_near_duplicates_hang_together_as_all_pairs_by_brute_force_do(hashes):
+def test_near_duplicates_hang_together_as_all_pairs_by_brute_force_do(pictures):
+    looks, hashes = pictures
     distance = (hashes[:, None] != hashes).sum(axis=2)
-    expected = connected_components(distance <= HASH_RADIUS, directed=False)[1]
-    found = near_duplicates(hashes, same_small(60), np.ones(60, dtype=bool))
+    expected = connected_components(distance <= MOST_BITS, directed=False)[1]
+    found = near_duplicates(looks)
     clusters = found.clusters(60)
     assert 20 < len(set(expected)) < 40  # some copies are too far, others are near
     assert ((clusters[:, None] == clusters) == (expected[:, None] == expected)).all()
     left, right = found.pairs.T
     assert (left < right).all()
     assert (found.bits == distance[left, right]).all()
-    assert found.bits.max() == HASH_RADIUS
-    different = (distance <= HASH_RADIUS) & (distance > 0) & np.triu(np.ones((60, 60), dtype=bool))
+    assert found.bits.max() == MOST_BITS
+    same = found.clusters(60, most_bits=0)
+    assert ((same[:, None] == same) == (distance == 0)).all()
+    different = (distance <= MOST_BITS) & (distance > 0) & np.triu(np.ones((60, 60), dtype=bool))
     firsts = np.unique(hashes, axis=0, return_index=True)[1]
     wanted = {(int(one), int(other)) for one, other in np.argwhere(different) if {one, other} <= set(firsts.tolist())}
     assert wanted <= set(map(tuple, found.pairs.tolist()))
 
 
-def test_pictures_that_nobody_asks_for_are_in_no_pair(hashes):
-    wanted = np.arange(60) % 2 == 0
-    pairs = near_duplicates(hashes, same_small(60), wanted).pairs
+def test_pictures_that_could_not_be_decoded_are_in_no_pair(pictures):
+    looks, _ = pictures
+    looks.seen[1::2] = False
+    pairs = near_duplicates(looks).pairs
     assert len(pairs)
-    assert wanted[pairs].all()
-    assert len(near_duplicates(hashes, same_small(60), np.zeros(60, dtype=bool)).pairs) == 0
+    assert (pairs % 2 == 0).all()
+    looks.seen[:] = False
+    assert near_duplicates(looks).pairs.shape == (0, 2)
 
 
-def test_one_hash_with_other_colours_is_no_duplicate():
-    hashes = np.zeros((3, 64), np.uint8)
-    small = np.stack([small_copy(pixels(made.scene(1)))] * 3)
-    small[1] = 255 - small[1]
-    assert near_duplicates(hashes, small, np.ones(3, dtype=bool)).pairs.tolist() == [[0, 2]]
+def test_one_hash_with_other_colours_is_no_duplicate(pictures):
+    looks, _ = pictures
+    looks.hashes[:] = looks.hashes[0]
+    looks.seen[3:] = False
+    looks.mean[1] += 20
+    assert near_duplicates(looks).pairs.tolist() == [[0, 2]]
 
 
-def test_bare_walls_must_be_nearer_than_rich_pictures():
-    """Ten levels of difference: nothing in a market place, another wall where all is grey."""
-    hashes = np.zeros((2, 64), np.uint8)
-    rich = np.random.default_rng(2).integers(10, 240, (8, 8, 3), dtype=np.uint8)
-    wall = (120 + np.random.default_rng(3).integers(0, 20, (8, 8, 3))).astype(np.uint8)
-    for small, count in ((rich, 1), (wall, 0)):
-        assert len(near_duplicates(hashes, np.stack([small, small + 10]), np.ones(2, dtype=bool)).pairs) == count
+def test_a_thousand_equal_pictures_are_joined_by_few_pairs(pictures):
+    looks, _ = pictures
+    many = Looks(*(np.repeat(part[:1], 1000, axis=0) for part in vars(looks).values()))
+    found = near_duplicates(many)
+    assert len(found.pairs) < 2000
+    assert len(set(found.clusters(1000, most_bits=0))) == 1
 
 
 def test_evenness_is_the_share_of_the_commonest_colour():

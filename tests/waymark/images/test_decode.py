@@ -76,6 +76,21 @@ def test_the_square_is_cut_from_the_middle(height, width):
     assert got.dtype == np.uint8
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 60), (60, 24)])
+def test_stretch_keeps_what_crop_leaves_out(height, width):
+    """The ends of a long picture are red: the centred square does not see them, the whole picture does."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    long = pixels if height > width else pixels.swapaxes(0, 1)
+    long[:12] = long[-12:] = (255, 0, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    cropped = square_pixels(buffer.getvalue(), 20, max_pixels=10**6)
+    stretched = square_pixels(buffer.getvalue(), 20, max_pixels=10**6, fit="stretch")
+    assert cropped.shape == stretched.shape == (20, 20, 3)
+    assert cropped[..., 0].mean() < 20
+    assert stretched[..., 0].mean() == pytest.approx(255 * 24 / 60, rel=0.05)
+
+
 @pytest.mark.parametrize(("height", "width", "size_px"), [(200, 300, 32), (301, 117, 48), (33, 20, 64), (64, 64, 24)])
 def test_scaling_is_lanczos(height, width, size_px):
     pixels = noise(height, width) // 2 + 64  # far from black and white, where Pillow cuts off between the passes

@@ -13,6 +13,7 @@ PIXEL_OPTIONS = [
     {"rotation_deg": 20.0},
     {"translate": 0.3},
     {"crop": 0.5},
+    {"crop": 0.5, "crop_px": 32},
     {"auto": "imagenet"},
     {"auto": "trivial"},
     {"auto": "rand"},
@@ -205,6 +206,13 @@ def test_a_crop_keeps_at_least_its_share(views):
         width = (result[0, 0].max() - result[0, 0].min()) / (views[0, 0].max() - views[0, 0].min())
         height = (result[0, 1].max() - result[0, 1].min()) / (views[0, 1].max() - views[0, 1].min())
         assert 0.5 < width * height <= 1.001
+
+
+def test_crops_are_scaled_to_a_side_of_their_own(views):
+    small = changed(Augmentation(crop=0.5, crop_px=20, flip=True, light=0.2), views)
+    assert small.shape == (4, 3, 20, 20)
+    whole = changed(Augmentation(crop_px=16), views).float()  # no crop, but the side
+    assert torch.allclose(whole, torch.nn.functional.avg_pool2d(views.float(), 2), atol=6)
 
 
 def test_hiding_never_hides_all_and_never_shows_what_is_missing():

@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from landmark_answers import landmark_predictions
 from sklearn.metrics import auc
 
-from waymark.metrics.risk import radius_risk_coverage, risk_coverage
+from waymark.metrics.figures import landmark_figures
+from waymark.metrics.risk import answer_curve, radius_risk_coverage, risk_coverage
 
 
 def errors(number=200, seed=1):
@@ -53,3 +55,52 @@ def test_rows_without_error_or_radius_are_left_out():
     frame = pd.DataFrame({"distance_km": [1.0, np.nan, 3.0, 4.0], "radius_90_km": [5.0, 1.0, np.nan, 2.0]})
     assert radius_risk_coverage(frame).curve["mean_km"].tolist() == [4.0, 2.5]
     assert radius_risk_coverage(frame.head(0)) is None
+
+
+def curve_by_hand(frame, relevant):
+    """Count what each threshold answers, in plain Python."""
+    rows = frame.to_dict("records")
+    queries = sum(len(row["landmarks"]) > 0 and (relevant == "all" or not pd.isna(row["rank"])) for row in rows)
+    for threshold in sorted({row["score"] for row in rows if isinstance(row["best_landmark"], str)}, reverse=True):
+        given = [row for row in rows if isinstance(row["best_landmark"], str) and row["score"] >= threshold]
+        right = sum(row["best_landmark"] in list(row["landmarks"]) for row in given)
+        yield threshold, len(given) / len(rows), right / len(given), right / queries
+
+
+@pytest.mark.parametrize("relevant", ["all", "known"])
+def test_the_answer_curve_is_counted_at_each_score(relevant):
+    frame = landmark_predictions()
+    frame.loc[::11, ["best_landmark", "predicted_landmark"]] = None
+    found = answer_curve(frame, relevant)
+    assert list(found) == ["threshold", "answered", "precision", "recall"]
+    expected = np.array(list(curve_by_hand(frame, relevant)))
+    assert len(found) == len(expected) > 10
+    assert found.to_numpy() == pytest.approx(expected)
+
+
+def test_the_answer_curve_meets_the_figures_at_the_models_own_threshold():
+    frame = landmark_predictions()
+    figures = landmark_figures(frame)
+    own = answer_curve(frame).set_index("threshold").loc[0.0]  # where the made-up model rejects
+    assert own["answered"] == pytest.approx(figures["answered"])
+    assert own["precision"] == pytest.approx(figures["precision"])
+
+
+def test_a_long_answer_curve_is_thinned_to_some_of_its_rows():
+    frame = landmark_predictions(2000)
+    frame["score"] += np.random.default_rng(1).normal(0, 0.1, len(frame))
+    whole, thin = answer_curve(frame, rows=10_000), answer_curve(frame)
+    assert (len(whole), len(thin)) == (2000, 200)
+    assert thin["threshold"].is_monotonic_decreasing
+    assert thin.iloc[[0, -1]].to_numpy().tolist() == whole.iloc[[0, -1]].to_numpy().tolist()
+    assert thin["answered"].diff().max() < 12 / 2000
+    assert len(thin.merge(whole)) == 200
+
+
+def test_no_answers_or_no_queries_make_no_figure():
+    frame = landmark_predictions()
+    assert answer_curve(frame.assign(best_landmark=None)).empty
+    assert answer_curve(frame.head(0)).empty
+    nowhere = answer_curve(frame.assign(landmarks=[[]] * len(frame)))
+    assert nowhere["recall"].isna().all()
+    assert (nowhere["precision"] == 0).all()

@@ -11,6 +11,8 @@ from torchvision import models as zoo
 from waymark.errors import ModelError
 from waymark.models.backbones import Backbone, backbone_names
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
 
 WIDTHS = {

@@ -7,8 +7,8 @@ from shapely.geometry import box
 
 from waymark.errors import ModelError
 from waymark.geo import extent_region, project, unproject
-from waymark.images.datamodule import Batch
-from waymark.models.heads import CoordinatesHead, build_head
+from waymark.images.batches import Batch
+from waymark.models.heads import CoordinatesHead, build_place_head
 
 torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
 
@@ -33,7 +33,7 @@ global_ones = pytest.mark.parametrize("options", OPTIONS[2:], ids=lambda options
 
 def make_head(options, *, train=TRAIN, region=REGION, crs=HTRS, width=5):
     torch.manual_seed(1)
-    head = build_head("coordinates", width, classes=0, crs=crs, options=options)
+    head = build_place_head("coordinates", width, cells=0, crs=crs, options=options)
     head.remember(np.asarray(train, dtype=np.float64), region)
     return head
 
@@ -45,7 +45,7 @@ def batch_of(lat_lon, crs=HTRS):
     xy_m[known] = project(lat_lon[known], crs, anywhere=True)
     rows = len(lat_lon)
     label = torch.full((rows,), -1)
-    return Batch(torch.empty(rows, 0), torch.empty(rows, 0), torch.tensor(lat_lon), torch.tensor(xy_m), label)
+    return Batch(torch.empty(rows, 0), torch.empty(rows, 0), torch.tensor(lat_lon), torch.tensor(xy_m), label, label)
 
 
 def off_m(head, output, lat_lon):

@@ -9,6 +9,8 @@ from waymark.models.finetuning import FineTuning, Unfreeze, unfreeze_steps
 from waymark.models.fitting import fit
 from waymark.models.module import LocatorModule, Optimization
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = 13  # of mobilenet_v3_small
 
 
@@ -102,7 +104,7 @@ def test_a_steps_learning_rate_is_the_one_its_blocks_move_by(world, tmp_path):
         module = make_module(world, epochs=1, optimization=how, kind=Watched, backbone="resnet18")
         fit(module, make_data(world, batch_size=24), tmp_path / str(lr), epochs=1)
         before, after = module.states
-        names = "backbone.features.layer4.1.conv2.weight", "head.linear.weight"
+        names = "backbone.features.layer4.1.conv2.weight", "place_head.linear.weight"
         moved.append([float((after[name] - before[name]).norm()) for name in names])
     assert min(moved[0]) > 1e-3
     assert moved[1] == pytest.approx([2 * moved[0][0], moved[0][1]], rel=1e-3)

@@ -17,6 +17,7 @@ from waymark.models.guesser import Calibration, Guesser, load_guesser, save_cali
 from waymark.models.inference import run
 
 CALIBRATION = Calibration(temperature=1.7, neighbours=3, radii=Radii(factor_50=0.8, factor_90=None, floor_km=2.5))
+PLACES = ("lat_lon", "cell", "probability", "radius_50_km", "radius_90_km")
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 
 
@@ -29,7 +30,7 @@ def world(tmp_path_factory):
 def guesser(world, request):
     locator = make_locator(world, request.param)
     if request.param == "hybrid":
-        nn.init.normal_(locator.head.offset.weight, std=0.05)  # else it has no offsets
+        nn.init.normal_(locator.place_head.offset.weight, std=0.05)  # else it has no offsets
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -49,7 +50,7 @@ def test_guesses_are_those_of_the_head_put_together_by_hand(guesser, world):
     for row, batch in enumerate(make_data(world, batch_size=1).val_dataloader()):
         with torch.inference_mode():
             embedding = locator.embed(batch.views, batch.present)
-            output = locator.head(embedding)
+            output = locator.place_head(embedding)
         lat_lon = locator.place(output).lat_lon[0].numpy()
         np.testing.assert_allclose(guesses.lat_lon[row], lat_lon, atol=1e-4)
 
@@ -61,9 +62,9 @@ def test_guesses_are_those_of_the_head_put_together_by_hand(guesser, world):
             best = int(chances.argmax())
             assert guesses.cell[row] == best * 10
             assert guesses.probability[row] == pytest.approx(float(chances[best]), abs=1e-4)
-            cells = unproject(locator.head.positions_m.numpy(), HTRS)
+            cells = unproject(locator.place_head.positions_m.numpy(), HTRS)
             if locator.blueprint.head == "hybrid":
-                bare, cells = cells, unproject(locator.head.cells_m(output)[0].numpy(), HTRS)
+                bare, cells = cells, unproject(locator.place_head.cells_m(output)[0].numpy(), HTRS)
                 assert np.abs(cells - bare).max() > 0.01
             hard_km = sum(float(chance) * apart_km(cell) for chance, cell in zip(chances, cells, strict=True))
         else:
@@ -104,7 +105,7 @@ def test_chunks_change_no_guess(guesser, world, monkeypatch):
     before = guess(guesser, world)
     monkeypatch.setattr(decoding, "CHUNK", 24)
     after = guess(guesser, world)
-    for name in before.__dataclass_fields__:
+    for name in PLACES:
         np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-9)
 
 
@@ -130,7 +131,7 @@ def test_a_guesser_from_its_files_gives_the_same_guesses(guesser, world, tmp_pat
 
 def test_a_temperature_changes_the_probability_and_not_the_answer(world):
     locator = make_locator(world, "cells")
-    locator.head.linear.weight.data *= 30
+    locator.place_head.linear.weight.data *= 30
     index = RetrievalIndex(np.eye(24, dtype=np.float32), world.train.lat_lon)
     cool, warm = (guess(Guesser(locator, Calibration(heat, 3, CALIBRATION.radii), index), world) for heat in (0.5, 5.0))
     np.testing.assert_array_equal(cool.lat_lon, warm.lat_lon)

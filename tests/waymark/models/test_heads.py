@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from waymark.errors import ModelError
 from waymark.geo import project, unproject
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 from waymark.models import decoding
 from waymark.models.decoding import geometric_median, highest_score, mean_position
-from waymark.models.heads import HEADS, CellsHead, HybridHead, build_head
+from waymark.models.heads import PLACE_HEADS, CellsHead, HybridHead, build_place_head
 from waymark.models.heads.adapter import to_lat_lon
 from waymark.models.heads.cells import cell_positions, diagonal_km, smoothed_labels
 from waymark.models.heads.hybrid import cell_boxes
@@ -37,12 +37,12 @@ def batch_of(xy_m=None, label=None, dtype=torch.float64):
     nowhere = torch.full((rows, 2), NAN, dtype=torch.float64)
     xy_m = nowhere if xy_m is None else torch.tensor(np.asarray(xy_m), dtype=dtype)
     label = torch.full((rows,), -1) if label is None else torch.tensor(label)
-    return Batch(torch.empty(rows, 0), torch.empty(rows, 0), to_lat_lon(xy_m, HTRS), xy_m, label)
+    return Batch(torch.empty(rows, 0), torch.empty(rows, 0), to_lat_lon(xy_m, HTRS), xy_m, label, label)
 
 
 def cell_head(name="cells", width=5, **options):
     torch.manual_seed(1)
-    head = build_head(name, width, classes=4, crs=HTRS, options=options)
+    head = build_place_head(name, width, cells=4, crs=HTRS, options=options)
     head.remember(IDS, POSITIONS, TRAIN, *([BOXES] if name == "hybrid" else []))
     return head
 
@@ -61,9 +61,9 @@ def chances_of(output):
 
 
 def test_an_unknown_head_is_named():
-    assert HEADS == ("cells", "hybrid", "coordinates")
+    assert PLACE_HEADS == ("cells", "hybrid", "coordinates")
     with pytest.raises(ModelError, match="unknown head 'cell'; did you mean 'cells'"):
-        build_head("cell", 5, classes=4, crs=HTRS, options={})
+        build_place_head("cell", 5, cells=4, crs=HTRS, options={})
 
 
 def test_the_loss_of_cells_is_torchs_over_records_with_a_class():

@@ -7,8 +7,9 @@ from PIL import Image
 from torch import nn
 
 from waymark.errors import ModelError
-from waymark.models.inspection import DIM, GAP_PX, class_activation, feature_maps, first_layer_filters
+from waymark.models.inspection import GAP_PX, class_activation, feature_maps, first_layer_filters
 from waymark.models.locator import Blueprint, Locator
+from waymark.report.heat import draw_attention
 
 torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
 
@@ -27,7 +28,7 @@ def build(**changes):
     locator.mean.fill_(120)
     locator.std.fill_(60)
     if locator.blueprint.head == "cells":
-        locator.head.cell_ids.copy_(torch.arange(5) * 3)
+        locator.place_head.cell_ids.copy_(torch.arange(5) * 3)
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0  # else an untaught net sees nothing
@@ -164,8 +165,8 @@ def cam_of(locator, cell):
     with torch.no_grad():
         x = layer1_of(locator)
         maps = net.layer4(net.layer3(net.layer2(x))).double()  # (2, C, 4, 4)
-        bare = locator.head.logits(locator.head(torch.zeros(1, 3 * width)))
-        weight = (locator.head.logits(locator.head(torch.eye(3 * width))) - bare)[:, cell].double()
+        bare = locator.place_head.logits(locator.place_head(torch.zeros(1, 3 * width)))
+        weight = (locator.place_head.logits(locator.place_head(torch.eye(3 * width))) - bare)[:, cell].double()
         weight = weight.reshape(3, width)[PRESENT] / 16
     heat = (weight[..., None, None] * maps).sum(dim=1).clamp(min=0)
     return (heat / heat.max()).numpy()
@@ -175,7 +176,7 @@ def test_grad_cam_is_that_of_the_paper():
     locator = build(size_px=128, shard_px=128)
     locator.requires_grad_(False)  # as after a training whose backbone stayed frozen
     with torch.no_grad():
-        choice = int(locator.head.logits(locator(pictures(128)[None], PRESENT[None])).argmax())
+        choice = int(locator.place_head.logits(locator(pictures(128)[None], PRESENT[None]).place).argmax())
     name, picture = class_activation(locator, pictures(128), PRESENT)
     assert name == f"layer4: Grad-CAM of cell {3 * choice}, 4 x 4"
     expected = cam_of(locator, choice)
@@ -183,8 +184,23 @@ def test_grad_cam_is_that_of_the_paper():
     for column, view in enumerate((0, 2)):
         photo = tile(picture, 0, column, 128)
         np.testing.assert_array_equal(photo, pictures(128)[view].permute(1, 2, 0))
-        smooth = Image.fromarray(expected[column].astype(np.float32)).resize((128, 128), Image.Resampling.BILINEAR)
-        shown = photo * (DIM + (1 - DIM) * np.asarray(smooth)[..., None])
+        shown = draw_attention(photo, expected[column]).astype(int)
+        assert np.abs(tile(picture, 1, column, 128) - shown).max() <= 1
+
+
+def test_grad_cam_of_a_landmark_is_that_of_its_own_head():
+    names = ("Arch", "Bridge", "Castle")
+    locator = build(size_px=128, shard_px=128, landmark_head="softmax", landmarks=("a", "b", "c"), landmark_names=names)
+    with torch.no_grad():
+        choice = int(locator(pictures(128)[None], PRESENT[None]).landmark.argmax())
+        net = locator.backbone.features
+        maps = net.layer4(net.layer3(net.layer2(layer1_of(locator)))).double()  # (2, C, 4, 4)
+        weight = locator.landmark_head.classifier[-1].weight[choice].double().reshape(3, -1)[PRESENT]
+    heat = (weight[..., None, None] * maps).sum(dim=1).clamp(min=0).numpy()
+    name, picture = class_activation(locator, pictures(128), PRESENT, landmark=True)
+    assert name == f"layer4: Grad-CAM of landmark {names[choice]}, 4 x 4"
+    for column in (0, 1):
+        shown = draw_attention(tile(picture, 0, column, 128), heat[column] / heat.max()).astype(int)
         assert np.abs(tile(picture, 1, column, 128) - shown).max() <= 1
 
 
@@ -208,3 +224,5 @@ def test_what_cannot_be_looked_at_is_refused():
             look(locator, pictures(), torch.zeros(3, dtype=torch.bool))
     with pytest.raises(ModelError, match="head coordinates has no cells"):
         class_activation(build(head="coordinates", classes=0), pictures(), PRESENT)
+    with pytest.raises(ModelError, match="no landmarks to explain"):
+        class_activation(locator, pictures(), PRESENT, landmark=True)

@@ -50,13 +50,13 @@ def build(**changes):
     locator = Locator(replace(BLUEPRINT, **changes))
     locator.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
     locator.std.copy_(torch.tensor([50.0, 60.0, 0.0]))
-    if isinstance(locator.head, CoordinatesHead):
-        locator.head.remember(TRAIN, REGION)
-    elif isinstance(locator.head, HybridHead):
+    if isinstance(locator.place_head, CoordinatesHead):
+        locator.place_head.remember(TRAIN, REGION)
+    elif isinstance(locator.place_head, HybridHead):
         boxes = np.stack([POSITIONS - 2e4, POSITIONS + 2e4], axis=1)
-        locator.head.remember(np.arange(5) * 3, POSITIONS, TRAIN, boxes)
+        locator.place_head.remember(np.arange(5) * 3, POSITIONS, TRAIN, boxes)
     else:
-        locator.head.remember(np.arange(5) * 3, POSITIONS, TRAIN)
+        locator.place_head.remember(np.arange(5) * 3, POSITIONS, TRAIN)
     if locator.land is not None:
         locator.land.remember(ISLAND)
     for layer in locator.modules():
@@ -98,10 +98,10 @@ def test_pixels_of_a_missing_view_change_nothing(views, training):
     for seed in (1, 2):
         locator = build(views=views).train(training)
         shown = torch.where(PRESENT[..., None, None, None], pictures(), pictures(seed=seed))
-        output = locator(shown, PRESENT).detach()
+        output = locator(shown, PRESENT).place.detach()
         outcomes.append([output, *(value.clone() for value in locator.state_dict().values())])
     assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
-    seen = [build(views=views)(pictures(seed=seed), PRESENT) for seed in (1, 2)]
+    seen = [build(views=views)(pictures(seed=seed), PRESENT).place for seed in (1, 2)]
     assert not torch.allclose(*seen, atol=1e-2)
 
 
@@ -120,7 +120,7 @@ def test_the_mean_does_not_mind_the_order_of_views_and_concat_does():
     for views, alike in (("mean", True), ("concat", False)):
         locator = build(views=views)
         with torch.inference_mode():
-            one, other = locator(pictures(), PRESENT), locator(pictures()[:, order], PRESENT[:, order])
+            one, other = (locator(pictures()[:, its], PRESENT[:, its]).place for its in (torch.arange(3), order))
         assert torch.allclose(one, other, atol=1e-5) == alike
 
 
@@ -128,8 +128,8 @@ def test_the_mean_does_not_mind_the_order_of_views_and_concat_does():
 def test_a_record_without_any_view_gets_a_finite_answer(views):
     locator = build(views=views)
     with torch.inference_mode():
-        output = locator(pictures(), PRESENT & torch.tensor([[True], [False], [True], [True]]))
-        nothing = locator(pictures(), torch.zeros(4, 3, dtype=torch.bool))
+        output = locator(pictures(), PRESENT & torch.tensor([[True], [False], [True], [True]])).place
+        nothing = locator(pictures(), torch.zeros(4, 3, dtype=torch.bool)).place
     assert output.isfinite().all()
     assert nothing.isfinite().all()
 
@@ -154,8 +154,8 @@ def test_a_checkpoint_alone_gives_the_same_model_bit_for_bit(tmp_path, changes):
     assert loaded.blueprint == locator.blueprint
     assert not loaded.training
     with torch.inference_mode():
-        output = locator(pictures(), PRESENT)
-        assert torch.equal(loaded(pictures(), PRESENT), output)
+        output = locator(pictures(), PRESENT).place
+        assert torch.equal(loaded(pictures(), PRESENT).place, output)
         assert torch.equal(loaded.place(output).lat_lon, locator.place(output).lat_lon)
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in locator.state_dict().items())
 
@@ -166,13 +166,13 @@ def test_the_checkpoint_holds_statistics_and_head_and_needs_no_pickle(tmp_path):
     assert content["blueprint"] == asdict(BLUEPRINT)
     assert content["state"]["mean"].tolist() == [110.0, 120.0, 130.0]
     assert content["state"]["std"].tolist() == [50.0, 60.0, 0.0]
-    assert content["state"]["head.cell_ids"].tolist() == [0, 3, 6, 9, 12]
-    assert content["state"]["head.positions_m"].dtype == torch.float64
+    assert content["state"]["place_head.cell_ids"].tolist() == [0, 3, 6, 9, 12]
+    assert content["state"]["place_head.positions_m"].dtype == torch.float64
 
 
 @pytest.mark.parametrize("changes", [{}, COORDINATES])
 def test_answers_are_moved_to_land_where_the_blueprint_says_so(changes):
-    output = build(**changes)(pictures(), PRESENT).detach()
+    output = build(**changes)(pictures(), PRESENT).place.detach()
     free, ashore = (build(**changes, snap_to_land=snap).place(output) for snap in (False, True))
     west, south, east, north = ISLAND.total_bounds
     low, high = torch.tensor([south, west]) - 1e-3, torch.tensor([north, east]) + 1e-3

@@ -10,7 +10,8 @@ import torch
 from shapely.geometry import box
 
 from waymark.geo import project
-from waymark.images.datamodule import Examples, RecordDataModule, RecordLoaders
+from waymark.images.batches import Examples, RecordLoaders
+from waymark.images.datamodule import RecordDataModule
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
 from waymark.images.transforms import Augmentation
 from waymark.models.heads import CoordinatesHead, HybridHead
@@ -61,7 +62,12 @@ def make_world(folder, train=24, val=7, seed=1):
     parts = slice(0, train), slice(train, None)
     examples = [
         Examples(
-            record_ids[part], [HEADINGS] * len(lat_lon[part]), lat_lon[part], project(lat_lon[part], HTRS), label[part]
+            record_ids[part],
+            [HEADINGS] * len(lat_lon[part]),
+            lat_lon[part],
+            project(lat_lon[part], HTRS),
+            label[part],
+            np.full(len(lat_lon[part]), -1),
         )
         for part in parts
     ]
@@ -95,7 +101,7 @@ def make_locator(
     locator = Locator(blueprint)
     locator.mean.fill_(128.0)
     locator.std.fill_(60.0)
-    teach_head(locator.head, world.train)
+    teach_head(locator.place_head, world.train)
     if locator.land is not None:
         locator.land.remember(ISLAND.geometry)
     return locator

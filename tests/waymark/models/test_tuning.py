@@ -16,6 +16,8 @@ from waymark.models.heads import CoordinatesHead
 from waymark.models.module import Optimization
 from waymark.models.tuning import RangeTest, Tuned, largest_fitting, suggest_lr, tune
 
+pytestmark = pytest.mark.slow
+
 HEAD_ONLY = (Unfreeze(99),)
 
 
@@ -55,7 +57,7 @@ def test_the_rate_found_lets_training_get_better_and_others_do_so_less(world, tm
 
 def test_a_loss_a_thousand_times_as_large_wants_a_rate_a_thousand_times_smaller(world, tmp_path):
     soft, loud = untuned(world), untuned(world)
-    loud.locator.head.__class__ = Loud
+    loud.locator.place_head.__class__ = Loud
     rates = [find(module, make_data(world), tmp_path / str(n)) for n, module in enumerate((soft, loud))]
     assert 300 < rates[0] / rates[1] < 3000
 
@@ -161,7 +163,7 @@ class Deaf(CoordinatesHead):
 
 def test_a_search_without_result_names_the_remedy(world, tmp_path):
     module = untuned(world)
-    module.locator.head.__class__ = Deaf
+    module.locator.place_head.__class__ = Deaf
     with pytest.raises(
         ModelError, match=r"no learning rate between 1e-07 and 10 lets .*; set optimizer.lr to a number"
     ):
@@ -183,14 +185,14 @@ class Greedy(CoordinatesHead):
 @pytest.mark.parametrize(("most", "wanted"), [(24, 8), (5, 5), (8, 8), (1, 1)])
 def test_the_largest_batch_that_fits_into_memory_is_found(world, most, wanted):
     module, data = untuned(world), make_data(world, batch_size=3)
-    module.locator.head.__class__ = Greedy
+    module.locator.place_head.__class__ = Greedy
     assert largest_fitting(module, data, most, "32") == wanted
     assert data.loaders.batch_size == 3
 
 
 def test_no_batch_that_fits_and_other_errors_are_told_apart(world, monkeypatch):
     module = untuned(world)
-    module.locator.head.__class__ = Greedy
+    module.locator.place_head.__class__ = Greedy
     monkeypatch.setattr(Greedy, "most", 1)
     with pytest.raises(ModelError, match="not even a batch of 2 fits into memory; choose a smaller backbone"):
         largest_fitting(module, make_data(world), 24, "32")
@@ -210,7 +212,7 @@ class Unbearable(CoordinatesHead):
 
 def test_a_batch_is_tried_with_all_that_ever_learns(world):
     module = untuned(world, unfreeze=(Unfreeze(2, 1), Unfreeze(5, 2)))
-    module.locator.head.__class__ = Unbearable
+    module.locator.place_head.__class__ = Unbearable
     assert largest_fitting(module, make_data(world), 24, "32") == 4
 
 

@@ -4,8 +4,9 @@ import pytest
 import shapely
 from shapely import box
 
+from waymark.errors import ParameterError
 from waymark.report.answers import answer_map, answer_page
-from waymark.report.wording import Answer, radius_in_words
+from waymark.report.wording import Answer, drawn_lines, facts, radius_in_words
 
 LAND = gpd.GeoDataFrame(
     geometry=[box(-180, -70, -10, 80), box(0, 30, 60, 60), box(170, -20, 180, -10)], crs="EPSG:4326"
@@ -79,3 +80,32 @@ def test_a_page_of_several_answers_escapes_their_names():
     assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in page
     assert page.count('class="plotly-graph-div"') == 2
     assert "answered by champion" in page
+
+
+def test_a_landmark_stands_before_the_place():
+    named = answer(landmark="42", landmark_name="Rialto Bridge", landmark_score=0.81234)
+    assert list(facts(named)) == ["landmark", "place", "radius", "cell"]
+    assert drawn_lines(named) == [
+        "Rialto Bridge, score 0.812",
+        "45.20000, 18.00000",
+        "20.0 km holds the truth in 50 % of cases, 70.0 km in 90 %",
+    ]
+    assert drawn_lines(answer()) == drawn_lines(named)[1:]
+    assert facts(answer(landmark="42", landmark_score=0.5))["landmark"] == "42, score 0.500"
+
+
+def test_a_refused_landmark_is_said_to_be_none():
+    refused = Answer("a.jpg", landmark_score=-0.1)
+    assert drawn_lines(refused) == ["no landmark, best score -0.100"]
+
+
+def test_an_answer_without_a_place_has_no_map_but_its_pictures():
+    bare = Answer("a.jpg", jpegs=[b"one"], landmark="42", landmark_name="<b>Rialto</b>", landmark_score=0.5,
+                  attention=[b"two"])  # fmt: skip
+    page = answer_page([bare], "arcface", LAND)
+    assert 'class="plotly-graph-div"' not in page
+    assert "&lt;b&gt;Rialto&lt;/b&gt;, score 0.500" in page
+    assert 'data:image/jpeg;base64,b25l" alt="view 1"' in page
+    assert 'data:image/jpeg;base64,dHdv" alt="attention to view 1"' in page
+    with pytest.raises(ParameterError, match="a model with a place head"):
+        answer_map(bare, LAND)

@@ -71,8 +71,8 @@ def test_splits_stand_side_by_side():
 def test_the_audit_is_shown_in_figures():
     (rows,) = audit_table(made.audit()).groups.values()
     assert [row.name for row in rows] == ["val", "test"]
-    assert texts(rows[0]) == ["260", "2.50", "0.0 %", "3.4 %", "12.5 %", "3", "7", "2"]
-    assert texts(audit_table(replace(made.audit(), splits={"test": {}})).groups[""][0]) == ["–"] * 8
+    assert texts(rows[0]) == ["260", "2.50", "0.0 %", "3.4 %", "12.5 %", "3", "7", "3", "2", "5"]
+    assert texts(audit_table(replace(made.audit(), splits={"test": {}})).groups[""][0]) == ["–"] * 10
 
 
 def test_the_reliability_curve_is_drawn_with_its_bars():

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import landmark_frames
 import pytest
 import report_frames as made
 
@@ -65,3 +66,22 @@ def test_a_browser_draws_every_figure_and_runs_no_hostile_name(tmp_path):
     assert "onerror=" in hover  # as text that is read, not as an attribute that runs
     assert "&lt;img src=x" in hover
     assert "&lt;b&gt;Zadar" in hover
+
+
+@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on PATH; CI must have one")
+def test_a_browser_draws_a_page_of_landmarks_and_its_pictures(tmp_path):
+    assert CHROMIUM, "CI needs chromium on PATH to see the report drawn"
+    page = report_page(landmark_frames.report([landmark_frames.model(HOSTILE, attends=True)]))
+    sized = """<script>addEventListener("load", () => {
+      document.documentElement.dataset.broken = [...document.images].filter((its) => !its.naturalWidth).length;
+    });</script>"""
+    dom = dumped(page.replace("<head>", f"<head>{LISTEN}").replace("</body>", f"{sized}</body>"), tmp_path)
+    head = dom.partition("<head>")[0]
+    assert "data-failed" not in head
+    assert "data-hacked" not in head
+    assert 'data-broken="0"' in head
+    drawn = dom.split("plotly-graph-div js-plotly-plot")[1:]
+    assert len(drawn) == page.count('class="plotly-graph-div"') == 6
+    precision = next(figure for figure in drawn if "calibrated threshold" in figure)
+    assert precision.count('class="js-line"') >= 2
+    assert 'class="point"' in precision

@@ -10,25 +10,6 @@ def notes(drawn):
     return [annotation.text for annotation in drawn.layout.annotations]
 
 
-def test_learning_curves_draw_the_numbers_given_and_star_the_best_epoch():
-    curves = pd.concat([made.curves("cells"), made.curves("coordinates", final_km=80)])
-    drawn = plots.learning_curves(curves)
-    cells = made.curves("cells")
-    for column in ("val_mean_km", "train_loss", "val_loss", "learning_rate"):
-        assert any(np.array_equal(trace.y, cells[column]) for trace in drawn.data), column
-    stars = [trace for trace in drawn.data if trace.marker.symbol == "star"]
-    assert [star.y[0] for star in stars] == [
-        cells["val_mean_km"].min(),
-        made.curves("c", final_km=80)["val_mean_km"].min(),
-    ]
-
-
-def test_learning_curves_leave_out_panels_without_numbers():
-    curves = made.curves("arcface", steps=False).assign(val_mean_km=np.nan)
-    assert {trace.yaxis for trace in plots.learning_curves(curves).data} == {"y"}
-    assert notes(plots.learning_curves(curves.iloc[:0])) == ["No epoch has been trained."]
-
-
 def test_error_distribution_is_the_share_within_each_distance():
     errors = made.predictions(700)["distance_km"].to_numpy()
     drawn = plots.error_distribution({"cells": np.append(errors, np.nan)}, np.full(700, 130.0))
@@ -76,6 +57,18 @@ def test_landmark_histogram_shows_the_hundred_largest():
     assert list(bar.y) == sorted(landmarks["images"], reverse=True)[:100]
     assert bar.text[0] == "Landmark 000"
     assert notes(counts.landmark_histogram(landmarks.iloc[:0])) == ["No record has a landmark."]
+
+
+@pytest.mark.parametrize(("images", "scale"), [([400, 90, 39], "log"), ([400, 90, 41], None), ([9, 1, 0], None)])
+def test_a_long_tail_has_a_logarithmic_axis(images, scale):
+    landmarks = pd.DataFrame({"landmark": ["1", "2", "3"], "name": ["a", "b", "c"], "images": images})
+    assert counts.landmark_histogram(landmarks).layout.yaxis.type == scale
+
+
+def test_orientations_without_any_picture_are_left_out():
+    drawn = counts.orientation_counts({"landscape": 3, "portrait": 1, "unknown": 0})
+    assert drawn.layout.yaxis.ticktext == ("landscape", "portrait")
+    assert drawn.data[0].text == ("3 · 75%", "1 · 25%")
 
 
 def test_landmarks_of_the_same_name_keep_a_bar_each():

@@ -1,4 +1,4 @@
-"""What every head for places offers."""
+"""What every head offers."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from waymark.errors import CoordinateError
 from waymark.geo import unproject
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 
 HALVINGS = 40  # of the way to the map's origin: from anywhere on Earth down to less than a millimetre
 
@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 class Head(nn.Module, ABC):
-    """Turns features into raw output, and that into a loss or a place."""
+    """Turns features into raw output, and that into a loss."""
 
     @abstractmethod
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
@@ -32,6 +32,14 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def known(self, batch: Batch) -> Tensor:
         """Mark the `(B,)` records that have the truth which the head learns."""
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Say what the `(B,)` records count in the loss, which is their weighted mean: 1 with a truth, else 0."""
+        return self.known(batch).float()
+
+
+class PlaceHead(Head):
+    """A head that says where a record is."""
 
     @abstractmethod
     def place(self, output: Tensor) -> Place:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from waymark.errors import ModelError
 from waymark.geo.crs import smallest_arc
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 from waymark.metrics.functional import haversine_km
 from waymark.models.decoding import (
     Answer,
@@ -21,14 +21,14 @@ from waymark.models.decoding import (
     mean_position,
     row_chunks,
 )
-from waymark.models.heads.adapter import Head, Place, to_lat_lon
+from waymark.models.heads.adapter import Place, PlaceHead, to_lat_lon
 
 Position = Literal["training", "centre"]
 
 SCORE_SHARE = 0.1  # of the map's diagonal, GeoGuessr's rule for maps other than the world's
 
 
-class CellHead(Head):
+class CellHead(PlaceHead):
     """A head that gives probabilities of the cells that hold training records.
 
     The answer is made of those and of the cells' positions: their `mean` in the CRS, the `best` alone,

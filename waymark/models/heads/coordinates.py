@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waymark.errors import ModelError
-from waymark.images.datamodule import Batch
-from waymark.models.heads.adapter import Head, Place
+from waymark.images.batches import Batch
+from waymark.models.heads.adapter import Place, PlaceHead
 from waymark.models.heads.spaces import CosineSpace, CrsSpace, Scaling, Space, SphereSpace
 
 SpaceName = Literal["crs", "sphere", "cosine"]
 
 
-class CoordinatesHead(Head):
+class CoordinatesHead(PlaceHead):
     """Mean squared error on the coordinates of a space.
 
     The answer is kept inside the bounds of the region; during training it may leave them, so

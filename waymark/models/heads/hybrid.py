@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 from waymark.models.decoding import Answer
 from waymark.models.heads.cells import CellHead
 

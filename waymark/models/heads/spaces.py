@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from waymark.geo import project, region_lat_lon
 from waymark.geo.crs import smallest_arc
-from waymark.images.datamodule import Batch
+from waymark.images.batches import Batch
 from waymark.models.decoding import to_degrees, unit_vectors
 from waymark.models.heads.adapter import to_lat_lon
 

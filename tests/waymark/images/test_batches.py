@@ -9,14 +9,8 @@ import torch
 from PIL import Image
 
 from waymark.errors import ModelError
-from waymark.images.datamodule import (
-    Draw,
-    EvenBatches,
-    Examples,
-    RecordDataModule,
-    RecordDataset,
-    RecordLoaders,
-)
+from waymark.images.batches import Draw, EvenBatches, Examples, RecordDataset, RecordLoaders
+from waymark.images.datamodule import RecordDataModule
 from waymark.images.decode import square_pixels
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
 from waymark.images.transforms import Augmentation, shrink
@@ -66,6 +60,7 @@ def examples():
         lat_lon,
         lat_lon * 1000 + 0.125,
         label.astype(np.int64),
+        np.arange(ROWS, dtype=np.int64) % 3 - 1,
     )
 
 
@@ -203,11 +198,12 @@ def test_no_augmentation_ever_reaches_validation(shards, examples, pixels, tmp_p
 
 def test_evaluation_is_in_order_and_untouched(shards, examples, pixels):
     batches = list(loaders(shards).evaluation(examples))
-    views, present, lat_lon, xy_m, label = (torch.cat(column) for column in zip(*batches, strict=True))
+    views, present, lat_lon, xy_m, label, landmark = (torch.cat(column) for column in zip(*batches, strict=True))
     assert_untouched(views, present, pixels)
     np.testing.assert_array_equal(lat_lon, examples.lat_lon)
     np.testing.assert_array_equal(xy_m, examples.xy_m)
     np.testing.assert_array_equal(label, examples.label)
+    np.testing.assert_array_equal(landmark, examples.landmark)
     assert (views.dtype, present.dtype, lat_lon.dtype, label.dtype) == (
         torch.uint8,
         torch.bool,
@@ -275,13 +271,21 @@ def test_a_model_sees_what_serving_makes_of_the_file(tmp_path, size_px):
     row = {"record_id": "one", "view": 0, "shard": 0, "row": 0, "status": "ok"}
     index = pa.Table.from_pylist([row], INDEX_SCHEMA).replace_schema_metadata({"size_px": "224"})
     pq.write_table(index, tmp_path / "index.parquet")
-    one = Examples(["one"], [[None]], np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1, dtype=np.int64))
+    one = Examples(["one"], [[None]], np.zeros((1, 2)), np.zeros((1, 2)), *[np.zeros(1, dtype=np.int64)] * 2)
     for draw in (Draw(0, None), Draw(0, 3)):
         found = RecordDataset(one, Shards(tmp_path), [None], Augmentation(), 1, size_px)[draw].views[0]
         served = shrink(square_pixels(data, 224, max_pixels=10**6), size_px)
         np.testing.assert_array_equal(found.permute(1, 2, 0), served)
     at_once = square_pixels(data, size_px, max_pixels=10**6)
     assert np.array_equal(at_once, served) == (size_px == 224)
+
+
+def test_crops_of_a_shorter_side_keep_their_slots_in_training_alone(shards, examples):
+    its = loaders(shards, augmentation=Augmentation(crop=0.5, crop_px=8))
+    for batch in its.training(examples):
+        assert batch.views.shape[1:] == (len(SLOTS), 3, 8, 8)
+        assert torch.equal(batch.views.flatten(2).amax(dim=2) > 0, batch.present)
+    assert next(iter(its.evaluation(examples))).views.shape[-2:] == (SIZE_PX, SIZE_PX)
 
 
 def test_augmentation_sees_the_size_of_the_model(shards, examples):
@@ -344,7 +348,9 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone(shards, examples):
     assert torch.equal(look(1, 2, 4), expected)
     assert not torch.equal(look(2, 2, 4), expected)
     assert not torch.equal(look(1, 3, 4), expected)
-    flat = Examples(["r04", "r04"], [HEADINGS] * 2, np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2, dtype=np.int64))
+    flat = Examples(
+        ["r04", "r04"], [HEADINGS] * 2, np.zeros((2, 2)), np.zeros((2, 2)), *[np.zeros(2, dtype=np.int64)] * 2
+    )
     one, other = (RecordDataset(flat, shards, SLOTS, STRONG, 1)[Draw(row, 0)].views for row in (0, 1))
     assert not torch.equal(one, other)
 
@@ -358,3 +364,16 @@ def test_dropped_views_never_leave_a_record_without_one(shards, examples):
         assert not present[:, 2].any()
         hidden += (present.sum(dim=1) == 1).sum().item()
     assert hidden > 4 * ROWS
+
+
+def test_chances_draw_rows_with_replacement_and_change_the_pictures_each_time():
+    chances = np.array([0.7, 0.1, 0.1, 0.1])
+    batches = EvenBatches(400, 50, 1, np.repeat(chances, 100) / 100)
+    draws = [draw for batch in batches for draw in batch]
+    assert len(draws) == 400
+    rows = np.array([draw.row for draw in draws])
+    assert np.bincount(rows // 100) == pytest.approx(400 * chances, abs=40)
+    turns = [draw.turn for draw in draws if draw.row == np.bincount(rows).argmax()]
+    assert turns == list(range(len(turns)))
+    assert len(turns) > 1
+    assert sorted(draw.row for batch in EvenBatches(400, 50, 1) for draw in batch) == list(range(400))

@@ -1,0 +1,210 @@
+"""Where models are trained: by a worker of the pool `gpu` where there is one, else here; at once, as slots allow."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, WorkPoolStatus
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelling, Completed, Crashed, Failed, State
+
+from flows import children, sharing
+from flows.lifeline import Token
+from flows.repro import Hear, reproduce
+
+DEPLOYMENT = "train/train"
+POOL = "gpu"
+LIMIT = "waymark-gpu"
+LEASE_S = 60.0  # how long the slot of a pipeline that was killed stays taken
+PATIENCE_S = 5.0  # after which a wait for a slot asks whether it is to stop
+POLL_S = 0.5
+ASK_S = 15.0  # after which a training that has not begun asks whether the pool still has a worker
+LEAVE_S = 40.0  # that a worker has to end a training
+
+_one_training = threading.Semaphore(1)  # two at once on one machine are slower than one after the other
+_one_request = (
+    threading.Lock()
+)  # Prefect numbers the runs of a deployment within a flow run, which is no matter for two threads
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where and how the models of one pipeline run are trained.
+
+    Args:
+        variables: environment variables of each stage.
+        in_pool: whether a worker of the pool trains.
+        limited: whether the server has a limit of slots.
+        tracking_uri: MLflow's store, for a worker on this machine.
+        remote: DVC remote through which workers on other machines take and give.
+        clone_url: where these clone from; None for what `sharing.clone_url` finds.
+    """
+
+    variables: dict[str, str] = field(default_factory=dict)
+    in_pool: bool = False
+    limited: bool = False
+    tracking_uri: str = ""
+    remote: str | None = None
+    clone_url: str | None = None
+
+
+def has_worker() -> bool:
+    """Say whether there is a server with the deployment and a worker that waits for it."""
+    if not is_served():
+        return False
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        client.read_deployment_by_name(DEPLOYMENT)
+        return bool(client.read_work_pool(POOL).status == WorkPoolStatus.READY)
+    return False
+
+
+def has_limit() -> bool:
+    """Say whether the server has a limit of GPU slots."""
+    if not is_served():
+        return False
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        client.read_global_concurrency_limit_by_name(LIMIT)
+        return True
+    return False
+
+
+@contextmanager
+def slot(training: Training, hear: Hear) -> Iterator[None]:
+    """Wait for a GPU slot of the server; where it has no limit, for the other trainings of this process."""
+    stack = ExitStack()
+    try:
+        if training.limited:
+            _wait_for_slot(stack, hear)
+        else:
+            stack.enter_context(_one_training)
+        yield
+    finally:
+        with suppress(httpx.HTTPError):  # of a server that is gone the slot comes free when its lease ends
+            stack.close()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what Prefect calls an error: that a wait for a slot is over, which then begins anew."""
+    return "ConcurrencySlotAcquisition" not in record.getMessage()
+
+
+def _wait_for_slot(stack: ExitStack, hear: Hear) -> None:
+    logging.getLogger("prefect._internal.concurrency").addFilter(_is_news)
+    while not children.stopping():
+        # A server that restarts is no reason to end a training.
+        wanted = concurrency(
+            LIMIT, timeout_seconds=PATIENCE_S, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
+        )
+        try:
+            return stack.enter_context(wanted)
+        except TimeoutError:
+            continue
+        except ConcurrencySlotAcquisitionError as error:
+            hear(f"no GPU slot yet: {error}")
+            children.stopping(PATIENCE_S)
+
+
+def train_in_pool(stage: str, training: Training, hear: Hear) -> State[Any]:
+    """Let a worker of the pool train, wait until it is over, and give its end as the stage's."""
+    if training.remote and (failed := sharing.push_inputs(stage, hear)):
+        return failed
+    with Token() as token:
+        run = _ask(stage, training, token)
+        hear(f"a worker of the pool {POOL} trains: flow run {run.name} ({run.id})")
+        state = _wait(run.id, token)
+    if state is None:
+        hear(f"the pool {POOL} has no worker any more; training here")
+        return reproduce(stage, training.variables, hear)
+    if not state.is_completed():
+        return Failed(message=state.message or f"the training ended as {state.name}")
+    if state.name == sharing.PUSHED:
+        return _fetched(stage, state, training, hear)
+    return Completed(name=state.name, message=f"{state.message}, by a worker of the pool {POOL}")
+
+
+def _ask(stage: str, training: Training, token: Token) -> FlowRun:
+    run = runtime.flow_run
+    parameters = {
+        "stage": stage,
+        "workspace": str(Path.cwd()),
+        "token": str(token.path),
+        **sharing.hand_over(training.clone_url)._asdict(),
+        "remote": training.remote,
+        "variables": {**training.variables, "MLFLOW_TRACKING_URI": training.tracking_uri},
+        "watched_runs": sorted({str(run.id), str(run.root_flow_run_id or run.id)}),
+    }
+    with _one_request:
+        return run_deployment(
+            DEPLOYMENT,
+            parameters=parameters,
+            timeout=0,
+            flow_run_name=stage,
+            idempotency_key=f"{run.id}:{run.run_count}:{stage}",
+        )
+
+
+def _wait(run: UUID, token: Token) -> State[Any] | None:
+    """Wait until a training is over; None where nobody is left to begin it."""
+    polls = 0
+    while True:
+        died, state = token.worker_died(), _state(run)
+        if state is not None and state.is_final():
+            return state
+        if died and state is not None:
+            return _set(run, Crashed(message="the worker's process is gone; run again, and the training goes on"))
+        if children.stopping(POLL_S):
+            return _cancel(run, token)
+        polls += 1
+        waits = state is not None and (state.is_scheduled() or state.is_pending())
+        if polls % int(ASK_S / POLL_S) == 0 and waits and not has_worker():
+            _set(run, Cancelling(message="no worker is left in the pool"))
+            return None
+
+
+def _cancel(run: UUID, token: Token) -> State[Any]:
+    """End a training that is no longer wanted, and wait until its processes are gone."""
+    _set(run, Cancelling(message="the pipeline that asked for it ends"))
+    token.release()
+    pause = threading.Event()
+    for _ in range(int(LEAVE_S / POLL_S)):
+        state = _state(run)
+        if token.worker_died() or (state is not None and state.is_final()):
+            break
+        pause.wait(POLL_S)
+    return Failed(message="stopped")
+
+
+def is_served() -> bool:
+    """Say whether a server is there beside this process; one of its own knows no workers and no cancellation."""
+    return bool(PREFECT_API_URL.value())
+
+
+def _state(run: UUID) -> State[Any] | None:
+    """Ask for the state of a flow run; None while the server does not answer, as when it restarts."""
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        return client.read_flow_run(run).state
+    return None
+
+
+def _set(run: UUID, state: State[Any]) -> State[Any]:
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, state, force=not state.is_cancelling())
+    return state
+
+
+def _fetched(stage: str, state: State[Any], training: Training, hear: Hear) -> State[Any]:
+    """Take what a worker on another machine pushed, through DVC's run cache."""
+    ended = reproduce(stage, training.variables, hear, "--pull")
+    return Completed(message=state.message) if ended.is_completed() else ended

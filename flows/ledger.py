@@ -1,0 +1,39 @@
+"""What became of each stage in one run of the pipeline, and how long it took."""
+
+import threading
+from typing import Any, NamedTuple
+
+from prefect.states import State
+
+
+class Entry(NamedTuple):
+    """One stage's line."""
+
+    stage: str
+    state: str
+    seconds: float
+    reason: str
+
+
+class Ledger:
+    """Gathers the lines of stages that end at the same time.
+
+    Args:
+        order: all stages in the graph's order.
+    """
+
+    def __init__(self, order: list[str]) -> None:
+        self._order = order
+        self._entries: dict[str, Entry] = {}
+        self._guard = threading.Lock()
+
+    def add(self, stage: str, state: State[Any], seconds: float) -> None:
+        """Write down how a stage ended; a repeated one replaces its earlier line."""
+        with self._guard:
+            self._entries[stage] = Entry(stage, state.name or state.type.value, round(seconds, 1), state.message or "")
+
+    def entries(self) -> list[Entry]:
+        """List a line for each stage, in the graph's order, those that were never reached among them."""
+        with self._guard:
+            known = dict(self._entries)
+        return [known.get(stage, Entry(stage, "Not reached", 0.0, "a stage before it failed")) for stage in self._order]

@@ -1,0 +1,154 @@
+"""The night: what was committed is trained in a checkout of its own, and what is better goes into use."""
+
+import argparse
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed, State
+
+from flows.command import as_command
+from flows.explain import explain
+from flows.night import night_checkout
+from flows.night_report import Account, Verdict, message, page
+from flows.pipeline import COMPARISON, pipeline
+from flows.promote import promote as judge
+from flows.watch import end_with_worker
+from flows.word import tell
+from tasks import tracking
+from tasks.outputs import read_json
+from tasks.register import Registered
+from tasks.stage import one_line
+from waymark.errors import WaymarkError
+from waymark.gate import Gate
+
+REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose dvc.lock knows its data
+DEFAULT = Gate()
+JUDGED_TAG = "waymark.promotion.reason"
+
+
+class NightError(WaymarkError):
+    """A step of the night did not come to its end."""
+
+
+def night_name() -> str:
+    """Name a night after the day on which it begins here."""
+    return f"night of {datetime.now().astimezone().date().isoformat()}"
+
+
+@flow(name="nightly", flow_run_name=night_name)
+def nightly(
+    committed_only: bool = False,
+    remote: str | None = None,
+    clone_url: str | None = None,
+    notify: str | None = None,
+    gate: Gate = DEFAULT,
+    promote: bool = True,
+) -> State[Any]:
+    """Train what was committed in a checkout of the night's own, and promote what is better.
+
+    Args:
+        committed_only: go on from the last commit where the checkout has changes that are in none, rather than refuse.
+        remote: DVC remote through which workers on other machines get their data and give back their models.
+        clone_url: where such workers clone this checkout from; left out, the origin, or this checkout's folder.
+        notify: Apprise URL that hears when a night fails, is refused or promotes.
+        gate: what a challenger must show to become champion.
+        promote: whether challengers are judged at all.
+    """
+    end_with_worker()
+    title = str(runtime.flow_run.name or night_name())
+    try:
+        with night_checkout(committed_only=committed_only) as night:
+            account = Account(title, night, explain())
+            _bring_up_to_date(account, remote, clone_url)
+            _judge_all(account, gate if promote else None)
+            create_markdown_artifact(markdown=page(account), key="night", description=account.title)
+    except (WaymarkError, FileNotFoundError) as error:
+        tell(notify, f"{title}: failed", one_line(error))
+        return Failed(message=one_line(error))
+    except Exception as error:
+        tell(notify, f"{title}: failed", f"{type(error).__name__}: {one_line(error)}")
+        raise
+    if account.verdicts:
+        tell(notify, f"{title}: {', '.join(verdict.outcome.lower() for verdict in account.verdicts)}", page(account))
+    return Completed(name="Unchanged" if account.unchanged else None, message=account.summary)
+
+
+def _bring_up_to_date(account: Account, remote: str | None, clone_url: str | None) -> None:
+    """Run the pipeline, commit the night's dvc.lock, and tell the new versions where it stands."""
+    logger, night = get_run_logger(), account.night
+    if night.left_out:
+        logger.warning("not committed, and so left out: %s", ", ".join(night.left_out))
+    account.before = _comparison()
+    account.registered = _check(pipeline(remote=remote, clone_url=clone_url, return_state=True)).result()
+    account.after = _comparison()
+    account.committed = night.commit_lock(message(account.title, account.causes))
+    for its in account.registered:
+        if not _tag(its, REVISION_TAG):
+            tracking.client().set_model_version_tag(its.name, its.version, REVISION_TAG, night.revision)
+
+
+def _judge_all(account: Account, gate: Gate | None) -> None:
+    """Hold each challenger that nobody has judged yet against its champion, and look at how far the data drifted."""
+    for its in account.registered:
+        if (told := _drift(its.name)) is not None:  # before a challenger becomes champion, whose data these are
+            account.drifts[its.name] = told
+        if gate is not None and not its.is_champion and not _tag(its, JUDGED_TAG):
+            account.verdicts.append(_judge(its, gate))
+
+
+def _drift(name: str) -> str | None:
+    from tasks.drift import drift  # late, for torch takes seconds
+
+    try:
+        return drift(name)
+    except Exception as error:  # a look at the data that fails is no reason to keep yesterday's model
+        return f"Nobody could look: {one_line(error)}"
+
+
+def _comparison() -> Any:
+    return read_json(COMPARISON) if COMPARISON.exists() else None
+
+
+def _check(state: State[Any]) -> State[Any]:
+    """Raise what a flow within this one failed with."""
+    if not state.is_completed():
+        raised = state.result(raise_on_failure=False)
+        raise raised if isinstance(raised, WaymarkError) else NightError(state.message or "a step did not end well")
+    return state
+
+
+def _tag(its: Registered, tag: str) -> str:
+    return str(tracking.client().get_model_version(its.name, its.version).tags.get(tag, ""))
+
+
+def _judge(its: Registered, gate: Gate) -> Verdict:
+    """Let a challenger stand up to the champion."""
+    state = _check(judge(model=its.name, gate=gate, return_state=True))  # without notify: the night tells of it
+    return Verdict(its.name, its.version, state.name or "", state.message or "")
+
+
+def main() -> None:
+    """Run a night as a command: exit 0, or 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m flows.nightly", description=__doc__)
+    parser.add_argument("--committed-only", action="store_true", help="leave out changes that are in no commit")
+    parser.add_argument("--remote", help="DVC remote for workers on other machines")
+    parser.add_argument("--clone-url", help="where workers on other machines clone this checkout from")
+    parser.add_argument("--notify", help="Apprise URL that hears how the night ended")
+    parser.add_argument(
+        "--gate", type=json.loads, default={}, help='what a challenger must show: {"least_records": 30}'
+    )
+    parser.add_argument("--no-promote", dest="promote", action="store_false", help="judge no challenger")
+    arguments = vars(parser.parse_args())
+    with as_command():
+        ended = nightly(**arguments, return_state=True)
+    if not ended.is_completed():
+        sys.exit(ended.message or "the night did not come to its end")
+    print(ended.message)
+
+
+if __name__ == "__main__":
+    main()

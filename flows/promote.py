@@ -1,0 +1,93 @@
+"""A challenger is held against the champion, and takes its place if the evidence says so."""
+
+import argparse
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, State
+
+from flows.command import add_debug, as_command
+from flows.watch import end_with_worker
+from flows.word import tell
+from waymark.gate import Gate
+from waymark.registry import LOCATION
+
+if TYPE_CHECKING:
+    from tasks.promote import Decision
+
+DEFAULT = Gate()
+STATES = {"promoted": "Promoted", "refused": "Refused", "nothing to do": "Nothing to do"}
+
+
+@flow(name="promote")
+def promote(
+    model: str = LOCATION,
+    challenger: str = "challenger",
+    gate: Gate = DEFAULT,
+    notify: str | None = None,
+    dry_run: bool = False,
+) -> State[Any]:
+    """Hold a challenger against the champion, and make it champion if it is better beyond chance.
+
+    Both are scored anew on the test records that neither has seen. A refusal is no failure: the run completes as
+    "Refused" and says why.
+
+    Args:
+        model: Name in the registry, waymark-location or waymark-landmark.
+        challenger: Alias or version that wants to become champion; a version may be one that was rolled back from.
+        gate: What it must show.
+        notify: Where the outcome is told, as an Apprise URL; empty for the log alone.
+        dry_run: Decide and show the evidence, but change nothing.
+    """
+    from tasks import promote as step  # late, for torch takes seconds that a form or --help does not
+
+    end_with_worker()
+    decision = step.promote(model, challenger, gate, dry_run=dry_run)
+    if decision.markdown:
+        key = re.sub("[^a-z0-9-]", "-", f"promotion-{model}".lower())
+        create_markdown_artifact(markdown=decision.markdown, key=key, description=decision.reason[:200])
+    line = told(decision)
+    if decision.outcome != "nothing to do" and not dry_run:
+        tell(notify, f"{model}: version {decision.challenger} {decision.outcome}", line)
+    return Completed(name=STATES[decision.outcome], message=line)
+
+
+def told(decision: "Decision") -> str:
+    """Say in one line what was decided."""
+    where = f" (evidence: {decision.uri})" if decision.uri else ""
+    if decision.outcome == "nothing to do":
+        return decision.reason
+    return f"version {decision.challenger} of {decision.name} is {decision.outcome}: {decision.reason}{where}"
+
+
+def main() -> None:
+    """Run the flow as a command: exit 0 also for a refusal, 1 with one line on stderr for an error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote", description="Hold a challenger against the champion; the better one stays."
+    )
+    parser.add_argument("--model", default=LOCATION, help="name in the registry (%(default)s)")
+    parser.add_argument("--challenger", default="challenger", help="alias or version (%(default)s)")
+    parser.add_argument("--notify", help="Apprise URL that is told the outcome")
+    parser.add_argument("--dry-run", action="store_true", help="show the evidence, and change nothing")
+    add_debug(parser)
+    for field in dataclasses.fields(Gate):
+        described = field.metadata["description"].replace("%", "%%")
+        kind: Any = type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=f"{described} (%(default)s)")
+        parser.set_defaults(**{field.name: field.default})
+    arguments = parser.parse_args()
+    gate = Gate(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Gate)})
+    with as_command(debug=arguments.debug):
+        ended = promote(
+            arguments.model, arguments.challenger, gate, arguments.notify, arguments.dry_run, return_state=True
+        )
+        if not ended.is_completed():
+            ended.result()  # raises what went wrong
+    print(f"{ended.name}: {ended.message}")
+
+
+if __name__ == "__main__":
+    main()

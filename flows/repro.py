@@ -1,0 +1,62 @@
+"""DVC's commands in child processes, and what they say of a stage."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.states import Completed, Failed, State
+
+from flows import children
+
+CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
+SKIPPED = {
+    "didn't change, skipping": "nothing that it depends on changed",
+    "is cached - skipping run": "it ran before with these parameters and inputs",
+}
+
+Hear = Callable[[str], None]
+
+
+def reproduce(stage: str, variables: Mapping[str, str], hear: Hear, *options: str) -> State[Any]:
+    """Run `dvc repro` for one stage, and give the state that it ended with."""
+    code, lines = run_dvc(["repro", "--single-item", *options, stage], variables, hear)
+    if code != 0:
+        return Failed(message=_reason(stage, lines))
+    for mark, why in SKIPPED.items():
+        if any(mark in line for line in lines):
+            return Completed(name="Skipped", message=why)
+    return Completed(message="ran")
+
+
+def run_dvc(arguments: list[str], variables: Mapping[str, str], hear: Hear) -> tuple[int, list[str]]:
+    """Run a command of DVC, hand on each line that says something, and give its exit code and all lines."""
+    lines: list[str] = []
+
+    def listen(line: str) -> None:
+        lines.append(line)
+        if line and not line.startswith(CHATTER):
+            hear(line)
+
+    return children.run(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments], environment(variables), listen
+    ), lines
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Let children find this Python first, print at once, and know what the caller says."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **variables}
+
+
+def _reason(stage: str, lines: list[str]) -> str:
+    """Find the stage's own line in what DVC printed."""
+    own = [line for line in lines if line.startswith(f"{stage.split('@')[0]}: ")]
+    return own[-1] if own else complaint(lines, f"{stage} failed")
+
+
+def complaint(lines: list[str], otherwise: str) -> str:
+    """Find the line with which DVC or git says what went wrong."""
+    marked = [line for line in lines if line.startswith(("ERROR:", "fatal:", "error:"))]
+    return (marked or [line for line in lines if line] or [otherwise])[-1]

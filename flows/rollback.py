@@ -1,0 +1,49 @@
+"""The alias champion goes back along its history, and forward again."""
+
+import argparse
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from flows.command import add_debug, as_command
+from flows.watch import end_with_worker
+from tasks.champion import roll_back
+
+
+@flow(name="rollback")
+def rollback(model: str, forward: bool = False, reason: str = "") -> State[Any]:
+    """Make the champion before this one champion again; once more goes one further back.
+
+    A version that was rolled back from is not promoted again by a night.
+
+    Args:
+        model: Name in the registry, waymark-location or waymark-landmark.
+        forward: Go forward again to the champion that a rollback left.
+        reason: Why, for those who read the history later.
+    """
+    end_with_worker()
+    moved = roll_back(model, reason, forward=forward)
+    name = "Forward again" if forward else "Rolled back"
+    return Completed(name=name, message=f"champion of {model} is version {moved.after} instead of {moved.before}")
+
+
+def main() -> None:
+    """Run the flow as a command: exit 0, or 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.rollback", description="Make the champion before this one champion again."
+    )
+    parser.add_argument("model", help="name in the registry: waymark-location or waymark-landmark")
+    parser.add_argument("--forward", action="store_true", help="go forward again to the champion that a rollback left")
+    parser.add_argument("--reason", default="", help="why, for those who read the history later")
+    add_debug(parser)
+    arguments = parser.parse_args()
+    with as_command(debug=arguments.debug):
+        ended = rollback(arguments.model, arguments.forward, arguments.reason, return_state=True)
+        if not ended.is_completed():
+            ended.result()  # raises what went wrong
+    print(f"{ended.name}: {ended.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Which runs and versions MLflow may forget: never what an alias, a rollback, or a model at hand needs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from mlflow.entities import ViewType
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks import tracking
+from tasks.outputs import file_digest
+from waymark.registry import LANDMARK, LOCATION
+
+HISTORY = ("waymark.promotion.previous_champion", "waymark.promotion.next_champion")
+REVISIONS = ("waymark.git.locked_revision", "waymark.git.revision")  # the first has the dvc.lock
+
+
+class Needed(NamedTuple):
+    """What must stay."""
+
+    versions: set[tuple[str, str]]
+    runs: set[str]
+    revisions: set[str]
+
+
+class Forgettable(NamedTuple):
+    """What may go."""
+
+    runs: list[str]
+    versions: list[tuple[str, str]]
+    logged_models: list[str]
+    bytes: int  # of the artifacts that lie on this machine
+
+
+def needed(folders: Iterable[Path]) -> Needed:
+    """Gather what aliases, the history of promotions, and the models in some checkouts need."""
+    store = tracking.client()
+    versions: list[ModelVersion] = []
+    for name in (LOCATION, LANDMARK):
+        its = {str(version.version): version for version in store.search_model_versions(f"name = '{name}'")}
+        kept = {str(version) for alias in store.search_registered_models(f"name = '{name}'")
+                for version in alias.aliases.values()}  # fmt: skip
+        kept |= {number for number, version in its.items() if any(tag in version.tags for tag in HISTORY)}
+        kept |= {its[number].tags[tag] for number in kept & set(its) for tag in HISTORY if tag in its[number].tags}
+        versions += [its[number] for number in sorted(kept & set(its))]
+    digests = {file_digest(path) for folder in folders for path in folder.glob("trained/*/model.ckpt")}
+    at_hand = {run.info.run_id for run in _runs() if run.data.tags.get(tracking.CHECKPOINT_TAG) in digests}
+    return Needed(
+        {(version.name, str(version.version)) for version in versions},
+        {str(version.run_id) for version in versions} | at_hand,
+        {next(filter(None, map(version.tags.get, REVISIONS)), "") for version in versions} - {""},
+    )
+
+
+def _runs() -> list[tracking.mlflow.entities.Run]:
+    store, found, token = tracking.client(), [], None
+    while token != "":
+        page = store.search_runs([tracking.experiment_id()], run_view_type=ViewType.ACTIVE_ONLY, page_token=token)
+        found += page
+        token = page.token or ""
+    return found
+
+
+def forgettable(before: datetime, kept: Needed) -> Forgettable:
+    """List the runs that began before some time and that nothing needs, with the versions that they made."""
+    limit_ms = before.timestamp() * 1000
+    runs = [run for run in _runs() if run.info.start_time < limit_ms and run.info.run_id not in kept.runs]
+    ids, store = {run.info.run_id for run in runs}, tracking.client()
+    versions = [
+        (name, str(version.version))
+        for name in (LOCATION, LANDMARK)
+        for version in store.search_model_versions(f"name = '{name}'")
+        if version.run_id in ids
+    ]
+    models = [model for model in store.search_logged_models([tracking.experiment_id()]) if model.source_run_id in ids]
+    places = [run.info.artifact_uri for run in runs] + [model.artifact_location for model in models]
+    return Forgettable(
+        sorted(ids), sorted(versions), sorted(model.model_id for model in models), sum(map(_size, places))
+    )
+
+
+def _size(uri: str) -> int:
+    """Sum up the files of an artifact folder on this machine; 0 for one elsewhere."""
+    folder = Path(uri.removeprefix("file://"))
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_absolute() else 0
+
+
+def forget(what: Forgettable) -> bool:
+    """Delete runs, versions and models; where the store is a database at hand, with their artifacts.
+
+    Returns:
+        Whether the artifacts went, too. `mlflow gc` purges every experiment that somebody has deleted besides, so it
+        is not called where there is one.
+    """
+    store = tracking.client()
+    for name, version in what.versions:
+        store.delete_model_version(name, version)
+    for model in what.logged_models:
+        store.delete_logged_model(model)
+    for run in what.runs:
+        store.delete_run(run)
+    uri = tracking.tracking_uri()
+    if uri.startswith("http") or store.search_experiments(view_type=ViewType.DELETED_ONLY):
+        return False
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
+    command += ["--run-ids", ",".join(what.runs)] if what.runs else []
+    command += ["--logged-model-ids", ",".join(what.logged_models)] if what.logged_models else []
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,83 @@
+"""The run of a training in MLflow, which goes on without MLflow where it does not answer."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+
+from tasks import tracking
+from tasks.lineage import Lineage
+from tasks.outputs import read_json
+from tasks.tracking import Note
+
+REST = 9.0  # times as long as a vain attempt took is none made: a dead store slows a training by a tenth at most
+
+
+class TrainingRun(Logger):
+    """Tells the store of each epoch as it ends, and of those before of which it was not told.
+
+    Args:
+        model: name of its entry.
+        params: of the training.
+        lineage: what it is made from.
+        work: folder that outlives a kill; a training that goes on goes on in the same run.
+    """
+
+    def __init__(self, model: str, params: dict[str, Any], lineage: Lineage, work: Path) -> None:
+        super().__init__()
+        self.model, self.params, self.path = model, params, work / "run.json"
+        if not self.path.exists():
+            Note(model, lineage.tags()).write(self.path)
+        self.waiting: dict[int, dict[str, float]] = {}  # figures by epoch
+        self.run_id: str | None = None  # once it is known to be in the store
+        self.rests_until = 0.0
+        self._tell()
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.model
+
+    @property
+    def version(self) -> str:
+        """Of the run, as far as there is one."""
+        return self.run_id or ""
+
+    @property
+    def note(self) -> Note:
+        """What is known of the run."""
+        return Note(**read_json(self.path))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Say nothing: the params are logged as the run begins."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Take the figures of an epoch."""
+        row = {name.replace("/", "_"): value for name, value in metrics.items()}
+        self.waiting[int(metrics["epoch"])] = row
+        self._tell()
+
+    def _tell(self) -> None:
+        began, told = time.monotonic(), False
+        if began < self.rests_until:
+            return
+        with tracking.forgiving(f"the training of {self.model}"):
+            self._tell_all()
+            told = True
+        if not told:
+            ended = time.monotonic()
+            self.rests_until = ended + REST * (ended - began)
+
+    def _tell_all(self) -> None:
+        if self.run_id is None:
+            note = self.note
+            self.run_id = tracking.begin_run(note, self.params)
+            note._replace(run_id=self.run_id).write(self.path)
+        if self.waiting:
+            tracking.log_epochs(self.run_id, self.waiting)
+            self.waiting.clear()
+
+    def end(self) -> None:
+        """Log what the training made."""
+        tracking.end_training(self.model, self.note)

@@ -1,0 +1,41 @@
+"""Children end when they are asked to, whoever started the flow."""
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from flows import children
+
+SLEEPER = """
+import time
+try:
+    print("here", flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.fixture
+def deaf():
+    """Ignore interrupts, as what nohup or cron starts does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("deaf")
+def test_a_child_hears_the_interrupt_that_its_parent_ignores():
+    lines = []
+
+    def hear(line):
+        lines.append(line)
+        if line == "here":
+            threading.Thread(target=children.stop_all).start()
+
+    children.allow()
+    children.run([sys.executable, "-c", SLEEPER], os.environ, hear)
+    assert lines == ["here", "interrupted"]

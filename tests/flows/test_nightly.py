@@ -1,0 +1,90 @@
+"""Nights as an operator types them: `python -m flows.nightly`, without a server."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tiny import git, tiny
+
+pytestmark = pytest.mark.slow
+
+
+def runs(project):
+    """Read flow, name and state of each flow run, in the order of their start, from Prefect's own database."""
+    with sqlite3.connect(project.folder / ".prefect" / "prefect.db") as database:
+        return database.execute(
+            "select flow.name, flow_run.name, state_name from flow_run join flow on flow.id = flow_id"
+            " order by flow_run.start_time"
+        ).fetchall()
+
+
+def stages(project):
+    """Read name and state of the stages of the last night."""
+    with sqlite3.connect(project.folder / ".prefect" / "prefect.db") as database:
+        return dict(
+            database.execute(
+                "select name, state_name from task_run where flow_run_id ="
+                " (select flow_run.id from flow_run join flow on flow.id = flow_id where flow.name = 'pipeline'"
+                " order by flow_run.start_time desc limit 1)"
+            ).fetchall()
+        )
+
+
+def commit(project):
+    git(project.folder, "add", "--all")
+    git(project.folder, "commit", "--quiet", "--message", "change")
+    return git(project.folder, "rev-parse", "HEAD")
+
+
+def kill_all_in(folder):
+    """Kill outright what works in a folder, such as the server that a night started before it went to its own."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
+    project = tiny(tmp_path / "project")
+    nights = project.folder / ".nights/checkout"
+    (project.folder / "hold").touch()
+    (project.folder / "fail-compare").touch()
+    head = commit(project)
+    variables = {**os.environ, "PREFECT_HOME": str(project.folder / ".prefect")}
+    night = subprocess.Popen([sys.executable, "-m", "flows.nightly"], cwd=project.folder, env=variables)
+    while not list(nights.glob("began-*")):
+        assert night.poll() is None
+        time.sleep(0.1)
+    busy = project.run("python", "-m", "flows.nightly", code=1)
+    at_work = f"another night is at work in {project.folder} (process {night.pid}); wait for it or stop it"
+    night.kill()
+    kill_all_in(project.folder)
+    night.wait()
+    assert at_work in busy.stderr.splitlines()
+    git(project.folder, "rm", "--quiet", "hold")
+    commit(project)
+    failed = project.run("python", "-m", "flows.nightly", code=1)
+    assert "compare: the disk is full of" in map(str.rstrip, failed.stderr.splitlines())
+    assert ": failed\ncompare: the disk is full of" in failed.stderr  # the word to the operator
+    assert runs(project)[-2][2] == "Failed"
+    assert git(project.folder, "log", "--format=%s", f"{head}..nights", "--", "dvc.lock") == ""
+    git(project.folder, "rm", "--quiet", "fail-compare")
+    head = commit(project)
+    project.run("python", "-m", "flows.nightly")
+    assert git(nights, "status", "--porcelain") == ""
+    assert (nights / "trained/cells/model.txt").exists()
+    assert {name: state for name, state in stages(project).items() if name != "compare"} == {
+        "download": "Skipped",
+        "train@cells": "Skipped",
+        "train@coordinates": "Skipped",
+    }
+    first, *_ = git(project.folder, "log", "-1", "--format=%s", "nights").splitlines()
+    assert first.endswith("ran")
+    assert not (project.folder / "dvc.lock").exists()
+    assert head == git(project.folder, "rev-parse", "HEAD")

@@ -1,0 +1,76 @@
+"""The services with their data in a real PostgreSQL instead of SQLite."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import Services, free_port, until
+from test_services import toy_project
+
+PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)  # where Debian puts them
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAMS is None, reason="Debian's package postgresql is not installed"),
+]
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    """Start a server of its own on a free port, and give a way to ask it."""
+    pytest.importorskip("psycopg2", reason="the extra waymark[postgresql] is not installed")
+    folder = Path("/tmp") / f"waymark-postgresql-{os.getpid()}"  # a socket's path must be short, and others' to enter
+    folder.mkdir(mode=0o700)
+    user = {"user": "nobody"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    if user:
+        shutil.chown(folder, "nobody")
+    port = free_port()
+
+    def run(program, *arguments):
+        command = [str(PROGRAMS / program), *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, **user).stdout
+
+    def ask(database, query):
+        return run("psql", "-h", str(folder), "-p", str(port), "-U", "waymark", "-d", database, "-Atc", query)
+
+    run("initdb", "-D", str(folder / "data"), "-U", "waymark", "--auth", "trust", "--no-sync")
+    options = ["-D", str(folder / "data"), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-c", "fsync=off"]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen([str(PROGRAMS / "postgres"), *options], stdout=log, stderr=log, cwd=folder, **user)
+    try:
+        until(
+            lambda: subprocess.run([str(PROGRAMS / "pg_isready"), "-h", str(folder), "-p", str(port)]).returncode == 0,
+            60,
+        )
+        for database in ("prefect", "mlflow"):
+            run("createdb", "-h", str(folder), "-p", str(port), "-U", "waymark", database)
+        ask.address = f"waymark@127.0.0.1:{port}"
+        yield ask
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+        shutil.rmtree(folder)
+
+
+LOG_A_RUN = "import mlflow; mlflow.set_experiment('waymark'); mlflow.log_metric('loss', 1)"
+
+
+def test_both_servers_keep_their_data_in_postgresql(tmp_path, server):
+    project = toy_project(tmp_path / "project")
+    stores = {
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{server.address}/prefect",
+        "MLFLOW_BACKEND_STORE_URI": f"postgresql://{server.address}/mlflow",
+    }
+    with Services(project, **stores) as services:
+        run = services.deploy_run("nightly/nightly")
+        assert services.wait(run).name == "Completed", services.logs(run)
+        services.variables["MLFLOW_TRACKING_URI"] = services.mlflow_url
+        services.command(sys.executable, "-c", LOG_A_RUN)
+        del services.variables["MLFLOW_TRACKING_URI"]
+        assert server("prefect", f"select state_name from flow_run where id = '{run}'").strip() == "Completed"
+        assert server("mlflow", "select key, value from metrics").strip() == "loss|1"
+    assert not list(project.folder.glob("mlflow.db*"))
+    assert not list((project.folder / ".prefect").glob("prefect.db*"))

@@ -1,0 +1,105 @@
+"""Promotion and rollback as flows and as commands, on a real Prefect server and a real registry."""
+
+import json
+import os
+import subprocess
+import sys
+
+import mlflow
+import pytest
+from closure import ROOT
+from contest import LANDMARK, LOCATION, Contest
+from prefect.exceptions import ParameterTypeError
+from prefect.utilities.callables import parameter_schema
+
+from flows.promote import promote
+from flows.rollback import rollback
+from tasks import champion
+from waymark.gate import Gate
+
+COMMANDS = """
+import io, json, sys
+from contextlib import redirect_stderr
+from flows import promote, rollback
+from prefect.client.orchestration import get_client
+
+def run(module, *arguments):
+    sys.argv = [module.__name__, *arguments]
+    with redirect_stderr(io.StringIO()) as said:
+        try:
+            module.main()
+        except SystemExit as ended:
+            print("exit", ended.code, said.getvalue().splitlines()[-1])
+
+gate = ("--resamples", "200", "--latency-s", "600")
+run(promote, *gate)
+run(promote, *gate)
+run(rollback, "waymark-location", "--reason", "it dreams")
+run(promote, *gate)
+run(rollback, "waymark-location")
+run(rollback, "waymark-location", "--forward")
+run(promote, "--model", "waymark-landmark", "--challenger", "9")
+run(promote, "--model", "waymark-landmark", "--dry-run", *gate)
+with get_client(sync_client=True) as client:
+    artifacts = client.read_latest_artifacts()
+    runs = client.read_flow_runs()
+print(json.dumps({
+    "artifacts": {its.key: its.data for its in artifacts}, "states": sorted(its.state.name for its in runs),
+}))
+"""
+
+
+STARTS = ("Promoted", "Refused", "Nothing", "Rolled", "Forward", "exit", "{")
+SAID = [
+    *("Promoted", "Nothing to do", "Rolled back", "Refused"),
+    "exit 1 version 1 of waymark-location is the first of its history; promote another with python -m flows.promote",
+    "Forward again",
+    "exit 1 the registry has no 9 of waymark-landmark; it has challenger, champion and the versions 1, 2",
+    "Refused",
+]
+
+
+@pytest.mark.slow
+def test_promote_and_roll_back_as_an_operator_does(tmp_path):
+    contest = Contest(tmp_path).make()
+    os.environ["MLFLOW_TRACKING_URI"], before = contest.uri, os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        for name, models in ((LOCATION, ("wrong", "right")), (LANDMARK, ("right", "wrong"))):
+            first, _ = (contest.add(model, name) for model in models)
+            champion.promote(name, first, None, "the first")
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI") if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
+        mlflow.set_tracking_uri(None)
+    environment = {
+        **os.environ,
+        **{"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": contest.uri, "PREFECT_HOME": str(tmp_path / ".prefect")},
+        **{"PREFECT_API_URL": "", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true", "OMP_NUM_THREADS": "1"},
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", COMMANDS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-6000:]
+    *said, last = [line for line in result.stdout.splitlines() if line.startswith(STARTS)]
+    assert [line.partition(": ")[0] for line in said] == SAID
+    told = json.loads(last)
+    assert told["states"] == sorted(
+        ["Promoted", "Nothing to do", "Rolled back", *["Refused"] * 2, "Forward again", *["Failed"] * 2]
+    )
+    assert "GAP" in told["artifacts"]["promotion-waymark-landmark"]
+    assert "rolled back" in told["artifacts"]["promotion-waymark-location"]
+
+
+def test_the_form_says_what_each_field_is():
+    schema = parameter_schema(promote)
+    fields = schema.definitions["Gate"]["properties"]
+    assert set(fields) == set(Gate.__dataclass_fields__)
+    for its in (*fields.values(), *schema.properties.values(), *parameter_schema(rollback).properties.values()):
+        assert its["description"].endswith(".")
+    assert fields["least_records"]["default"] == 50
+    assert fields["confidence"]["exclusiveMaximum"] == 1
+
+
+def test_a_wrong_field_of_the_form_is_refused():
+    assert promote.validate_parameters({"gate": {"least_records": 7}})["gate"].least_records == 7
+    with pytest.raises(ParameterTypeError, match=r"gate\.least_records: Input should be greater than or equal to 2"):
+        promote.validate_parameters({"gate": {"least_records": 1}})

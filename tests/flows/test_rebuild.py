@@ -1,0 +1,79 @@
+"""A registered model is made again from its tags alone, by real git and DVC."""
+
+import json
+import shutil
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.slow
+
+LOCATION = "waymark-location"
+
+
+def store(project):
+    return MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+
+
+def test_lineage_is_that_of_git_and_dvc(registered):
+    """Against DVC's own hashes of what the training depends on."""
+    training = json.loads((registered.folder / "trained/coordinates/training.json").read_text())
+    locked = {dep["path"]: dep["md5"] for dep in registered.stages()["train@coordinates"]["deps"]}
+    assert training["lineage"]["data"].items() <= locked.items()
+    assert set(training["lineage"]["data"]) == {path for path in locked if path.startswith("data/")}
+    tags = store(registered).get_model_version(LOCATION, "1").tags
+    assert (tags["waymark.git.revision"], tags["waymark.git.dirty"]) == (registered.revision, "false")
+    behind = {"download", "filter", "resize", "project", "split"}  # no grid: this model has no cells
+    stages = {tag.split(".")[2] for tag in tags if tag.startswith("waymark.data.") and tag.endswith(".md5")}
+    assert stages == behind
+    for stage in behind:
+        assert tags[f"waymark.data.{stage}.md5"] == registered.stages()[stage]["outs"][0]["md5"]
+
+
+def test_a_registered_model_comes_out_the_same(registered, tmp_path):
+    place = tmp_path / "again"
+    printed = registered.run("python", "-m", "flows.rebuild", "1", "--folder", str(place)).stdout
+    assert f"{LOCATION} version 1 came out the same." in printed
+    for stage in ("download", "split", "train@coordinates", "evaluate@coordinates"):
+        assert f"Running stage '{stage}'" in printed  # nothing was restored
+    assert "| model.ckpt |" in printed
+    assert "differs" not in printed
+    assert len(store(registered).search_runs(["1"])) == 1  # the registry learns nothing of it
+    shutil.rmtree(place)
+
+
+def test_what_came_out_otherwise_is_named(registered, tmp_path):
+    its = store(registered)
+    version = its.get_model_version(LOCATION, "1")
+    tag = "waymark.checkpoint.sha256"
+    its.set_model_version_tag(LOCATION, "1", tag, "0" * 64)
+    try:
+        printed = registered.run("python", "-m", "flows.rebuild", "champion", "--cached", code=1).stdout
+    finally:
+        its.set_model_version_tag(LOCATION, "1", tag, version.tags[tag])
+    assert "| model.ckpt | 000000000000 |" in printed
+    assert "a training repeats on the same machine only" in printed
+    assert "Running stage" not in printed  # all of it out of the cache
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "words"),
+    [
+        ("waymark.git.dirty", "true", "made with changes that are in no commit"),
+        ("waymark.git.revision", "1" * 40, "which this checkout has not; git fetch it"),
+    ],
+)
+def test_what_cannot_be_made_again_is_refused(registered, tag, value, words):
+    its = store(registered)
+    before = its.get_model_version(LOCATION, "1").tags[tag]
+    its.set_model_version_tag(LOCATION, "1", tag, value)
+    try:
+        result = registered.run("python", "-m", "flows.rebuild", f"{LOCATION}/1", code=2)
+    finally:
+        its.set_model_version_tag(LOCATION, "1", tag, before)
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_unknown_version_is_refused(registered):
+    assert "the registry at hand has no 7" in registered.run("python", "-m", "flows.rebuild", "7", code=2).stderr

@@ -1,0 +1,93 @@
+"""Two checkouts that share nothing but a folder as DVC's remote, as two machines do. Real DVC, real git."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny import git, tiny
+
+from flows import children, sharing
+from flows.repro import reproduce
+from waymark.errors import WaymarkError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory):
+    """An orchestrator's checkout with its data at hand, a worker's folder, and the folder between them."""
+    top = tmp_path_factory.mktemp("machines")
+    project = tiny(top / "here")
+    assert project.repro("download") == ["download"]
+    (top / "there").mkdir()
+    return project, top / "there", top / "remote"
+
+
+@pytest.fixture
+def here(machines, monkeypatch):
+    monkeypatch.chdir(machines[0].folder)
+    children.allow()
+    return machines
+
+
+def test_a_training_on_another_machine_comes_back_through_the_remote(here, monkeypatch):
+    project, there, remote = here
+    heard = []
+    sharing.use_remote(str(remote))
+    assert project.run("dvc", "remote", "list").stdout.split()[0] == "waymark"
+    assert git(project.folder, "status", "--porcelain") == "?? dvc.lock"  # neither .dvc/config nor a commit knows of it
+    assert sharing.push_inputs("train@cells", heard.append) is None
+    handover = sharing.hand_over()
+
+    monkeypatch.chdir(there)
+    ended = sharing.train_apart("train@cells", handover, str(remote), {}, heard.append)
+    assert (ended.name, ended.is_completed()) == (sharing.PUSHED, True), heard
+    apart = there / ".work/apart/train@cells"
+    assert git(apart, "rev-parse", "HEAD") == git(project.folder, "rev-parse", "HEAD")
+    assert (apart / "trained/cells/model.txt").read_text() == "cellsplaces"
+    assert not (apart / "data/filtered").exists()  # it took what the stage reads, and no more
+
+    monkeypatch.chdir(project.folder)
+    assert not (project.folder / "trained").exists()
+    heard.clear()
+    ended = reproduce("train@cells", {}, heard.append, "--pull")
+    assert ended.name == "Skipped"
+    assert not any("Running stage" in line for line in heard)
+    assert (project.folder / "trained/cells/model.txt").read_text() == "cellsplaces"
+
+
+def test_the_same_remote_serves_people(here, tmp_path):
+    project, _, remote = here
+    sharing.use_remote(str(remote))
+    project.repro()
+    assert sharing.push_all(print) is None
+    git(project.folder, "clone", "--quiet", ".", str(tmp_path / "person"))
+    (tmp_path / "person/dvc.lock").write_text(project.lock())
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "add", "--local", "--default", "ours", str(remote)],
+        cwd=tmp_path / "person",
+        check=True,
+        capture_output=True,
+    )
+    other = type(project)(tmp_path / "person")
+    assert other.repro("--pull") == []
+    assert other.bytes_of("data", "trained", "reports") == project.bytes_of("data", "trained", "reports")
+
+
+def test_a_worker_without_a_remote_says_what_is_missing(here):
+    with pytest.raises(WaymarkError, match=r"does not see the checkout that asks for train@cells; .*--remote URL"):
+        sharing.train_apart("train@cells", sharing.hand_over(), None, {}, print)
+
+
+def test_a_revision_that_nobody_pushed_is_named(here, tmp_path, monkeypatch):
+    handover = sharing.hand_over()._replace(revision="0" * 40)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WaymarkError, match="push it first"):
+        sharing.train_apart("train@cells", handover, "nowhere", {}, print)
+
+
+def test_a_remote_that_cannot_be_reached_fails_the_stage(here, tmp_path):
+    sharing.use_remote(str(tmp_path / "file/remote"))
+    (tmp_path / "file").write_text("no folder")
+    failed = sharing.push_inputs("train@cells", print)
+    assert failed.message.startswith(f"dvc push to {tmp_path / 'file/remote'}: ERROR")

@@ -1,0 +1,162 @@
+"""A training outlives MLflow's server, and the server learns all of it afterwards. Real servers, real kills."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from closure import ROOT
+from mlflow.tracking import MlflowClient
+from small import run, write_params
+
+from waymark.processes import die_with_parent
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 12
+PLAIN = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its own language models: more processes
+
+
+class Server:
+    """MLflow's own server over a store in a folder."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.uri, self.process = folder, f"http://127.0.0.1:{self.port}", None
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, env=PLAIN, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+            )
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+
+    def kill(self):
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path):
+    (tmp_path / "server").mkdir()
+    server = Server(tmp_path / "server")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def project(data_stages, tmp_path):
+    folder = data_stages(tmp_path / "project")
+    write_params(folder, models__cells__epochs=EPOCHS)
+    return folder
+
+
+def environment(uri):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "MLFLOW_TRACKING_URI": uri}
+
+
+def python(folder, uri, *arguments):
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder, env=environment(uri), capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout
+
+
+def runs(uri):
+    store = MlflowClient(uri)
+    return store.search_runs([store.get_experiment_by_name("waymark").experiment_id])
+
+
+def told_epochs(uri, its):
+    return [metric.step for metric in MlflowClient(uri).get_metric_history(its.info.run_id, "val/loss")]
+
+
+def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(project, server):
+    server.start()
+    training = subprocess.Popen(
+        [sys.executable, "-m", "tasks.train", "cells"],
+        cwd=project, env=environment(server.uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    printed = []
+    for line in training.stdout:
+        printed.append(line)
+        if line.startswith("epoch 2:"):
+            server.kill()
+    assert training.wait() == 0, printed[-20:]
+    assert any("MLflow was not told of the training of cells" in line for line in printed)
+    assert not any("MLflow was not told of" in line for line in printed[: printed.index(next(
+        line for line in printed if line.startswith("epoch 2:")))])  # fmt: skip
+    python(project, server.uri, "-m", "tasks.calibrate", "cells")
+    evaluated = python(project, server.uri, "-m", "tasks.evaluate", "cells")  # the server is still gone
+    assert "MLflow was not told of the evaluation of cells" in evaluated
+    server.start()
+    (cut_off,) = runs(server.uri)
+    assert cut_off.info.status == "RUNNING"
+    assert set(told_epochs(server.uri, cut_off)) < set(range(EPOCHS))
+    for _ in range(2):  # the second finds everything told
+        python(project, server.uri, "-c", "from tasks.tracking import run_of; run_of('cells')")
+    (whole,) = runs(server.uri)
+    assert (whole.info.run_id, whole.info.status) == (cut_off.info.run_id, "FINISHED")
+    assert sorted(told_epochs(server.uri, whole)) == list(range(EPOCHS))
+    assert whole.data.tags["waymark.hardware"] == cut_off.data.tags["waymark.hardware"]
+    assert "waymark.logged_anew" not in whole.data.tags
+    test = json.loads((project / "reports/models/cells/metrics.json").read_text())["test"]
+    assert whole.data.metrics["test.mean_km"] == test["mean_km"]
+    assert {item.dataset.name for item in whole.inputs.dataset_inputs} == {"train records", "val records"}
+    assert {"training.json", "evaluation"} <= {its.path for its in MlflowClient(server.uri).list_artifacts(
+        whole.info.run_id)}  # fmt: skip
+    assert not list((project / ".work/runs").iterdir())
+    assert not list((project / ".work/train").iterdir())
+
+
+def test_a_server_that_was_never_there_changes_no_byte(project, tmp_path):
+    """What a training leaves behind for DVC does not tell how it was logged."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    python(project, "http://127.0.0.1:1", "-m", "tasks.train", "cells")
+    without = {path.name: path.read_bytes() for path in (project / "trained/cells").iterdir()}
+    python(project, uri, "-c", "from tasks.tracking import run_of; run_of('cells')")
+    (late,) = runs(uri)
+    assert sorted(told_epochs(uri, late)) == list(range(EPOCHS))
+    assert late.data.tags["waymark.hardware"]  # known to the note that the training left
+    python(project, uri, "-m", "tasks.train", "cells")
+    assert {path.name: path.read_bytes() for path in (project / "trained/cells").iterdir()} == without
+
+
+def test_a_model_without_a_run_is_logged_anew_with_the_lineage_of_its_training(project, tmp_path):
+    write_params(project)
+    assert run(project, "train", "coordinates").returncode == 0
+    (trained,) = runs(f"sqlite:///{project}/mlflow.db")
+    document = json.loads((project / "trained/coordinates/training.json").read_text())
+    document["lineage"]["requirements_sha256"] = "of then"
+    (project / "trained/coordinates/training.json").write_text(json.dumps(document))
+    other = f"sqlite:///{tmp_path}/other.db"
+    python(project, other, "-c", "from tasks.tracking import run_of; run_of('coordinates')")
+    (anew,) = runs(other)
+    for tag in ("waymark.data.digest", "waymark.params.sha256", "waymark.split.test_sha256"):
+        assert anew.data.tags[tag] == trained.data.tags[tag]
+    assert anew.data.tags["waymark.requirements.lock.sha256"] == "of then"
+    assert anew.data.tags["waymark.logged_anew"] == "true"
+    assert "waymark.hardware" not in anew.data.tags  # nobody knows it any more
+    assert {item.dataset.digest for item in anew.inputs.dataset_inputs} == {anew.data.tags["waymark.data.digest"]}

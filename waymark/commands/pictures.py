@@ -1,0 +1,45 @@
+"""Pictures as people see them: upright, of a size to look at, and where the model looks."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from waymark.images.decode import Fit, centred_square
+from waymark.report.heat import draw_attention
+
+SHOWN_PX = 480  # longer side of a picture on the page
+DRAWN_PX = 1600  # longer side of a picture on which attention is drawn
+
+
+def open_upright(path: Path) -> Image.Image:
+    """Open a picture as it is looked at, in RGB."""
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Encode a picture in the size of the page."""
+    small = picture.copy()
+    small.thumbnail((SHOWN_PX, SHOWN_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def with_attention(picture: Image.Image, attention: NDArray[np.float32], fit: Fit = "crop") -> Image.Image:
+    """Lay the map of attention over what the model saw; what it did not see turns grey.
+
+    Args:
+        picture: upright, RGB.
+        attention: `(h, w)` from 0 to 1.
+        fit: how the picture became the square that the model saw.
+    """
+    seen = picture.copy()
+    seen.thumbnail((DRAWN_PX, DRAWN_PX))
+    box = centred_square(seen) if fit == "crop" else (0, 0, *seen.size)
+    drawn = seen.convert("L").convert("RGB")
+    drawn.paste(Image.fromarray(draw_attention(np.asarray(seen.crop(box)), attention)), box[:2])
+    return drawn

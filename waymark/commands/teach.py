@@ -1,0 +1,113 @@
+"""`waymark teach`: a new landmark for a model, from a few pictures and without training."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from waymark.answering import make_example
+from waymark.commands.export import check_destination
+from waymark.commands.terminal import say, whole_file
+from waymark.errors import ImageError, ModelError, ParameterError
+from waymark.exported import ModelFiles, export_model
+from waymark.images.batches import stack
+from waymark.images.decode import MAX_PIXELS, read_picture
+from waymark.lookup import model_files
+from waymark.models.calibration import unit_length
+from waymark.models.guesser import Guesser, load_guesser
+from waymark.models.inference import run
+from waymark.registry import LANDMARK
+
+ENOUGH = 3  # pictures of a landmark; with fewer, one that is unlike the others decides
+
+
+def teach_landmark(name: str, images: Sequence[Path], reference: str | None, out: Path, landmark: str | None) -> None:
+    """Add pictures of a new landmark to the index of a model, and write it as a new file.
+
+    The network stays as it is: a picture is recognised by the pictures of the index that look most like it.
+    What validation said of the model, the threshold among it, stays as it was, too.
+
+    Args:
+        name: what people call the landmark.
+        images: pictures that show it.
+        reference: of the model, see `waymark.lookup.model_files`.
+        out: file to write.
+        landmark: its id, by default its name.
+
+    Raises:
+        ModelError: the model knows no landmarks, or `out` exists and is no model.
+        ParameterError: the landmark is known already, or an image is given twice.
+        ImageError: an image cannot be decoded.
+    """
+    check_destination(out)
+    landmark = landmark or name
+    if len({image.resolve() for image in images}) < len(images):
+        raise ParameterError("an image is given twice; leave one of them out")
+    with model_files(reference, prefer=LANDMARK) as files, TemporaryDirectory(prefix="waymark-") as folder:
+        guesser = load_guesser(files.checkpoint, files.calibration)
+        _check_model(guesser, files.name)
+        _check_new(guesser, landmark, name)
+        embedding = _embed(guesser, images)
+        calibration = Path(shutil.copytree(files.calibration, Path(folder) / "calibration"))
+        _add_records(calibration, landmark, embedding)
+        _add_name(calibration, landmark, name)
+        taught = ModelFiles(files.name, files.checkpoint, calibration, files.metrics, files.attribution)
+        load_guesser(taught.checkpoint, taught.calibration)  # raises where it could not answer
+        with whole_file(out) as path:
+            export_model(taught, path)
+    say(f"{files.name} knows {name} from {len(images)} pictures in {out}")
+    if len(images) < ENOUGH:
+        say(f"{ENOUGH} pictures or more, from several sides and days, are recognised better")
+
+
+def _check_model(guesser: Guesser, model: str) -> None:
+    if guesser.recogniser is None or guesser.calibration.landmark is None:
+        raise ModelError(f"{model} knows no landmarks; name a model that does with --model")
+
+
+def _check_new(guesser: Guesser, landmark: str, name: str) -> None:
+    assert guesser.recogniser is not None
+    if landmark in guesser.recogniser.landmarks:
+        called = guesser.names.get(landmark, landmark)
+        raise ParameterError(f"the model knows the landmark {landmark} already ({called}); give another --id")
+    if name in guesser.names.values():
+        raise ParameterError(f"the model knows a landmark called {name} already; give another name")
+
+
+def _embed(guesser: Guesser, images: Sequence[Path]) -> NDArray[np.float32]:
+    """Give the `(N, D)` embeddings of pictures, each a photo of its own."""
+    blueprint = guesser.locator.blueprint
+    pictures = [read_picture(image, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit) for image in images]
+    broken = [f"{path}: {its.reason or its.status}" for path, its in zip(images, pictures, strict=True)
+              if its.pixels is None]  # fmt: skip
+    if broken:
+        raise ImageError("; ".join(broken))
+    batches = [stack([make_example(blueprint, [its.pixels], [None])]) for its in pictures]
+    return unit_length(run(guesser.locator, batches, landmark=False).embedding)
+
+
+def _add_records(calibration: Path, landmark: str, embedding: NDArray[np.float32]) -> None:
+    index = pq.read_table(calibration / "index.parquet")
+    count = len(embedding)
+    columns = {
+        "record_id": [f"{landmark}/{number}" for number in range(1, count + 1)],
+        "latitude": [None] * count,
+        "longitude": [None] * count,
+        "landmark": [landmark] * count,
+        "embedding": embedding.tolist(),
+    }
+    added = pa.table(columns, index.schema)
+    pq.write_table(pa.concat_tables([index, added]), calibration / "index.parquet", compression="zstd")
+
+
+def _add_name(calibration: Path, landmark: str, name: str) -> None:
+    path = calibration / "landmarks.parquet"
+    schema = pa.schema([("landmark", pa.string()), ("name", pa.string())])
+    known = pq.read_table(path).cast(schema) if path.exists() else schema.empty_table()
+    added = pa.table({"landmark": [landmark], "name": [name]}, schema)
+    pq.write_table(pa.concat_tables([known, added]), path, compression="zstd")

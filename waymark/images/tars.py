@@ -1,0 +1,113 @@
+"""Pictures in a few uncompressed tars instead of in many files: written the same every time, read by name."""
+
+import tarfile
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHARD_BYTES = 256_000_000
+SUFFIX = ".tar"
+
+
+class _Members(NamedTuple):
+    """Where the members of a tar lie: arrays, which are small beside dictionaries where there are millions."""
+
+    names: NDArray[np.bytes_]  # (N,) in ascending order
+    offsets: NDArray[np.int64]  # (N,) first byte
+    lengths: NDArray[np.int64]  # (N,) in bytes
+
+
+def shard_name(shard: int) -> str:
+    """Name the tar of a number.
+
+    >>> shard_name(7)
+    'shard-00007.tar'
+    """
+    return f"shard-{shard:05d}{SUFFIX}"
+
+
+def read_bytes(root: Path, path: str) -> bytes:
+    """Read a picture that is a file of its own, or a member of a tar: `images/shard-00000.tar/a.jpg`.
+
+    The members of a tar are listed once in each process.
+
+    Args:
+        root: folder where paths begin.
+        path: of the picture, below `root`.
+
+    Raises:
+        FileNotFoundError: there is no such file, tar or member.
+        tarfile.TarError: the tar is none.
+    """
+    file = root / path
+    archive = file.parent
+    if archive.suffix != SUFFIX or not archive.is_file():
+        return file.read_bytes()
+    state = archive.stat()
+    members = _members(archive, state.st_ino, state.st_mtime_ns, state.st_size)
+    name = file.name.encode()
+    row = int(np.searchsorted(members.names, name))
+    if row == len(members.names) or members.names[row] != name:
+        raise FileNotFoundError(2, "no such member of a tar", str(file))
+    with archive.open("rb") as opened:
+        opened.seek(members.offsets[row])
+        return opened.read(members.lengths[row])
+
+
+@cache
+def _members(archive: Path, inode: int, modified_ns: int, length: int) -> _Members:
+    """List a tar; a file that takes its place has another inode, time or length, and is listed anew."""
+    with tarfile.open(archive, "r:") as opened:
+        found = sorted((member.name.encode(), member.offset_data, member.size) for member in opened if member.isreg())
+    names, offsets, lengths = zip(*found, strict=True) if found else ((), (), ())
+    return _Members(np.array(names, dtype=np.bytes_), np.array(offsets, np.int64), np.array(lengths, np.int64))
+
+
+class TarWriter:
+    """Writes pictures into tars of bounded length, whose bytes depend on the pictures and their order alone.
+
+    Args:
+        stem: path of the tars, to which `-00.tar`, `-01.tar` ... is added.
+        shard_bytes: length that a tar of several pictures does not exceed.
+    """
+
+    def __init__(self, stem: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        self.stem = stem
+        self.shard_bytes = shard_bytes
+        self.paths: list[Path] = []
+        self._open: tarfile.TarFile | None = None
+
+    def add(self, name: str, data: bytes) -> int:
+        """Write one picture; give the number of the tar that it went to."""
+        room = self.shard_bytes - 2 * tarfile.RECORDSIZE  # header, padding and the end of the tar
+        if self._open is None or (self._open.offset and self._open.offset + len(data) > room):
+            self._begin()
+        assert self._open is not None
+        member = tarfile.TarInfo(name)  # no time and no owner but 0
+        member.size = len(data)
+        self._open.addfile(member, BytesIO(data))
+        return len(self.paths) - 1
+
+    def _begin(self) -> None:
+        self.close()
+        self.paths.append(self.stem.with_name(f"{self.stem.name}-{len(self.paths):02d}{SUFFIX}"))
+        self._open = tarfile.open(self.paths[-1], "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (close below)
+
+    def close(self) -> None:
+        """End the tar that is open."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def __enter__(self) -> "TarWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

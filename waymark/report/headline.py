@@ -1,0 +1,92 @@
+"""What stands on top of the page: the best models and their figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from waymark.report.content import Ends, Metrics, Model
+from waymark.report.tables import best_landmark_model, best_model, shown, shown_interval, with_ratio
+
+
+class Headline(NamedTuple):
+    """One figure: what it is, the figure, and what it is held against."""
+
+    name: str
+    value: str
+    beside: str
+
+
+def badges(models: Sequence[Model]) -> dict[str, list[str]]:
+    """What the best models are called beside their names."""
+    best = {"places": best_model(models), "landmarks": best_landmark_model(models)}
+    known = {kind: name for kind, name in best.items() if name is not None}
+    words = {kind: f"best on val for {kind}" if len(known) > 1 else "best on val" for kind in known}
+    return {model.name: [words[kind] for kind, name in known.items() if name == model.name] for model in models}
+
+
+def headlines(models: Sequence[Model]) -> list[list[Headline]]:
+    """Three figures of the best model for places, and three of the best one for landmarks."""
+    by_name = {model.name: model for model in models}
+    place, landmark = best_model(models), best_landmark_model(models)
+    found = []
+    if place is not None:
+        found.append(_of_places(by_name[place]))
+    if landmark is not None:
+        found.append(_of_landmarks(by_name[landmark]))
+    return found
+
+
+def _of_places(model: Model) -> list[Headline]:
+    split, figures, intervals = _looked_at(model, "mean_km")
+    figures = with_ratio(figures)
+    constant = f"always the same answer is off by {shown(figures.get('constant_mean_km'), 'km')} km"
+    return [
+        Headline(
+            f"mean error on {split}",
+            f"{shown(figures.get('mean_km'), 'km')} km",
+            _beside(intervals, "mean_km", "km", f"model {model.name}, best on val"),
+        ),
+        Headline(
+            "of the constant baseline",
+            f"{shown(figures.get('times_constant'), 'ratio')} ×",
+            _beside(intervals, "times_constant", "ratio", constant),
+        ),
+        Headline(
+            "truth within the 90 % radius",
+            shown(figures.get("coverage_90"), "share"),
+            _beside(
+                intervals, "coverage_90", "share", f"over {shown(figures.get('records'), 'count')} {split} records"
+            ),
+        ),
+    ]
+
+
+def _of_landmarks(model: Model) -> list[Headline]:
+    split, figures, intervals = _looked_at(model, "gap")
+    queries = f"over {shown(figures.get('queries'), 'count')} {split} queries"
+    answered = f"{shown(figures.get('answered'), 'share')} of the records are answered"
+    return [
+        Headline(
+            f"GAP on {split}",
+            shown(figures.get("gap"), "score"),
+            _beside(intervals, "gap", "score", f"model {model.name}, best on val"),
+        ),
+        Headline(
+            "named at first guess", shown(figures.get("top1"), "share"), _beside(intervals, "top1", "share", queries)
+        ),
+        Headline(
+            "of the answers are right",
+            shown(figures.get("precision"), "share"),
+            _beside(intervals, "precision", "share", answered),
+        ),
+    ]
+
+
+def _looked_at(model: Model, key: str) -> tuple[str, Metrics, Mapping[str, Ends]]:
+    """Test, or val where test has no such figure."""
+    split = "test" if model.metrics.get("test", {}).get(key) is not None else "val"
+    return split, model.metrics[split], model.intervals.get(split, {})
+
+
+def _beside(intervals: Mapping[str, Ends], key: str, kind: str, words: str) -> str:
+    ends = shown_interval(intervals.get(key), kind)
+    return f"95 % interval {ends}; {words}" if ends else words
