@@ -20,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Completed, Crashed, Failed, State
 
-from flows import children, sharing
+from flows import children, cores, sharing
 from flows.lifeline import Token
 from flows.repro import Hear, reproduce
 
@@ -33,7 +33,6 @@ POLL_S = 0.5
 ASK_S = 15.0  # after which a training that has not begun asks whether the pool still has a worker
 LEAVE_S = 40.0  # that a worker has to end a training
 
-_one_training = threading.Semaphore(1)  # two at once on one machine are slower than one after the other
 _one_request = (
     threading.Lock()
 )  # Prefect numbers the runs of a deployment within a flow run, which is no matter for two threads
@@ -81,14 +80,14 @@ def has_limit() -> bool:
 
 
 @contextmanager
-def slot(training: Training, hear: Hear) -> Iterator[None]:
-    """Wait for a GPU slot of the server; where it has no limit, for the other trainings of this process."""
+def slot(stage: str, training: Training, hear: Hear) -> Iterator[None]:
+    """Wait for a GPU slot of the server; where it has no limit, until this machine has room beside other trainings."""
     stack = ExitStack()
     try:
         if training.limited:
             _wait_for_slot(stack, hear)
         else:
-            stack.enter_context(_one_training)
+            stack.enter_context(cores.taken_by(stage))
         yield
     finally:
         with suppress(httpx.HTTPError):  # of a server that is gone the slot comes free when its lease ends

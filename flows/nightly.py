@@ -16,8 +16,8 @@ from flows.night import night_checkout
 from flows.night_report import Account, Verdict, message, page
 from flows.pipeline import COMPARISON, pipeline
 from flows.promote import promote as judge
-from flows.watch import end_with_worker
 from flows.word import tell
+from flows.worker import end_with_worker
 from tasks import tracking
 from tasks.outputs import read_json
 from tasks.register import Registered

@@ -3,15 +3,18 @@
 import argparse
 import dataclasses
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 
-from flows.command import add_debug, as_command
-from flows.watch import end_with_worker
+from flows.command import as_command
 from flows.word import tell
+from flows.worker import end_with_worker
+from tasks.stage import one_line
+from waymark.errors import WaymarkError
 from waymark.gate import Gate
 from waymark.registry import LOCATION
 
@@ -45,7 +48,10 @@ def promote(
     from tasks import promote as step  # late, for torch takes seconds that a form or --help does not
 
     end_with_worker()
-    decision = step.promote(model, challenger, gate, dry_run=dry_run)
+    try:
+        decision = step.promote(model, challenger, gate, dry_run=dry_run)
+    except (WaymarkError, FileNotFoundError) as error:
+        return Failed(message=one_line(error))
     if decision.markdown:
         key = re.sub("[^a-z0-9-]", "-", f"promotion-{model}".lower())
         create_markdown_artifact(markdown=decision.markdown, key=key, description=decision.reason[:200])
@@ -72,7 +78,6 @@ def main() -> None:
     parser.add_argument("--challenger", default="challenger", help="alias or version (%(default)s)")
     parser.add_argument("--notify", help="Apprise URL that is told the outcome")
     parser.add_argument("--dry-run", action="store_true", help="show the evidence, and change nothing")
-    add_debug(parser)
     for field in dataclasses.fields(Gate):
         described = field.metadata["description"].replace("%", "%%")
         kind: Any = type(field.default)
@@ -80,12 +85,12 @@ def main() -> None:
         parser.set_defaults(**{field.name: field.default})
     arguments = parser.parse_args()
     gate = Gate(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Gate)})
-    with as_command(debug=arguments.debug):
+    with as_command():
         ended = promote(
             arguments.model, arguments.challenger, gate, arguments.notify, arguments.dry_run, return_state=True
         )
-        if not ended.is_completed():
-            ended.result()  # raises what went wrong
+    if not ended.is_completed():
+        sys.exit(ended.message)
     print(f"{ended.name}: {ended.message}")
 
 

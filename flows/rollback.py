@@ -1,14 +1,17 @@
 """The alias champion goes back along its history, and forward again."""
 
 import argparse
+import sys
 from typing import Any
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 
-from flows.command import add_debug, as_command
-from flows.watch import end_with_worker
+from flows.command import as_command
+from flows.worker import end_with_worker
 from tasks.champion import roll_back
+from tasks.stage import one_line
+from waymark.errors import WaymarkError
 
 
 @flow(name="rollback")
@@ -23,7 +26,10 @@ def rollback(model: str, forward: bool = False, reason: str = "") -> State[Any]:
         reason: Why, for those who read the history later.
     """
     end_with_worker()
-    moved = roll_back(model, reason, forward=forward)
+    try:
+        moved = roll_back(model, reason, forward=forward)
+    except (WaymarkError, FileNotFoundError) as error:
+        return Failed(message=one_line(error))
     name = "Forward again" if forward else "Rolled back"
     return Completed(name=name, message=f"champion of {model} is version {moved.after} instead of {moved.before}")
 
@@ -36,12 +42,11 @@ def main() -> None:
     parser.add_argument("model", help="name in the registry: waymark-location or waymark-landmark")
     parser.add_argument("--forward", action="store_true", help="go forward again to the champion that a rollback left")
     parser.add_argument("--reason", default="", help="why, for those who read the history later")
-    add_debug(parser)
     arguments = parser.parse_args()
-    with as_command(debug=arguments.debug):
+    with as_command():
         ended = rollback(arguments.model, arguments.forward, arguments.reason, return_state=True)
-        if not ended.is_completed():
-            ended.result()  # raises what went wrong
+    if not ended.is_completed():
+        sys.exit(ended.message)
     print(f"{ended.name}: {ended.message}")
 
 

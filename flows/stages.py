@@ -49,7 +49,7 @@ def _bring_up_to_date(stage: str, training: Training) -> State[Any]:
     if not stage.startswith(TRAININGS):
         with _room:
             return reproduce(stage, training.variables, hear)
-    with slot(training, hear):
+    with slot(stage, training, hear):
         if training.in_pool:
             return train_in_pool(stage, training, hear)
         return reproduce(stage, training.variables, hear)

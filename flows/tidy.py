@@ -133,14 +133,18 @@ def _plan(root: Path, folders: Sequence[Path], keep: int) -> Plan:
 
 
 def _used(root: Path, folders: Sequence[Path], revisions: list[str]) -> set[object]:
-    """Ask DVC what the checkouts, all branches and tags, its experiments and some revisions need."""
+    """Ask DVC what the checkouts, all branches and tags, its experiments and some revisions need.
+
+    Commits may name outputs that were never here, such as the bundled dvc.lock of a fresh clone: these need nothing.
+    """
     logging.getLogger("dvc").setLevel(logging.ERROR)  # that a commit without dvc.lock needs nothing is no news
+    every = {"all_branches": True, "all_tags": True, "all_experiments": True}
     with Repo(str(root)) as repo:
-        found = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=revisions or None)
+        found = repo.used_objs(**every, revs=revisions or None, force=True)
     used = set().union(*found.values())
     for folder in folders[1:]:
         with Repo(str(folder)) as repo:
-            used = used.union(*repo.used_objs().values())
+            used = used.union(*repo.used_objs(force=True).values())
     return used
 
 

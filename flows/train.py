@@ -8,10 +8,10 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.states import Cancelled, Failed, State
 
-from flows import children, sharing
+from flows import children
 from flows.lifeline import take, watching
 from flows.repro import reproduce
-from flows.watch import end_with_worker
+from flows.worker import end_with_worker
 from waymark.errors import WaymarkError
 
 
@@ -59,6 +59,8 @@ def train(
                 with chdir(workspace):
                     ended = reproduce(stage, variables, hear)
             else:
+                from flows import sharing  # late, for DVC takes a second that a training here does not need
+
                 its = sharing.Handover(revision, clone_url, changes)
                 ended = sharing.train_apart(stage, its, remote, _elsewhere(variables), hear)
     except WaymarkError as error:

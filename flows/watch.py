@@ -4,37 +4,18 @@ import os
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from prefect import runtime
 from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from flows.word import NOTIFY, crash_word
-from flows.worker import WORKER
 from waymark.errors import ParameterError
-from waymark.processes import die_with_parent
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ANY = "prefect.flow-run.*"
 AT_WORK = ("Running", "Cancelling")
 BEFORE = ("Pending", "Submitting", "InfrastructurePending")  # between the worker's taking a run and its first line
-
-
-def end_with_worker() -> None:
-    """End this flow run when its worker dies, should the worker be killed outright.
-
-    To be called first thing in the body of each flow that has a deployment; anywhere else it does nothing.
-
-    Raises:
-        SystemExit: the worker has died already.
-    """
-    started = os.environ.get("PREFECT__FLOW_RUN_ID")
-    if WORKER not in os.environ or not started or runtime.flow_run.id != started:
-        return  # typed by hand, or a flow inside another one
-    die_with_parent()
-    if os.getppid() != int(os.environ[WORKER]):
-        raise SystemExit("the worker of this flow run has died")
 
 
 def watch(client: SyncPrefectClient) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from flows.addresses import POOLS, environment
 from waymark.errors import WaymarkError
+from waymark.processes import die_with_parent
 
-WORKER = "WAYMARK_WORKER_PID"  # by which a flow run knows its worker, see flows/watch.py
+WORKER = "WAYMARK_WORKER_PID"  # by which a flow run knows its worker, and ends with it
 CHECKOUT = "WAYMARK_CHECKOUT"  # prefect.yaml: where flow runs of this worker work
 
 
 def worker_environment() -> dict[str, str]:
     """Give what a worker hands on to its flow runs; what the user has set stays."""
     defaults = {
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # each question is a write to the server's database
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",  # of runs that have not begun yet
         "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",  # uv would set up an environment beside ours
@@ -28,6 +29,24 @@ def worker_environment() -> dict[str, str]:
 def name_of(pool: str) -> str:
     """Name the worker of this machine and checkout in a pool."""
     return f"{pool}-{socket.gethostname()}-{Path.cwd().name}"
+
+
+def end_with_worker() -> None:
+    """End this flow run when its worker dies, should the worker be killed outright.
+
+    To be called first thing in the body of each flow that has a deployment; anywhere else it does nothing.
+
+    Raises:
+        SystemExit: the worker has died already.
+    """
+    from prefect import runtime  # late, for it takes a second that starting a worker does not need
+
+    started = os.environ.get("PREFECT__FLOW_RUN_ID")
+    if WORKER not in os.environ or not started or runtime.flow_run.id != started:
+        return  # typed by hand, or a flow inside another one
+    die_with_parent()
+    if os.getppid() != int(os.environ[WORKER]):
+        raise SystemExit("the worker of this flow run has died")
 
 
 def main() -> None:

@@ -5,9 +5,7 @@ stands in for since a rollback. Tags are written first and the alias moves last,
 leaves the old champion with the old history.
 """
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,8 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tasks import tracking
-from tasks.checkout import checkout
-from tasks.stage import WORK
+from tasks.turns import taking_turns
 from waymark.errors import ModelError
 from waymark.registry import DEFAULT_ALIAS
 
@@ -99,7 +96,7 @@ def promote(name: str, version: str, over: str | None, reason: str, evidence: st
     Raises:
         ModelError: the champion is another one by now.
     """
-    with _only_mover(name):
+    with taking_turns(f"champion-{name}"):
         _check_still(name, over)
         earlier = [] if over is None else [over, *_listed(version_of(name, over).tags, EARLIER)]
         tags = {"verdict": "promoted", "reason": reason, "evidence": evidence, "at": _now()}
@@ -114,7 +111,7 @@ def promote(name: str, version: str, over: str | None, reason: str, evidence: st
 
 def refuse(name: str, version: str, reason: str, evidence: str = "") -> None:
     """Write down why a version did not become champion; the history of one that once was is left alone."""
-    with _only_mover(name):
+    with taking_turns(f"champion-{name}"):
         tags = {"verdict": "refused", "reason": reason, "evidence": evidence, "at": _now()}
         _tag(name, version, {f"{PROMOTION}{key}": value for key, value in tags.items()})
         _describe(name, version, f"refused on {_now()}: {reason}")
@@ -128,7 +125,7 @@ def roll_back(name: str, reason: str = "", *, forward: bool = False) -> Moved:
     Raises:
         ModelError: there is no champion, or none in that direction.
     """
-    with _only_mover(name):
+    with taking_turns(f"champion-{name}"):
         champion = champion_of(name)
         if champion is None:
             raise ModelError(f"{name} has no champion to roll back; {_known(tracking.client(), name)}")
@@ -175,16 +172,6 @@ def _check_still(name: str, over: str | None) -> None:
             f"the champion of {name} is version {now} by now, and the challenger was held against {over}; run"
             " python -m flows.promote again"
         )
-
-
-@contextmanager
-def _only_mover(name: str) -> Iterator[None]:
-    """Wait until nobody else moves the aliases of a model; the kernel lets go when the process dies."""
-    lock = checkout() / WORK / "locks" / f"champion-{name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _tag(name: str, version: str, tags: dict[str, str]) -> None:

@@ -316,6 +316,8 @@ def _workers() -> int:
 def teach(lesson: Lesson, work: Path, loggers: Sequence[Logger] = ()) -> Taught:
     """Train the locator, from where the work folder left off."""
     entry = lesson.entry
+    if entry.threads is not None and not torch.cuda.is_available():
+        torch.set_num_threads(entry.threads)
     optimizer, schedule = asdict(entry.optimizer), asdict(entry.schedule)
     if find_lr := optimizer["lr"] == "auto":
         del optimizer["lr"]

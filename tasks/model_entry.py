@@ -68,6 +68,8 @@ class ModelEntry:
         size_px: side of the pictures that the network sees; null for that of the shards.
         snap_to_land: whether answers off the region's land are moved to its nearest point.
         precision: of the sums inside the network: 32 is exact, the mixed ones are faster on a GPU.
+        threads: cores that a training without a GPU computes on; null for all. Sums come out otherwise on another
+            number of cores, so that a number makes trainings repeat on machines that differ in nothing else.
         augmentation: random changes of the training pictures.
         pooling: how the backbone's last map becomes features: its mean, gem (generalised mean, which
             learns its power), grid (7 x 7 fields, as VGG's classifier takes them), or levels (means and
@@ -99,6 +101,7 @@ class ModelEntry:
     size_px: Annotated[int, Field(gt=0)] | None = None
     snap_to_land: bool = False
     precision: Literal["32", "auto", "16-mixed", "bf16-mixed"] = "32"
+    threads: Annotated[int, Field(gt=0)] | None = None
     augmentation: Augment = Field(default_factory=Augment)
     pooling: Literal["mean", "gem", "grid", "levels"] = "mean"
     embedding: Annotated[int, Field(gt=0)] | None = None

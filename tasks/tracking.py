@@ -14,6 +14,7 @@ from tasks.lineage import PREFIX, lineage
 from tasks.outputs import file_digest, read_json, whole_file, write_json
 from tasks.stage import WORK
 from tasks.tables import read_table
+from tasks.turns import taking_turns
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -26,6 +27,7 @@ from mlflow.tracking import MlflowClient
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "waymark"
+SQLITE = "sqlite:///"
 MODEL_TAG = "waymark.model"
 CHECKPOINT_TAG = "waymark.checkpoint.sha256"
 EVALUATION_TAG = "waymark.evaluation.sha256"
@@ -55,14 +57,29 @@ class Note(NamedTuple):
 
 def tracking_uri() -> str:
     """Give the store: what the user's environment says, else a file at the root of the user's checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{checkout() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{checkout() / 'mlflow.db'}"
 
 
 def client() -> MlflowClient:
     """Connect to the store."""
-    mlflow.set_tracking_uri(tracking_uri())
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its migrations are no news
-    return MlflowClient(tracking_uri())
+    if uri.startswith(SQLITE):
+        _make_store(Path(uri.removeprefix(SQLITE)))
+    return MlflowClient(uri)
+
+
+def _make_store(path: Path) -> None:
+    """Have MLflow make its database beside: made by two at once, or by half, it would be broken for good."""
+    if path.exists():
+        return
+    with taking_turns("mlflow"):
+        if not path.exists():
+            with whole_file(path) as beside:
+                for left in path.parent.glob(f"{beside.name}*"):  # by a kill: a half database, and what undoes it
+                    left.unlink()
+                MlflowClient(f"{SQLITE}{beside}").search_experiments(max_results=1)
 
 
 @contextmanager
@@ -91,8 +108,13 @@ def experiment_id() -> str:
     found = store.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
-    beside = (checkout() / "mlruns").as_uri() if tracking_uri().startswith("sqlite:") else None
-    return str(store.create_experiment(EXPERIMENT, artifact_location=beside))
+    beside = (checkout() / "mlruns").as_uri() if tracking_uri().startswith(SQLITE) else None
+    try:
+        return str(store.create_experiment(EXPERIMENT, artifact_location=beside))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another training meanwhile
+            raise
+        return experiment_id()
 
 
 def begin_run(note: Note, params: dict[str, Any]) -> str:

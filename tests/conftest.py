@@ -1,6 +1,10 @@
 """How tests are shared out between processes."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, here and in all that tests start: threads wait for each other
 
 WHOLE_RUNS = {"finished", "registered"}
 

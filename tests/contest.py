@@ -6,7 +6,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import torch
 from mlflow.tracking import MlflowClient
 from tiny_model import SHARD_PX, make_tiny_model, write_picture
 
@@ -49,7 +48,6 @@ class Contest:
 
     def make(self):
         """Write pictures, models, a test whose truth the right model answers, and log both models."""
-        torch.set_num_threads(1)  # several on a busy machine wait for each other
         for name, seed, landmark in (("right", 3, "arcface"), ("wrong", 8, "softmax")):
             make_tiny_model(self.folder / "trained", name, slots=(None,), landmark=landmark, seed=seed)
         for number in range(RECORDS):

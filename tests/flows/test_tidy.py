@@ -111,6 +111,25 @@ def test_nothing_goes_that_a_night_an_alias_or_a_tag_needs(nights):
         nights.run("dvc", "checkout", "--force")
 
 
+def test_a_commit_whose_outputs_were_never_here_needs_none_of_them(registered, tmp_path, monkeypatch):
+    """As the bundled dvc.lock in a fresh clone, whose cache has nothing of it."""
+    foreign = tmp_path / "dvc.lock"
+    foreign.write_text(re.sub("(?<=md5: )[0-9a-f]{32}", lambda md5: md5.group()[::-1], registered.lock()))
+    assert foreign.read_text() != registered.lock()
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+        git(registered, "read-tree", "HEAD")
+        blob = git(registered, "hash-object", "-w", str(foreign)).strip()
+        git(registered, "update-index", "--add", "--cacheinfo", f"100644,{blob},dvc.lock")
+        tree = git(registered, "write-tree").strip()
+    name = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+    git(registered, "branch", "elsewhere", git(registered, *name, "commit-tree", tree, "-m", "Elsewhere").strip())
+    try:
+        assert "| files of DVC's cache | 0 |" in tidy(registered, "--dry-run").stdout
+    finally:
+        git(registered, "branch", "--quiet", "-D", "elsewhere")
+
+
 def test_nobody_tidies_under_a_stage_at_work(registered):
     lock = registered.folder / ".work/locks/train@coordinates.lock"
     with lock.open("a") as file:

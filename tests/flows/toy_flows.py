@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.watch import end_with_worker
+from flows.worker import end_with_worker
 from waymark.processes import die_with_parent
 
 

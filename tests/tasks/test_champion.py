@@ -13,6 +13,7 @@ from closure import ROOT
 from mlflow.tracking import MlflowClient
 
 from tasks import champion
+from tasks.turns import taking_turns
 from waymark.errors import ModelError
 
 pytestmark = pytest.mark.slow
@@ -163,7 +164,7 @@ def test_two_movers_wait_for_each_other(store):
         except ModelError as error:
             failed.append(str(error))
 
-    with champion._only_mover(NAME):
+    with taking_turns(f"champion-{NAME}"):
         thread = threading.Thread(target=mover)
         thread.start()
         while thread.is_alive() and not waiting_for(Path(f".work/locks/champion-{NAME}.lock")):

@@ -23,8 +23,6 @@ from waymark.metrics.figures import landmark_figures, place_figures
 from waymark.models.guesser import load_guesser, save_calibration
 from waymark.models.locator import Blueprint, Locator
 
-torch.set_num_threads(1)
-
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
 SETTINGS = evaluate.Evaluate(region="HRV", gallery=2, batch_size=4)

@@ -9,8 +9,6 @@ from waymark.errors import ModelError
 from waymark.models.attention import AttentionBranch, BranchOutput, attend
 from waymark.models.backbones import Backbone
 
-torch.set_num_threads(1)
-
 CHANNELS, CLASSES = 16, 5
 
 

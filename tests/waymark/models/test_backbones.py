@@ -13,8 +13,6 @@ from waymark.models.backbones import Backbone, backbone_names
 
 pytestmark = pytest.mark.slow
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 WIDTHS = {
     "resnet18": 512,
     "resnext50_32x4d": 2048,

@@ -10,8 +10,6 @@ from waymark.geo import extent_region, project, unproject
 from waymark.images.batches import Batch
 from waymark.models.heads import CoordinatesHead, build_place_head
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 HTRS = "EPSG:3765"
 WORLD = "EPSG:8857"
 NAN = float("nan")

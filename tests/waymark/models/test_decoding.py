@@ -17,8 +17,6 @@ from waymark.models.decoding import (
     unit_vectors,
 )
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 
 

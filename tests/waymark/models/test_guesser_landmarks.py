@@ -11,8 +11,6 @@ from waymark.images.batches import Batch
 from waymark.models.calibration import RetrievalIndex, unit_length
 from waymark.models.guesser import load_guesser, save_calibration
 
-torch.set_num_threads(1)
-
 KINDS = {"landmarks": (None, "arcface"), "attention": (None, "attention"), "joint": ("coordinates", "softmax")}
 TRUTHS = [["L9"], ["L2", "L9"], [], ["L1"], ["unheard of"]]
 NAMES = {**LANDMARKS, **NEW}

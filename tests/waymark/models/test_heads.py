@@ -17,8 +17,6 @@ from waymark.models.heads.adapter import to_lat_lon
 from waymark.models.heads.cells import cell_positions, diagonal_km, smoothed_labels
 from waymark.models.heads.hybrid import cell_boxes
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 HTRS = "EPSG:3765"
 NAN = float("nan")
 IDS = np.array([3, 8, 9, 30])

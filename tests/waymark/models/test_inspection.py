@@ -11,8 +11,6 @@ from waymark.models.inspection import GAP_PX, class_activation, feature_maps, fi
 from waymark.models.locator import Blueprint, Locator
 from waymark.report.heat import draw_attention
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 FAMILIES = ["resnet18", "efficientnet_b0", "vgg16", "vgg16_bn", "convnext_tiny", "mobilenet_v2", "mobilenet_v3_small"]
 LOW, HIGH = (68, 1, 84), (253, 231, 37)  # ends of the colours
 PRESENT = torch.tensor([True, False, True])

@@ -12,8 +12,6 @@ from waymark.errors import ModelError
 from waymark.geo import load_region, project, unproject
 from waymark.models.land import Land
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 HTRS = "EPSG:3765"
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 

@@ -14,8 +14,6 @@ from waymark.models.heads import AttentionHead, MarginHead, SoftmaxHead
 from waymark.models.heads.landmarks import NO_LANDMARK
 from waymark.models.losses import arcface_logits, cosface_logits, dynamic_margins, sphereface_logits
 
-torch.set_num_threads(1)
-
 KINDS = ("arcface", "cosface", "sphereface")
 NAMES = ("softmax", *KINDS, "attention")
 CLASSES, WIDTH = 5, 8

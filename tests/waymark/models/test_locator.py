@@ -13,8 +13,6 @@ from waymark.geo import project
 from waymark.models.heads import CoordinatesHead, HybridHead
 from waymark.models.locator import FORMAT, Blueprint, Locator, load_locator
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 HTRS = "EPSG:3765"
 BLUEPRINT = Blueprint(
     backbone="mobilenet_v3_small",

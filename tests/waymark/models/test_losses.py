@@ -17,8 +17,6 @@ from waymark.models.losses import (
     subcentre_cosines,
 )
 
-torch.set_num_threads(1)
-
 SCALE = 30.0
 CIRCLE = np.linspace(0, 2 * np.pi, 721)  # both ends and every half degree
 HALVES = (torch.float16, torch.bfloat16)

@@ -12,8 +12,6 @@ from waymark.models.pooling import GeM, Levels, build_pooling
 
 pytestmark = pytest.mark.slow
 
-torch.set_num_threads(1)
-
 STAGES = {
     "resnet18": 5,
     "resnext50_32x4d": 5,

@@ -20,8 +20,6 @@ from waymark.models.heads.hybrid import cell_boxes
 from waymark.models.locator import Blueprint, Locator
 from waymark.models.module import LocatorModule, Optimization
 
-torch.set_num_threads(1)  # for tensors so small, threads only wait for each other
-
 HTRS = "EPSG:3765"
 LOW, HIGH = np.array([44.0, 15.0]), np.array([46.0, 17.0])
 SIZE_PX = 16
