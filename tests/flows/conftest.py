@@ -7,6 +7,12 @@ from toy import clone
 from flows import children
 
 
+@pytest.fixture(autouse=True)
+def children_may_begin():
+    """As when a flow starts: a test before this one, in the same process, may have stopped them all."""
+    children.allow()
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A small project that `python -m flows.pipeline` has carried from pictures to a registered model."""
@@ -39,7 +45,6 @@ def held_training(tiny_project, monkeypatch):
     """That project as the working directory, with a training that is due, and held once it has begun."""
     monkeypatch.chdir(tiny_project.folder)
     monkeypatch.setenv("PYTHONPATH", "")
-    children.allow()
     tiny_project.change(models__cells__seed=tiny_project.params()["models"]["cells"]["seed"] + 1)
     (tiny_project.folder / "began-cells").unlink(missing_ok=True)
     (tiny_project.folder / "hold").touch()

@@ -36,6 +36,5 @@ def test_a_child_hears_the_interrupt_that_its_parent_ignores():
         if line == "here":
             threading.Thread(target=children.stop_all).start()
 
-    children.allow()
     children.run([sys.executable, "-c", SLEEPER], os.environ, hear)
     assert lines == ["here", "interrupted"]
