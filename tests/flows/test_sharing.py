@@ -6,7 +6,7 @@ import sys
 import pytest
 from tiny import git, tiny
 
-from flows import children, sharing
+from flows import sharing
 from flows.repro import reproduce
 from waymark.errors import WaymarkError
 
@@ -26,7 +26,6 @@ def machines(tmp_path_factory):
 @pytest.fixture
 def here(machines, monkeypatch):
     monkeypatch.chdir(machines[0].folder)
-    children.allow()
     return machines
 
 
