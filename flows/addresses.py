@@ -8,6 +8,8 @@ from pathlib import Path
 from waymark.errors import ParameterError
 
 POOLS = ("default", "gpu")
+GPU_LIMIT = "waymark-gpu"  # of Prefect's server: how many models train at once
+LAST_PORT = 65535
 ANYWHERE = ("0.0.0.0", "::", "")  # a server that listens there is reached at home by 127.0.0.1
 
 
@@ -47,9 +49,9 @@ def addresses() -> Addresses:
     here = Path.cwd()
     return Addresses(
         prefect_host=os.environ.get("PREFECT_SERVER_API_HOST", "127.0.0.1"),
-        prefect_port=_port("PREFECT_SERVER_API_PORT", 4200),
+        prefect_port=number("PREFECT_SERVER_API_PORT", 4200, most=LAST_PORT),
         mlflow_host=os.environ.get("MLFLOW_HOST", "127.0.0.1"),
-        mlflow_port=_port("MLFLOW_PORT", 5000),
+        mlflow_port=number("MLFLOW_PORT", 5000, most=LAST_PORT),
         mlflow_store=os.environ.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{here / 'mlflow.db'}"),
         mlflow_artifacts=os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", (here / "mlruns").as_uri()),
     )
@@ -72,8 +74,14 @@ def _home(host: str) -> str:
     return "127.0.0.1" if host in ANYWHERE else host
 
 
-def _port(variable: str, default: int) -> int:
+def number(variable: str, default: int, least: int = 1, most: int | None = None) -> int:
+    """Read a whole number from the environment.
+
+    Raises:
+        ParameterError: the variable is none, or none that is possible.
+    """
     text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ParameterError(f"{variable} must be a port from 1 to 65535, not {text!r}")
+    if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+        possible = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ParameterError(f"{variable} must be a whole number, {possible}, not {text!r}")
     return int(text)

@@ -21,21 +21,21 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Completed, Crashed, Failed, State
 
 from flows import children, cores, sharing
+from flows.addresses import GPU_LIMIT
 from flows.lifeline import Token
 from flows.repro import Hear, reproduce
 
 DEPLOYMENT = "train/train"
 POOL = "gpu"
-LIMIT = "waymark-gpu"
 LEASE_S = 60.0  # how long the slot of a pipeline that was killed stays taken
 PATIENCE_S = 5.0  # after which a wait for a slot asks whether it is to stop
 POLL_S = 0.5
 ASK_S = 15.0  # after which a training that has not begun asks whether the pool still has a worker
+NOTHING = sharing.Handover("", "", "")  # without a remote no other machine can train
 LEAVE_S = 40.0  # that a worker has to end a training
 
-_one_request = (
-    threading.Lock()
-)  # Prefect numbers the runs of a deployment within a flow run, which is no matter for two threads
+# Prefect numbers the runs of a deployment within a flow run, which is no matter for two threads.
+_one_request = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Training:
         limited: whether the server has a limit of slots.
         tracking_uri: MLflow's store, for a worker on this machine.
         remote: DVC remote through which workers on other machines take and give.
-        clone_url: where these clone from; None for what `sharing.clone_url` finds.
+        clone_url: where these clone from; None for the origin, or this checkout's folder.
     """
 
     variables: dict[str, str] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def has_limit() -> bool:
     if not is_served():
         return False
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        client.read_global_concurrency_limit_by_name(LIMIT)
+        client.read_global_concurrency_limit_by_name(GPU_LIMIT)
         return True
     return False
 
@@ -104,7 +104,7 @@ def _wait_for_slot(stack: ExitStack, hear: Hear) -> None:
     while not children.stopping():
         # A server that restarts is no reason to end a training.
         wanted = concurrency(
-            LIMIT, timeout_seconds=PATIENCE_S, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
+            GPU_LIMIT, timeout_seconds=PATIENCE_S, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
         )
         try:
             return stack.enter_context(wanted)
@@ -139,7 +139,7 @@ def _ask(stage: str, training: Training, token: Token) -> FlowRun:
         "stage": stage,
         "workspace": str(Path.cwd()),
         "token": str(token.path),
-        **sharing.hand_over(training.clone_url)._asdict(),
+        **(sharing.hand_over(training.clone_url) if training.remote else NOTHING)._asdict(),
         "remote": training.remote,
         "variables": {**training.variables, "MLFLOW_TRACKING_URI": training.tracking_uri},
         "watched_runs": sorted({str(run.id), str(run.root_flow_run_id or run.id)}),
@@ -167,9 +167,16 @@ def _wait(run: UUID, token: Token) -> State[Any] | None:
             return _cancel(run, token)
         polls += 1
         waits = state is not None and (state.is_scheduled() or state.is_pending())
-        if polls % int(ASK_S / POLL_S) == 0 and waits and not has_worker():
+        if polls % int(ASK_S / POLL_S) == 0 and waits and _is_deserted():
             _set(run, Cancelling(message="no worker is left in the pool"))
             return None
+
+
+def _is_deserted() -> bool:
+    """Say whether the pool has lost its last worker; not while the server does not answer, as when it restarts."""
+    with suppress(httpx.HTTPError):
+        return not has_worker()
+    return False
 
 
 def _cancel(run: UUID, token: Token) -> State[Any]:

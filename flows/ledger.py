@@ -36,4 +36,4 @@ class Ledger:
         """List a line for each stage, in the graph's order, those that were never reached among them."""
         with self._guard:
             known = dict(self._entries)
-        return [known.get(stage, Entry(stage, "Not reached", 0.0, "a stage before it failed")) for stage in self._order]
+        return [known.get(stage, Entry(stage, "Not reached", 0.0, "the run ended before it")) for stage in self._order]

@@ -1,6 +1,5 @@
 """What the Prefect server is told: work pools, limits, automations and the deployments of prefect.yaml."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,12 +15,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
-from flows.addresses import POOLS
+from flows.addresses import GPU_LIMIT, POOLS, number
 from flows.watch import watch
 from flows.worker import CHECKOUT
-from waymark.errors import ParameterError, WaymarkError
+from waymark.errors import WaymarkError
 
-GPU_LIMIT = "waymark-gpu"
 NIGHT = "nightly"
 
 
@@ -48,10 +46,7 @@ def gpu_slots() -> int:
     Raises:
         ParameterError: the variable is no number.
     """
-    text = os.environ.get("WAYMARK_GPU_SLOTS", "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise ParameterError(f"WAYMARK_GPU_SLOTS must be a number from 1, not {text!r}")
-    return int(text)
+    return number("WAYMARK_GPU_SLOTS", 1)
 
 
 def deploy(its: Mapping[str, str]) -> None:

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from flows import daemons, pools
-from flows.addresses import POOLS, Addresses, addresses, environment
+from flows.addresses import POOLS, Addresses, addresses, environment, number
 from flows.daemons import Daemon
 from flows.watch import ask_for_signs
 from flows.worker import name_of
 from waymark.errors import WaymarkError
 
-START_S = float(os.environ.get("WAYMARK_START_S", "300"))  # a first start makes the databases
+START_S = 300  # for a service to become healthy, unless WAYMARK_START_S says otherwise; a first start makes databases
 WORKERS = tuple(f"worker-{pool}" for pool in POOLS)
 STOPPED = ((WORKERS, 30.0), (("mlflow", "prefect"), 15.0))  # in this order, with so many seconds to end by themselves
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # in the environment of a flow run's process
@@ -146,16 +146,15 @@ def _serve(
     _start(name, command, its, url)
 
 
-def _start(name: str, command: Sequence[str], its: Mapping[str, str], url: str = "") -> bool:
-    """Start a service unless it runs, and give whether it was started."""
+def _start(name: str, command: Sequence[str], its: Mapping[str, str], url: str = "") -> None:
+    """Start a service unless it runs."""
     daemon = daemons.known().get(name)
     if daemon is not None and daemon.alive:
         print(f"{name}: runs already, since {daemon.since}")
-        return False
+        return
     if daemon is not None:
         daemons.stop(daemon, grace_s=0)  # what is left of it
     daemons.start(name, command, its, url)
-    return True
 
 
 def _wait(name: str, healthy: Callable[[], bool]) -> None:
@@ -165,11 +164,12 @@ def _wait(name: str, healthy: Callable[[], bool]) -> None:
         ServiceError: it ended, or it is not healthy in time; with the end of its log.
     """
     daemon = daemons.known()[name]
-    deadline = time.monotonic() + START_S
+    patience_s = number("WAYMARK_START_S", START_S)
+    deadline = time.monotonic() + patience_s
     while not healthy():
         late = time.monotonic() > deadline
         if late or not daemon.alive:
-            what = f"is not healthy after {START_S:g} s (WAYMARK_START_S)" if late else "ended while it started"
+            what = f"is not healthy after {patience_s} s (WAYMARK_START_S)" if late else "ended while it started"
             raise ServiceError(f"{name} {what}; see {daemon.log}, which ends with\n{daemon.last_lines()}")
         time.sleep(0.2)
     print(f"{name}: healthy")

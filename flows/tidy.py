@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from dvc.repo import Repo
 from dvc_data.hashfile.gc import gc
-from prefect import flow, get_run_logger
-from pydantic import Field
 
 from flows.command import add_debug, as_command
 from flows.night import BRANCH, HELD
@@ -59,22 +57,6 @@ class Plan(NamedTuple):
         lines += ["| what goes | count | MB |", "|---|---:|---:|"]
         lines += [f"| {what} | {count:,} | {size / 1e6:,.1f} |" for what, count, size in rows]
         return "\n".join(lines)
-
-
-@flow(name="tidy")
-def tidy(keep: Annotated[int, Field(ge=1)] = 14, dry_run: bool = True) -> str:
-    """Remove what only nights before the last ones need.
-
-    Args:
-        keep: nights whose data and runs stay.
-        dry_run: only say what would go.
-
-    Returns:
-        What went, or would go, in Markdown.
-    """
-    words = run(keep, dry_run=dry_run)
-    get_run_logger().info(words)
-    return words
 
 
 def run(keep: int, *, dry_run: bool) -> str:
@@ -175,7 +157,7 @@ def _remove(root: Path, plan: Plan) -> str:
         return "Removed."
     return (
         "Removed, but for the artifacts of the runs: they go with `mlflow gc --backend-store-uri DATABASE` on the"
-        " machine of MLflow's server, which also purges experiments that were deleted there."
+        " machine of MLflow's server, which also purges experiments and logged models that were deleted there."
     )
 
 

@@ -9,8 +9,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from flows.addresses import number
 from flows.word import NOTIFY, crash_word
-from waymark.errors import ParameterError
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ANY = "prefect.flow-run.*"
@@ -43,8 +43,8 @@ def ask_for_signs(client: SyncPrefectClient) -> None:
 
 def automations() -> list[AutomationCore]:
     """Say what happens to a run that shows no sign of life any more."""
-    silent = _seconds("WAYMARK_SILENT_S", 300, least=int(os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) + 1)
-    pending = _seconds("WAYMARK_PENDING_S", 300, least=1)
+    silent = number("WAYMARK_SILENT_S", 300, least=int(os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) + 1)
+    pending = number("WAYMARK_PENDING_S", 300)
     return [
         _automation(
             "waymark: silent runs",
@@ -92,10 +92,3 @@ def _sign(run: FlowRun) -> dict[str, object]:
         "event": event,
         "resource": resource,
     }
-
-
-def _seconds(variable: str, default: int, least: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or int(text) < least:
-        raise ParameterError(f"{variable} must be at least {least} seconds, not {text!r}")
-    return int(text)

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 NOTIFY = "WAYMARK_NOTIFY"  # where all of it goes that names no URL of its own, and word of crashes
 BLOCK = "waymark-word"
 CRASHED = "waymark: word of a crash"
-FLOWS = ("nightly", "promote", "rollback", "tidy")  # what runs inside a night is told by the night
+FLOWS = ("nightly", "promote", "rollback")  # what runs inside a night is told by the night
 
 
 def tell(url: str | None, title: str, body: str) -> None:

@@ -17,7 +17,7 @@ CHECKOUT = "WAYMARK_CHECKOUT"  # prefect.yaml: where flow runs of this worker wo
 def worker_environment() -> dict[str, str]:
     """Give what a worker hands on to its flow runs; what the user has set stays."""
     defaults = {
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # each question is a write to the server's database
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10, as trainings wait for it; each is a write to its database
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",  # of runs that have not begun yet
         "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",  # uv would set up an environment beside ours

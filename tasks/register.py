@@ -82,7 +82,8 @@ def _new_version(name: str, files: ModelFiles, run_id: str) -> str:
     with mlflow.start_run(run_id=run_id):
         info = log_registered_model(files, _example(), name)
     version = str(info.registered_model_version)
-    tags = {CONTENT_TAG: _digest(files), **store.get_run(run_id).data.tags, **lock_tags()}
+    tags = {**store.get_run(run_id).data.tags, **lock_tags()}
+    tags[CONTENT_TAG] = _digest(files)  # last, as it says that nothing lacks
     for tag, value in tags.items():
         if tag.startswith("waymark."):
             store.set_model_version_tag(name, version, tag, value)

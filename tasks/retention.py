@@ -8,14 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from mlflow.entities import ViewType
+import mlflow
+from mlflow.entities import Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 
 from tasks import tracking
+from tasks.champion import NEXT, PREVIOUS
 from tasks.outputs import file_digest
 from waymark.registry import LANDMARK, LOCATION
 
-HISTORY = ("waymark.promotion.previous_champion", "waymark.promotion.next_champion")
+HISTORY = (PREVIOUS, NEXT)
 REVISIONS = ("waymark.git.locked_revision", "waymark.git.revision")  # the first has the dvc.lock
 
 
@@ -56,13 +58,8 @@ def needed(folders: Iterable[Path]) -> Needed:
     )
 
 
-def _runs() -> list[tracking.mlflow.entities.Run]:
-    store, found, token = tracking.client(), [], None
-    while token != "":
-        page = store.search_runs([tracking.experiment_id()], run_view_type=ViewType.ACTIVE_ONLY, page_token=token)
-        found += page
-        token = page.token or ""
-    return found
+def _runs() -> list[Run]:
+    return mlflow.search_runs([tracking.experiment_id()], output_format="list")
 
 
 def forgettable(before: datetime, kept: Needed) -> Forgettable:
@@ -76,7 +73,8 @@ def forgettable(before: datetime, kept: Needed) -> Forgettable:
         for version in store.search_model_versions(f"name = '{name}'")
         if version.run_id in ids
     ]
-    models = [model for model in store.search_logged_models([tracking.experiment_id()]) if model.source_run_id in ids]
+    logged = mlflow.search_logged_models([tracking.experiment_id()], output_format="list")
+    models = [model for model in logged if model.source_run_id in ids]
     places = [run.info.artifact_uri for run in runs] + [model.artifact_location for model in models]
     return Forgettable(
         sorted(ids), sorted(versions), sorted(model.model_id for model in models), sum(map(_size, places))
@@ -93,8 +91,8 @@ def forget(what: Forgettable) -> bool:
     """Delete runs, versions and models; where the store is a database at hand, with their artifacts.
 
     Returns:
-        Whether the artifacts went, too. `mlflow gc` purges every experiment that somebody has deleted besides, so it
-        is not called where there is one.
+        Whether the artifacts went, too. `mlflow gc` purges every experiment that somebody has deleted besides, and
+        without names every logged model, so it is not called where that would take more than what was asked for.
     """
     store = tracking.client()
     for name, version in what.versions:
@@ -104,10 +102,10 @@ def forget(what: Forgettable) -> bool:
     for run in what.runs:
         store.delete_run(run)
     uri = tracking.tracking_uri()
-    if uri.startswith("http") or store.search_experiments(view_type=ViewType.DELETED_ONLY):
+    if uri.startswith("http") or not what.logged_models or store.search_experiments(view_type=ViewType.DELETED_ONLY):
         return False
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
     command += ["--run-ids", ",".join(what.runs)] if what.runs else []
-    command += ["--logged-model-ids", ",".join(what.logged_models)] if what.logged_models else []
+    command += ["--logged-model-ids", ",".join(what.logged_models)]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0

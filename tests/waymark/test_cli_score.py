@@ -3,6 +3,8 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyproj import Geod
 from scipy.stats import norm
@@ -218,6 +220,16 @@ def test_a_query_without_prediction_is_refused_or_counts_as_unanswered(worked):
     figures, _ = score(fewer, truth, "--allow-missing")
     assert (figures["missing"], figures["queries"]) == (1, 3)
     assert figures["gap"] == pytest.approx(1 / 2 / 3)
+
+
+def test_numbers_beside_empty_cells_are_names_in_parquet_too(worked):
+    predictions, truth = worked
+    names = [7, 4, 9, None, None]
+    expected, _ = score(predictions, truth.drop(columns="landmarks").assign(landmark=pd.array(names, dtype="Int64")))
+    pq.write_table(pa.table({"id": list("abcde"), "landmark": names}), "truth.parquet")
+    result = run("predictions.csv", "truth.parquet", "--json")
+    assert expected["gap"] > 0.3
+    assert json.loads(result.stdout) == expected
 
 
 def test_one_landmark_may_have_spaces_in_its_name(worked):

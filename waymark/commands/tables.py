@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from waymark.errors import SourceError
 from waymark.metrics.intervals import Interval
@@ -68,7 +69,7 @@ def _frame(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path} does not exist")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
+            return pq.read_table(path).to_pandas(integer_object_nulls=True)  # else 3 becomes 3.0 beside an empty cell
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pa.ArrowException) as error:
         raise SourceError(f"{path} cannot be read as a table: {error}") from error
