@@ -69,7 +69,8 @@ def _frame(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path} does not exist")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pq.read_table(path).to_pandas(integer_object_nulls=True)  # else 3 becomes 3.0 beside an empty cell
+            frame: pd.DataFrame = pq.read_table(path).to_pandas(integer_object_nulls=True)  # else 3 is 3.0 beside a gap
+            return frame
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pa.ArrowException) as error:
         raise SourceError(f"{path} cannot be read as a table: {error}") from error
