@@ -7,8 +7,8 @@ from pathlib import Path
 
 from waymark.errors import ParameterError
 
-POOLS = ("default", "gpu")
-GPU_LIMIT = "waymark-gpu"  # of Prefect's server: how many models train at once
+GPU = "gpu"  # the pool whose workers train
+POOLS = ("default", GPU)
 LAST_PORT = 65535
 ANYWHERE = ("0.0.0.0", "::", "")  # a server that listens there is reached at home by 127.0.0.1
 

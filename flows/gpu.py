@@ -1,9 +1,7 @@
-"""Where models are trained: by a worker of the pool `gpu` where there is one, else here; at once, as slots allow."""
+"""Where models are trained: by a worker of the pool `gpu` where there is one, else here."""
 
-import logging
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,22 +11,17 @@ import httpx
 from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, WorkPoolStatus
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-from prefect.concurrency.sync import concurrency
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Completed, Crashed, Failed, State
 
 from flows import children, cores, sharing
-from flows.addresses import GPU_LIMIT
+from flows.addresses import GPU
 from flows.lifeline import Token
 from flows.repro import Hear, reproduce
 
 DEPLOYMENT = "train/train"
-POOL = "gpu"
-LEASE_S = 60.0  # how long the slot of a pipeline that was killed stays taken
-PATIENCE_S = 5.0  # after which a wait for a slot asks whether it is to stop
 POLL_S = 0.5
 ASK_S = 15.0  # after which a training that has not begun asks whether the pool still has a worker
 NOTHING = sharing.Handover("", "", "")  # without a remote no other machine can train
@@ -45,7 +38,6 @@ class Training:
     Args:
         variables: environment variables of each stage.
         in_pool: whether a worker of the pool trains.
-        limited: whether the server has a limit of slots.
         tracking_uri: MLflow's store, for a worker on this machine.
         remote: DVC remote through which workers on other machines take and give.
         clone_url: where these clone from; None for the origin, or this checkout's folder.
@@ -53,7 +45,6 @@ class Training:
 
     variables: dict[str, str] = field(default_factory=dict)
     in_pool: bool = False
-    limited: bool = False
     tracking_uri: str = ""
     remote: str | None = None
     clone_url: str | None = None
@@ -65,72 +56,37 @@ def has_worker() -> bool:
         return False
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         client.read_deployment_by_name(DEPLOYMENT)
-        return bool(client.read_work_pool(POOL).status == WorkPoolStatus.READY)
+        return bool(client.read_work_pool(GPU).status == WorkPoolStatus.READY)
     return False
 
 
-def has_limit() -> bool:
-    """Say whether the server has a limit of GPU slots."""
-    if not is_served():
-        return False
-    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        client.read_global_concurrency_limit_by_name(GPU_LIMIT)
-        return True
-    return False
+def train(stage: str, training: Training, hear: Hear) -> State[Any]:
+    """Train one model, in the pool where it has a worker, else here; give its end as the stage's."""
+    return (_train_in_pool if training.in_pool else _train_here)(stage, training, hear)
 
 
-@contextmanager
-def slot(stage: str, training: Training, hear: Hear) -> Iterator[None]:
-    """Wait for a GPU slot of the server; where it has no limit, until this machine has room beside other trainings."""
-    stack = ExitStack()
-    try:
-        if training.limited:
-            _wait_for_slot(stack, hear)
-        else:
-            stack.enter_context(cores.taken_by(stage))
-        yield
-    finally:
-        with suppress(httpx.HTTPError):  # of a server that is gone the slot comes free when its lease ends
-            stack.close()
+def _train_here(stage: str, training: Training, hear: Hear) -> State[Any]:
+    """Train as soon as this machine has room beside other trainings."""
+    with cores.taken_by(stage):
+        return reproduce(stage, training.variables, hear)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what Prefect calls an error: that a wait for a slot is over, which then begins anew."""
-    return "ConcurrencySlotAcquisition" not in record.getMessage()
-
-
-def _wait_for_slot(stack: ExitStack, hear: Hear) -> None:
-    logging.getLogger("prefect._internal.concurrency").addFilter(_is_news)
-    while not children.stopping():
-        # A server that restarts is no reason to end a training.
-        wanted = concurrency(
-            GPU_LIMIT, timeout_seconds=PATIENCE_S, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
-        )
-        try:
-            return stack.enter_context(wanted)
-        except TimeoutError:
-            continue
-        except ConcurrencySlotAcquisitionError as error:
-            hear(f"no GPU slot yet: {error}")
-            children.stopping(PATIENCE_S)
-
-
-def train_in_pool(stage: str, training: Training, hear: Hear) -> State[Any]:
-    """Let a worker of the pool train, wait until it is over, and give its end as the stage's."""
+def _train_in_pool(stage: str, training: Training, hear: Hear) -> State[Any]:
+    """Let a worker of the pool train, which does so as the pool's limit allows, and wait until it is over."""
     if training.remote and (failed := sharing.push_inputs(stage, hear)):
         return failed
     with Token() as token:
         run = _ask(stage, training, token)
-        hear(f"a worker of the pool {POOL} trains: flow run {run.name} ({run.id})")
+        hear(f"the pool {GPU} is to train: flow run {run.name} ({run.id})")
         state = _wait(run.id, token)
     if state is None:
-        hear(f"the pool {POOL} has no worker any more; training here")
-        return reproduce(stage, training.variables, hear)
+        hear(f"the pool {GPU} has no worker any more; training here")
+        return _train_here(stage, training, hear)
     if not state.is_completed():
         return Failed(message=state.message or f"the training ended as {state.name}")
     if state.name == sharing.PUSHED:
         return _fetched(stage, state, training, hear)
-    return Completed(name=state.name, message=f"{state.message}, by a worker of the pool {POOL}")
+    return Completed(name=state.name, message=f"{state.message}, by a worker of the pool {GPU}")
 
 
 def _ask(stage: str, training: Training, token: Token) -> FlowRun:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from prefect.states import State
 
+SKIPPED = "Skipped"  # state of a stage that had nothing to do
+
 
 class Entry(NamedTuple):
     """One stage's line."""

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flows.explain import Cause
+from flows.ledger import SKIPPED
 from flows.night import Night
-from tasks.register import Registered
+from flows.pipeline import Outcome
 
 NAMED = 3  # stages in a headline
 FIGURES = {"mean_km": "mean error, km", "median_km": "median error, km", "gap": "GAP", "top1": "top-1"}
+NOTHING = Outcome([], [], [])
 NOTHING_CHANGED = "nothing changed since the last night"
 
 
@@ -29,8 +31,7 @@ class Account:
     Args:
         title: such as "night of 2026-11-29".
         night: its checkout.
-        causes: the stages that were to run, and why.
-        registered: the versions in the registry that are the best of the night.
+        done: what the pipeline did.
         before: what `compare` said of all models before the night; None where it had said nothing.
         after: what it says now.
         committed: the commit of the new dvc.lock; None where it is the old one.
@@ -40,8 +41,7 @@ class Account:
 
     title: str
     night: Night
-    causes: list[Cause]
-    registered: list[Registered] = dataclasses.field(default_factory=list)
+    done: Outcome = NOTHING
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     committed: str | None = None
@@ -49,29 +49,40 @@ class Account:
     drifts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def spared(self) -> dict[str, str]:
+        """The stages that did not run, and why not."""
+        return {entry.stage: entry.reason for entry in self.done.entries if entry.state == SKIPPED}
+
+    @property
+    def ran(self) -> list[Cause]:
+        """The stages that ran, and why; of those that were to run, the cache may have what they make."""
+        return [cause for cause in self.done.causes if cause.stage not in self.spared]
+
+    @property
     def unchanged(self) -> bool:
         """Whether there was nothing to do."""
-        return not self.causes and self.committed is None and not self.verdicts
+        return not self.done.causes and self.committed is None and not self.verdicts
 
     @property
     def summary(self) -> str:
         """The night in a line."""
         if self.unchanged:
             return NOTHING_CHANGED
-        return "; ".join([_headline(self.causes), *(verdict.line for verdict in self.verdicts)])
+        return "; ".join([_headline(self.ran), *(verdict.line for verdict in self.verdicts)])
 
 
-def message(title: str, causes: list[Cause]) -> str:
+def message(account: Account) -> str:
     """Write the message of the commit that holds the night's dvc.lock."""
-    reasons = dict.fromkeys(reason for cause in causes for reason in cause.reasons if not reason.startswith("after "))
-    body = "".join(f"- {reason}\n" for reason in reasons)
-    return f"{title[0].upper()}{title[1:]}: {_headline(causes)}\n" + (f"\n{body}" if body else "")
+    its = [reason for cause in account.done.causes for reason in cause.reasons]
+    body = "".join(f"- {reason}\n" for reason in dict.fromkeys(its) if not reason.startswith("after "))
+    title = account.title
+    return f"{title[0].upper()}{title[1:]}: {_headline(account.ran)}\n" + (f"\n{body}" if body else "")
 
 
 def _headline(causes: list[Cause]) -> str:
     stages = [cause.stage for cause in causes]
     if not stages:
-        return "dvc.lock was written anew"
+        return "nothing had to run"
     more = f" and {len(stages) - NAMED} more" if len(stages) > NAMED else ""
     return f"{', '.join(stages[:NAMED])}{more} ran"
 
@@ -85,9 +96,12 @@ def page(account: Account) -> str:
     ]
     if night.left_out:
         lines += ["", f"Not committed, and so left out: {', '.join(f'`{name}`' for name in night.left_out)}."]
-    if account.causes:
+    if account.ran:
         lines += ["", "## What ran, and why", ""]
-        lines += [f"- `{cause.stage}`: {'; '.join(cause.reasons)}" for cause in account.causes]
+        lines += [f"- `{cause.stage}`: {'; '.join(cause.reasons)}" for cause in account.ran]
+    if spared := [cause for cause in account.done.causes if cause.stage in account.spared]:
+        lines += ["", "## What changed and need not run", ""]
+        lines += [f"- `{cause.stage}`: {'; '.join(cause.reasons)}; {account.spared[cause.stage]}" for cause in spared]
     lines += ["", "## Figures on test, against last night's", "", *_figures(account.before, account.after)]
     if account.verdicts:
         lines += ["", "## Verdicts", "", *(f"- {verdict.line}" for verdict in account.verdicts)]

@@ -11,7 +11,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
-from flows.explain import explain
 from flows.night import night_checkout
 from flows.night_report import Account, Verdict, message, page
 from flows.pipeline import COMPARISON, pipeline
@@ -62,7 +61,7 @@ def nightly(
     title = str(runtime.flow_run.name or night_name())
     try:
         with night_checkout(committed_only=committed_only) as night:
-            account = Account(title, night, explain())
+            account = Account(title, night)
             _bring_up_to_date(account, remote, clone_url)
             _judge_all(account, gate if promote else None)
             create_markdown_artifact(markdown=page(account), key="night", description=account.title)
@@ -83,17 +82,17 @@ def _bring_up_to_date(account: Account, remote: str | None, clone_url: str | Non
     if night.left_out:
         logger.warning("not committed, and so left out: %s", ", ".join(night.left_out))
     account.before = _comparison()
-    account.registered = _check(pipeline(remote=remote, clone_url=clone_url, return_state=True)).result()
+    account.done = _check(pipeline(remote=remote, clone_url=clone_url, return_state=True)).result()
     account.after = _comparison()
-    account.committed = night.commit_lock(message(account.title, account.causes))
-    for its in account.registered:
+    account.committed = night.commit_lock(message(account))
+    for its in account.done.registered:
         if not _tag(its, REVISION_TAG):
             tracking.client().set_model_version_tag(its.name, its.version, REVISION_TAG, night.revision)
 
 
 def _judge_all(account: Account, gate: Gate | None) -> None:
     """Hold each challenger that nobody has judged yet against its champion, and look at how far the data drifted."""
-    for its in account.registered:
+    for its in account.done.registered:
         if (told := _drift(its.name)) is not None:  # before a challenger becomes champion, whose data these are
             account.drifts[its.name] = told
         if gate is not None and not its.is_champion and not _tag(its, JUDGED_TAG):

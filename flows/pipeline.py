@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from flows import children, sharing
 from flows.artifacts import COMPARISON, REPORT, figures, show_progress, write_ledger, write_results
 from flows.command import add_debug, as_command
 from flows.explain import Cause, causes_of, explain, write
-from flows.gpu import Training, has_limit, has_worker, is_served
+from flows.gpu import Training, has_worker, is_served
 from flows.graph import Node, open_repo, read_graph
-from flows.ledger import Ledger
+from flows.ledger import Entry, Ledger
 from flows.lifeline import watching
 from flows.stages import task_of
 from tasks import tracking
@@ -37,6 +38,21 @@ SPARED = "neither it nor anything before it changed"
 THREADS = 64  # most of which wait for stages before theirs; `stages` says how many are at work
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a pipeline run did.
+
+    Args:
+        registered: the versions in the registry that are best on val.
+        causes: the stages that were to run, and why.
+        entries: what became of each stage.
+    """
+
+    registered: list[Registered]
+    causes: list[Cause]
+    entries: list[Entry]
+
+
 @task(cache_policy=NO_CACHE)
 def register() -> list[Registered]:
     """Register the models that are best on val."""
@@ -44,7 +60,7 @@ def register() -> list[Registered]:
 
 
 @flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
-def pipeline(remote: str | None = None, clone_url: str | None = None) -> list[Registered] | State[Any]:
+def pipeline(remote: str | None = None, clone_url: str | None = None) -> Outcome | State[Any]:
     """Bring every stage up to date, then register the models that are best on val, for places and for landmarks.
 
     Args:
@@ -74,7 +90,7 @@ def pipeline(remote: str | None = None, clone_url: str | None = None) -> list[Re
     write_results()
     if remote is not None and (failed := _share()):
         return failed
-    return registered
+    return Outcome(registered, causes, ledger.entries())
 
 
 def plan() -> tuple[list[Node], list[Cause]]:
@@ -105,7 +121,6 @@ def _training(remote: str | None, clone_url: str | None) -> Training:
     return Training(
         variables={FLOW_RUN_VARIABLE: str(runtime.flow_run.id or "")},
         in_pool=has_worker(),
-        limited=has_limit(),
         tracking_uri=tracking.tracking_uri(),
         remote=remote,
         clone_url=clone_url,
@@ -188,7 +203,7 @@ def main() -> None:
         ended = pipeline(arguments.remote, arguments.clone_url, return_state=True)
     if not ended.is_completed():
         sys.exit(ended.message or "the flow did not run to its end")
-    _say(ended.result())
+    _say(ended.result().registered)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import Worker
 from prefect.client.schemas.sorting import FlowRunSort
@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
-from flows.addresses import GPU_LIMIT, POOLS, number
+from flows.addresses import GPU, POOLS, number
 from flows.watch import watch
 from flows.worker import CHECKOUT
 from waymark.errors import WaymarkError
@@ -29,14 +29,14 @@ def client(api_url: str) -> SyncPrefectClient:
 
 
 def prepare(client: SyncPrefectClient) -> None:
-    """Make the pools, the limit of trainings at once, and the automations, where they are missing or differ."""
+    """Make the pools, with the limit of trainings at once, and the automations, where they are missing or differ."""
     for pool in POOLS:
         try:
             client.read_work_pool(pool)
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
             client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
-    client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, gpu_slots())
+    client.update_work_pool(GPU, WorkPoolUpdate(concurrency_limit=gpu_slots()))
     watch(client)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from prefect.states import Completed, Failed, State
 
 from flows import children
+from flows.ledger import SKIPPED
 
 CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
-SKIPPED = {
+WHY_NOT = {  # what DVC says of a stage that it does not run
     "didn't change, skipping": "nothing that it depends on changed",
     "is cached - skipping run": "it ran before with these parameters and inputs",
 }
@@ -24,9 +25,9 @@ def reproduce(stage: str, variables: Mapping[str, str], hear: Hear, *options: st
     code, lines = run_dvc(["repro", "--single-item", *options, stage], variables, hear)
     if code != 0:
         return Failed(message=_reason(stage, lines))
-    for mark, why in SKIPPED.items():
+    for mark, why in WHY_NOT.items():
         if any(mark in line for line in lines):
-            return Completed(name="Skipped", message=why)
+            return Completed(name=SKIPPED, message=why)
     return Completed(message="ran")
 
 

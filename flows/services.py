@@ -110,6 +110,9 @@ def _prefect(at: Addresses) -> tuple[Sequence[str], Mapping[str, str]]:
     leases = "prefect.server.concurrency.lease_storage.filesystem"
     its = environment(PREFECT_API_URL=at.api_url)
     its.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", leases)
+    # The states of stages in one write a second: each by itself would lock SQLite out from what is asked meanwhile.
+    its.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE", "100")
+    its.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL", "1")
     return [sys.executable, *command], its
 
 

@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 from prefect.tasks import Task, exponential_backoff
 
-from flows.gpu import Training, slot, train_in_pool
-from flows.ledger import Ledger
+from flows.gpu import Training, train
+from flows.ledger import SKIPPED, Ledger
 from flows.repro import reproduce
 
 TRAININGS = ("train@", "gap@")
@@ -32,7 +32,7 @@ def run_stage(stage: str, spared: str | None, training: Training, ledger: Ledger
         ledger: takes down how it ended.
     """
     began = time.monotonic()
-    state = Completed(name="Skipped", message=spared) if spared else _bring_up_to_date(stage, training)
+    state = Completed(name=SKIPPED, message=spared) if spared else _bring_up_to_date(stage, training)
     ledger.add(stage, state, time.monotonic() - began)
     return state
 
@@ -46,10 +46,7 @@ def task_of(stage: str, source: str) -> Task[..., Any]:
 
 def _bring_up_to_date(stage: str, training: Training) -> State[Any]:
     hear = get_run_logger().info
-    if not stage.startswith(TRAININGS):
-        with _room:
-            return reproduce(stage, training.variables, hear)
-    with slot(stage, training, hear):
-        if training.in_pool:
-            return train_in_pool(stage, training, hear)
+    if stage.startswith(TRAININGS):
+        return train(stage, training, hear)
+    with _room:
         return reproduce(stage, training.variables, hear)

@@ -6,18 +6,19 @@ import socket
 import sys
 from pathlib import Path
 
-from flows.addresses import POOLS, environment
+from flows.addresses import GPU, POOLS, environment
 from waymark.errors import WaymarkError
 from waymark.processes import die_with_parent
 
 WORKER = "WAYMARK_WORKER_PID"  # by which a flow run knows its worker, and ends with it
+QUERY_S = {GPU: "1"}  # how often a worker asks for runs, where it is not every two seconds: trainings wait for it
 CHECKOUT = "WAYMARK_CHECKOUT"  # prefect.yaml: where flow runs of this worker work
 
 
-def worker_environment() -> dict[str, str]:
+def worker_environment(pool: str) -> dict[str, str]:
     """Give what a worker hands on to its flow runs; what the user has set stays."""
     defaults = {
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10, as trainings wait for it; each is a write to its database
+        "PREFECT_WORKER_QUERY_SECONDS": QUERY_S.get(pool, "2"),  # each is a write to Prefect's database
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",  # of runs that have not begun yet
         "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",  # uv would set up an environment beside ours
@@ -61,7 +62,7 @@ def main() -> None:
         )
     name = arguments.name or name_of(arguments.pool)
     command = ["-m", "prefect", "worker", "start", "--pool", arguments.pool, "--name", name, "--type", "process"]
-    os.execve(sys.executable, [sys.executable, *command], worker_environment())
+    os.execve(sys.executable, [sys.executable, *command], worker_environment(arguments.pool))
 
 
 if __name__ == "__main__":

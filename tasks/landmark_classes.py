@@ -11,7 +11,7 @@ from waymark.errors import ModelError
 from waymark.models.heads import NO_LANDMARK
 
 NAMES = Path("data/split/landmarks.parquet")
-UNKNOWN = -1  # as in waymark.images.datamodule.Batch
+UNKNOWN = -1  # as in waymark.images.batches.Batch
 
 
 class LandmarkClasses(NamedTuple):

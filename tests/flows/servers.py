@@ -115,6 +115,7 @@ class Services:
 
     def task_runs(self, run=None):
         """List (name, state's name) of the task runs, of one flow run or of all, in the order of their start."""
+        time.sleep(3)  # the server writes them down once a second
         only = {"flow_runs": {"id": {"any_": [run]}}} if run else {}
         found = self.ask("POST", "/task_runs/filter", **only)
         found.sort(key=lambda its: its["start_time"] or its["expected_start_time"] or "")

@@ -120,8 +120,8 @@ def test_the_deployments_are_those_of_prefect_yaml(services):
     assert found["nightly"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     (schedule,) = found["nightly"]["schedules"]
     assert (schedule["schedule"]["cron"], schedule["active"]) == ("0 2 * * *", True)
-    limit = services.ask("GET", "/v2/concurrency_limits/waymark-gpu")
-    assert limit["limit"] == 1
+    assert services.ask("GET", "/work_pools/gpu")["concurrency_limit"] == 1
+    assert services.ask("GET", "/work_pools/default")["concurrency_limit"] is None
 
 
 def test_a_second_night_beside_the_first_is_cancelled_and_cancelling_the_first_leaves_no_child(services, tmp_path):
