@@ -31,7 +31,6 @@ class Night:
     Args:
         root: of the operator's checkout.
         folder: of the night's.
-        branch: of the night.
         revision: commit that it is at.
         trains: the operator's commit whose files it has.
         left_out: the operator's files whose changes are in no commit, and so not in the night.
@@ -39,7 +38,6 @@ class Night:
 
     root: Path
     folder: Path
-    branch: str
     revision: str
     trains: str
     left_out: list[str]
@@ -51,21 +49,20 @@ class Night:
         if tree == find(self.folder, f"{self.revision}^{{tree}}"):
             return None
         commit = commit_tree(self.folder, tree, [self.revision], message)
-        git(self.folder, "update-ref", "-m", "night", f"refs/heads/{self.branch}", commit, self.revision)
+        git(self.folder, "update-ref", "-m", "night", f"refs/heads/{BRANCH}", commit, self.revision)
         self.revision = commit
         settle(self.root, commit)
         return commit
 
 
 @contextmanager
-def night_checkout(branch: str = BRANCH, *, committed_only: bool = False) -> Iterator[Night]:
+def night_checkout(*, committed_only: bool = False) -> Iterator[Night]:
     """Work in the night's checkout for as long as the block lasts; call from the root of the operator's.
 
     It has the files of the operator's last commit and the dvc.lock of the last night. DVC's cache, run cache and
     remotes, the store of MLflow and the pictures below `download.path` are the operator's.
 
     Args:
-        branch: on which the nights' commits come to lie.
         committed_only: go on without what the operator has not committed, rather than refuse.
 
     Raises:
@@ -78,21 +75,21 @@ def night_checkout(branch: str = BRANCH, *, committed_only: bool = False) -> Ite
     with _alone(root):
         if not committed_only:
             refuse_changes(root, "the checkout", "commit them, or let the night leave them out (committed_only)")
-        night = _prepare(root, branch)
+        night = _prepare(root)
         with chdir(night.folder), _variables({STORE_VARIABLE: _store(root)}):
             restore_outputs()
             yield night
 
 
-def _prepare(root: Path, branch: str) -> Night:
+def _prepare(root: Path) -> Night:
     head = git(root, "rev-parse", "HEAD")
-    revision = merged(root, find(root, f"refs/heads/{branch}^{{commit}}"), head)
-    folder = mend(root, branch, revision)
+    revision = merged(root, find(root, f"refs/heads/{BRANCH}^{{commit}}"), head)
+    folder = mend(root, BRANCH, revision)
     refuse_handwork(root, folder)
-    move(root, folder, branch, revision)
+    move(root, folder, BRANCH, revision)
     share_cache(root, folder)
     mirror_input(root, folder)
-    return Night(root, folder, branch, revision, head, uncommitted(root))
+    return Night(root, folder, revision, head, uncommitted(root))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flows.explain import Cause
 from flows.ledger import SKIPPED
-from flows.night import Night
+from flows.night import BRANCH, Night
 from flows.pipeline import Outcome
 
 NAMED = 3  # stages in a headline
@@ -91,9 +91,7 @@ def page(account: Account) -> str:
     """Write the page of a night in Markdown."""
     night = account.night
     lines = [f"# {account.title[0].upper()}{account.title[1:]}", "", f"{account.summary}.", ""]
-    lines += [
-        f"Trained: commit `{night.trains[:12]}`. Its dvc.lock: `{night.revision[:12]}` on branch `{night.branch}`."
-    ]
+    lines += [f"Trained: commit `{night.trains[:12]}`. Its dvc.lock: `{night.revision[:12]}` on branch `{BRANCH}`."]
     if night.left_out:
         lines += ["", f"Not committed, and so left out: {', '.join(f'`{name}`' for name in night.left_out)}."]
     if account.ran:

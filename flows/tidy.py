@@ -18,10 +18,10 @@ from dvc_data.hashfile.gc import gc
 from flows.command import add_debug, as_command
 from flows.night import BRANCH, HELD
 from flows.repository import LOCK, CheckoutError, find, git
+from flows.worktree import CHECKOUT
 from tasks.retention import Forgettable, forget, forgettable, needed
 from tasks.stage import WORK
 
-NIGHT = Path(".nights/checkout")
 WORK_KEY = re.compile(r"[0-9a-f]{16}")
 BEGINNING = datetime.fromtimestamp(0, UTC)
 
@@ -67,7 +67,7 @@ def run(keep: int, *, dry_run: bool) -> str:
     """
     root = Path.cwd().resolve()
     _refuse_shared(root)
-    folders = [folder for folder in (root, root / NIGHT) if (folder / "dvc.yaml").exists()]
+    folders = [folder for folder in (root, root / CHECKOUT) if (folder / "dvc.yaml").exists()]
     with _nobody_at_work(root, folders):
         plan = _plan(root, folders, keep)
         words = plan.words()

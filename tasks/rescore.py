@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from tasks.checkout import checkout
+from tasks.checkout import NIGHT, checkout
 from tasks.landmark_classes import first_landmark
 from tasks.tables import headings, places_of
 from waymark.answering import Query, answer_bytes, answer_files
@@ -28,7 +28,6 @@ from waymark.models.guesser import Guesser, load_guesser
 from waymark.records import read_records
 from waymark.serving import download_registered
 
-NIGHT = Path(".nights/checkout")
 RAW = Path("data/raw")
 SPLIT = Path("data/split/records.parquet")
 RECORDS = Path("data/filtered/records.parquet")
@@ -73,7 +72,7 @@ def find_test(digest: str | None, folder: Path | None = None) -> TestSet:
     Raises:
         ModelError: no checkout holds that test.
     """
-    folders = [checkout() / NIGHT, Path()] if folder is None else [folder]
+    folders = [checkout().joinpath(*NIGHT), Path()] if folder is None else [folder]
     found = {place: test_digest(place / SPLIT) for place in folders if (place / SPLIT).exists()}
     if not found:
         where = " or ".join(str(place / SPLIT) for place in folders)

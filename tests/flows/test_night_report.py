@@ -24,7 +24,7 @@ def account(*states):
         Entry("download", "Skipped", 0.0, "neither it nor anything before it changed"),
         *(Entry(cause.stage, state, 1.0, CACHED) for cause, state in zip(CAUSES, states, strict=True)),
     ]
-    night = Night(Path(), Path(), "nights", "1" * 40, "2" * 40, [])
+    night = Night(Path(), Path(), "1" * 40, "2" * 40, [])
     return Account("night of 2026-11-30", night, Outcome([], CAUSES, entries), committed="1" * 40)
 
 
