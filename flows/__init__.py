@@ -3,10 +3,18 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault("PREFECT_HOME", str(Path(".prefect").resolve()))
+from flows import state
+from waymark.addresses import sqlite_url
+
+_home = os.environ.get("PREFECT_HOME") or state.read(state.SETTINGS).get("PREFECT_HOME", ".prefect")
+os.environ["PREFECT_HOME"] = str(Path(_home).resolve())
+if "?" in os.environ["PREFECT_HOME"]:  # of which Prefect itself would make another address
+    _database = sqlite_url(Path(os.environ["PREFECT_HOME"], "prefect.db"), "sqlite+aiosqlite")
+    os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", _database)
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # its 20 s fail on a busy machine
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "7")  # minutes: a busy SQLite, a server that is started again
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # see flows/watch.py
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Path(".dvc/tmp/site").resolve()))
+state.find_servers()

@@ -1,28 +1,59 @@
-"""Where the services listen and what they keep: the tools' own variables, or a default inside the checkout."""
+"""Where the services listen, what they keep and who may enter: the tools' own variables, or a default of ours."""
 
 import os
+import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows import state
+from waymark.addresses import LOOPBACK, sqlite_url, without_credentials
 from waymark.errors import ParameterError
 
 GPU = "gpu"  # the pool whose workers train
 POOLS = ("default", GPU)
 LAST_PORT = 65535
 ANYWHERE = ("0.0.0.0", "::", "")  # a server that listens there is reached at home by 127.0.0.1
+BASIC_AUTH = "basic-auth"  # MLflow's own users, in place of the one secret
+
+SERVER_AUTH, CLIENT_AUTH = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
+
+# What a service is started with is remembered, for later commands and for whoever starts it again.
+OF_PREFECT = ("PREFECT_SERVER_API_HOST", "PREFECT_SERVER_API_PORT", "PREFECT_API_DATABASE_CONNECTION_URL")
+OF_PREFECT += ("PREFECT_HOME", SERVER_AUTH, "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "PREFECT_UI_API_URL")
+OF_MLFLOW = ("MLFLOW_HOST", "MLFLOW_PORT", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
+OF_MLFLOW += ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_WORKERS", "MLFLOW_SERVER_ALLOWED_HOSTS")
+OF_MLFLOW += ("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "WAYMARK_MLFLOW_AUTH", "MLFLOW_AUTH_CONFIG_PATH")
+OF_MLFLOW += ("MLFLOW_AUTH_ADMIN_USERNAME", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+OF_BOTH = ("WAYMARK_ALLOWED_HOSTS",)
+LIVE = ("WAYMARK_POOLS", "WAYMARK_GPU_SLOTS", "WAYMARK_NOTIFY", "WAYMARK_SILENT_S", "WAYMARK_PENDING_S")
+REMEMBERED = (*OF_PREFECT, *OF_MLFLOW, *OF_BOTH, *LIVE)
+OF_SERVERS = {*OF_PREFECT, *OF_MLFLOW} - {"PREFECT_HOME"}  # no worker and no flow run needs to know them
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Hosts, ports and stores of the Prefect server and the MLflow server."""
+    """Hosts, ports, stores and doors of the Prefect server and the MLflow server.
+
+    Args:
+        prefect_auth: user:password of Prefect.
+        mlflow_auth: user:password of MLflow.
+        hosts: names besides those of the loopback by which people reach the servers.
+        pools: those that have a worker here.
+    """
 
     prefect_host: str
     prefect_port: int
+    prefect_auth: str
     mlflow_host: str
     mlflow_port: int
+    mlflow_auth: str
     mlflow_store: str
     mlflow_artifacts: str
+    mlflow_destination: str
+    hosts: frozenset[str]
+    pools: tuple[str, ...]
 
     @property
     def prefect_url(self) -> str:
@@ -39,29 +70,94 @@ class Addresses:
         """Where people and flows reach MLflow."""
         return f"http://{_home(self.mlflow_host)}:{self.mlflow_port}"
 
+    @property
+    def clients(self) -> dict[str, str]:
+        """The variables with which a client finds both, and signs in."""
+        user, _, password = self.mlflow_auth.partition(":")
+        return {
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_API_AUTH_STRING": self.prefect_auth,
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": password,
+        }
 
-def addresses() -> Addresses:
-    """Read them from the environment; without any variable all of it lies in the current folder.
+
+def settings() -> dict[str, str]:
+    """Give what the environment says of the services, else what it said at the last `make up`.
+
+    An empty variable stands for the default.
+    """
+    given = {name: os.environ[name] for name in REMEMBERED if name in os.environ}
+    client = os.environ.get(CLIENT_AUTH)
+    if client and client != state.read(state.CLIENTS).get(CLIENT_AUTH):  # the operator's own
+        given.setdefault(SERVER_AUTH, client)
+    return {name: value for name, value in (state.read(state.SETTINGS) | given).items() if value}
+
+
+def addresses(its: Mapping[str, str]) -> Addresses:
+    """Read them from settings; without any all of it lies in the current folder and listens on this machine alone.
 
     Raises:
-        ParameterError: a port is no number.
+        ParameterError: a port is no number, or the passwords of Prefect's server and client differ.
     """
     here = Path.cwd()
+    named = {name.strip().lower() for name in its.get("WAYMARK_ALLOWED_HOSTS", "").split(",")} - {""}
+    prefect_host, mlflow_host = its.get("PREFECT_SERVER_API_HOST", LOOPBACK[0]), its.get("MLFLOW_HOST", LOOPBACK[0])
+    if not {prefect_host, mlflow_host}.isdisjoint(ANYWHERE):
+        named.add(socket.gethostname().lower())
     return Addresses(
-        prefect_host=os.environ.get("PREFECT_SERVER_API_HOST", "127.0.0.1"),
-        prefect_port=number("PREFECT_SERVER_API_PORT", 4200, most=LAST_PORT),
-        mlflow_host=os.environ.get("MLFLOW_HOST", "127.0.0.1"),
-        mlflow_port=number("MLFLOW_PORT", 5000, most=LAST_PORT),
-        mlflow_store=os.environ.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{here / 'mlflow.db'}"),
-        mlflow_artifacts=os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", (here / "mlruns").as_uri()),
+        prefect_host=prefect_host,
+        prefect_port=number("PREFECT_SERVER_API_PORT", 4200, most=LAST_PORT, among=its),
+        prefect_auth=_prefect_auth(its),
+        mlflow_host=mlflow_host,
+        mlflow_port=number("MLFLOW_PORT", 5000, most=LAST_PORT, among=its),
+        mlflow_auth=_mlflow_auth(its),
+        mlflow_store=its.get("MLFLOW_BACKEND_STORE_URI", sqlite_url(here / "mlflow.db")),
+        mlflow_artifacts=its.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", "mlflow-artifacts:/"),
+        mlflow_destination=its.get("MLFLOW_ARTIFACTS_DESTINATION", (here / "mlruns").as_uri()),
+        hosts=frozenset(named),
+        pools=_pools(its),
     )
+
+
+def _prefect_auth(its: Mapping[str, str]) -> str:
+    server, client = its.get(SERVER_AUTH), os.environ.get(CLIENT_AUTH)
+    if client and client not in (server, state.read(state.CLIENTS).get(CLIENT_AUTH)):
+        raise ParameterError(f"{SERVER_AUTH} and {CLIENT_AUTH} differ; set one of them, or both to the same")
+    return server or state.secret()
+
+
+def _mlflow_auth(its: Mapping[str, str]) -> str:
+    user, _, password = state.secret().partition(":")
+    if its.get("WAYMARK_MLFLOW_AUTH", BASIC_AUTH) != BASIC_AUTH:
+        raise ParameterError(f"WAYMARK_MLFLOW_AUTH must be {BASIC_AUTH} or empty, not {its['WAYMARK_MLFLOW_AUTH']!r}")
+    if "WAYMARK_MLFLOW_AUTH" in its:
+        user = its.get("MLFLOW_AUTH_ADMIN_USERNAME", user)
+        password = its.get("MLFLOW_AUTH_ADMIN_PASSWORD", password)
+    return f"{user}:{password}"
+
+
+def _pools(its: Mapping[str, str]) -> tuple[str, ...]:
+    pools = tuple(name.strip() for name in its.get("WAYMARK_POOLS", ",".join(POOLS)).split(","))
+    if not set(pools) <= set(POOLS):
+        raise ParameterError(f"WAYMARK_POOLS must name {', '.join(POOLS)} or one of them, not {its['WAYMARK_POOLS']!r}")
+    return pools
+
+
+def shown(name: str, its: Mapping[str, str]) -> str:
+    """Write a setting for a message, without a password."""
+    if name not in its:
+        return f"without {name}"
+    secret = name.endswith(("AUTH_STRING", "PASSWORD", "SECRET_KEY", "NOTIFY"))
+    return f"with another {name}" if secret else f"with {name}={without_credentials(its[name])}"
 
 
 def environment(**more: str) -> dict[str, str]:
     """Give the environment of a service: this one, with this Python first and no question asked."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in OF_SERVERS},
         "PATH": path,
         "PYTHONUNBUFFERED": "1",
         "PREFECT_CLI_PROMPT": "false",
@@ -71,16 +167,19 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def _home(host: str) -> str:
-    return "127.0.0.1" if host in ANYWHERE else host
+    home = LOOPBACK[0] if host in ANYWHERE else host
+    return f"[{home}]" if ":" in home else home
 
 
-def number(variable: str, default: int, least: int = 1, most: int | None = None) -> int:
+def number(
+    variable: str, default: int, least: int = 1, most: int | None = None, among: Mapping[str, str] = os.environ
+) -> int:
     """Read a whole number from the environment.
 
     Raises:
         ParameterError: the variable is none, or none that is possible.
     """
-    text = os.environ.get(variable, str(default))
+    text = among.get(variable, str(default))
     if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
         possible = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ParameterError(f"{variable} must be a whole number, {possible}, not {text!r}")

@@ -18,6 +18,7 @@ from prefect.futures import PrefectFuture, as_completed
 from flows.ledger import Entry
 from tasks import tracking
 from tasks.outputs import read_json
+from waymark.addresses import is_web
 
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
@@ -58,7 +59,7 @@ def write_results() -> None:
 def _map_link(model: str) -> str:
     """Give the address of a model's map: with its run on an MLflow server, else of the file."""
     uri = tracking.tracking_uri()
-    if uri.startswith(("http:", "https:")):
+    if is_web(uri):
         run = tracking.client().get_run(tracking.run_of(model)).info
         return f"{uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/evaluation/map.html"
     return (Path("reports/models") / model / "map.html").resolve().as_uri()

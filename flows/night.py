@@ -15,13 +15,13 @@ from flows.mirror import mirror_input
 from flows.repository import LOCK, CheckoutError, commit_tree, find, git, merged, uncommitted
 from flows.worktree import mend, move, refuse_changes, refuse_handwork, settle
 from tasks.tracking import tracking_uri
+from waymark.addresses import sqlite_path, sqlite_url
 
 logger = logging.getLogger(__name__)
 
 BRANCH = "nights"
 HELD = Path(".nights/lock")
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
-LOCAL_STORES = ("sqlite:///", "file:")
 
 
 @dataclasses.dataclass
@@ -140,10 +140,10 @@ def restore_outputs() -> None:
 def _store(root: Path) -> str:
     """Give MLflow's store by an address that means the same in every folder."""
     uri = tracking_uri()
-    for start in LOCAL_STORES:
-        if uri.startswith(start) and not uri.startswith(f"{start}/"):
-            return f"{start}{root / uri.removeprefix(start)}"
-    return uri
+    if uri.startswith("file:") and not uri.startswith("file:/"):
+        return (root / uri.removeprefix("file:")).as_uri()
+    path = sqlite_path(uri)
+    return uri if path is None else sqlite_url(root / path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from flows.night import night_checkout
 from flows.night_report import Account, Verdict, message, page
 from flows.pipeline import COMPARISON, pipeline
 from flows.promote import promote as judge
-from flows.word import tell
+from flows.word import SecretName, secret_name, tell
 from flows.worker import end_with_worker
 from tasks import tracking
 from tasks.outputs import read_json
@@ -43,7 +43,7 @@ def nightly(
     committed_only: bool = False,
     remote: str | None = None,
     clone_url: str | None = None,
-    notify: str | None = None,
+    notify: SecretName | None = None,
     gate: Gate = DEFAULT,
     promote: bool = True,
 ) -> State[Any]:
@@ -53,7 +53,7 @@ def nightly(
         committed_only: go on from the last commit where the checkout has changes that are in none, rather than refuse.
         remote: DVC remote through which workers on other machines get their data and give back their models.
         clone_url: where such workers clone this checkout from; left out, the origin, or this checkout's folder.
-        notify: Apprise URL that hears when a night fails, is refused or promotes.
+        notify: Name of the Secret with the URL that hears when a night fails, is refused or promotes.
         gate: what a challenger must show to become champion.
         promote: whether challengers are judged at all.
     """
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--committed-only", action="store_true", help="leave out changes that are in no commit")
     parser.add_argument("--remote", help="DVC remote for workers on other machines")
     parser.add_argument("--clone-url", help="where workers on other machines clone this checkout from")
-    parser.add_argument("--notify", help="Apprise URL that hears how the night ended")
+    parser.add_argument("--notify", type=secret_name, help="Secret with the URL that hears how the night ended")
     parser.add_argument(
         "--gate", type=json.loads, default={}, help='what a challenger must show: {"least_records": 30}'
     )

@@ -1,15 +1,15 @@
 """What the Prefect server is told: work pools, limits, automations and the deployments of prefect.yaml."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-from prefect.client.schemas.objects import Worker
+from prefect.client.schemas.objects import FlowRun, Worker
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -21,11 +21,13 @@ from flows.worker import CHECKOUT
 from waymark.errors import WaymarkError
 
 NIGHT = "nightly"
+OPEN = ["RUNNING", "PENDING", "CANCELLING"]  # states of runs that have begun and not ended
+OF_WORKER = "prefect.worker.name"  # label of a run that a worker has taken
 
 
 def client(api_url: str) -> SyncPrefectClient:
     """Connect to a server, whatever the environment said when Prefect was imported."""
-    return SyncPrefectClient(api_url)
+    return SyncPrefectClient(api_url, auth_string=os.environ.get("PREFECT_API_AUTH_STRING"))
 
 
 def prepare(client: SyncPrefectClient) -> None:
@@ -81,12 +83,18 @@ def _workers(client: SyncPrefectClient, pool: str) -> list[Worker]:
         return []
 
 
-def crash(client: SyncPrefectClient, runs: Iterable[str], message: str) -> None:
-    """Say of runs whose processes were ended that they have crashed, unless they have said how they ended."""
-    for run in map(UUID, sorted(runs)):
-        state = client.read_flow_run(run).state
+def open_runs(client: SyncPrefectClient, workers: Collection[str] | None = None) -> list[FlowRun]:
+    """List the flow runs that some workers have taken, or any, and that have not ended."""
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": OPEN}}}))
+    return [run for run in found if workers is None or run.labels.get(OF_WORKER) in workers]
+
+
+def crash(client: SyncPrefectClient, runs: Iterable[FlowRun], message: str) -> None:
+    """Say of runs whose processes have ended that they have crashed, unless they have said how they ended."""
+    for run in runs:
+        state = client.read_flow_run(run.id).state
         if state is None or not state.is_final():
-            client.set_flow_run_state(run, Crashed(message=message))
+            client.set_flow_run_state(run.id, Crashed(message=message))
 
 
 def next_night(client: SyncPrefectClient) -> str:

@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
-from flows.word import tell
+from flows.word import SecretName, secret_name, tell
 from flows.worker import end_with_worker
 from tasks.stage import one_line
 from waymark.errors import WaymarkError
@@ -30,7 +30,7 @@ def promote(
     model: str = LOCATION,
     challenger: str = "challenger",
     gate: Gate = DEFAULT,
-    notify: str | None = None,
+    notify: SecretName | None = None,
     dry_run: bool = False,
 ) -> State[Any]:
     """Hold a challenger against the champion, and make it champion if it is better beyond chance.
@@ -42,7 +42,7 @@ def promote(
         model: Name in the registry, waymark-location or waymark-landmark.
         challenger: Alias or version that wants to become champion; a version may be one that was rolled back from.
         gate: What it must show.
-        notify: Where the outcome is told, as an Apprise URL; empty for the log alone.
+        notify: Name of the Secret with the URL that is told the outcome; empty for WAYMARK_NOTIFY, or the log alone.
         dry_run: Decide and show the evidence, but change nothing.
     """
     from tasks import promote as step  # late, for torch takes seconds that a form or --help does not
@@ -76,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default=LOCATION, help="name in the registry (%(default)s)")
     parser.add_argument("--challenger", default="challenger", help="alias or version (%(default)s)")
-    parser.add_argument("--notify", help="Apprise URL that is told the outcome")
+    parser.add_argument("--notify", type=secret_name, help="Secret with the URL that is told the outcome")
     parser.add_argument("--dry-run", action="store_true", help="show the evidence, and change nothing")
     for field in dataclasses.fields(Gate):
         described = field.metadata["description"].replace("%", "%%")

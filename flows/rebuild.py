@@ -17,6 +17,7 @@ from flows.repository import CheckoutError, find, git
 from tasks.lineage import hardware
 from tasks.origin import Origin, Row, compare, read_origin
 from tasks.stage import PARAMS_FILE, load_params
+from waymark.addresses import sqlite_url
 from waymark.errors import ModelError
 
 SHOWN = 12  # letters of a hash
@@ -88,7 +89,7 @@ def _environment(root: Path, place: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "TORCH_HOME": os.environ.get("TORCH_HOME", str(root / ".cache" / "torch")),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": sqlite_url(place / "mlflow.db"),
         "DVC_SITE_CACHE_DIR": str(place / ".dvc" / "tmp" / "site"),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE
 
-from flows.daemons import birth
+from flows.processes import is_alive
 from tasks.outputs import whole_file
 
 
@@ -22,11 +22,11 @@ def forget_the_dead(repo: Repo) -> None:
     with suppress(FileNotFoundError):
         listed = _read(path)
         kept = {
-            "write": {place: holder for place, holder in listed.get("write", {}).items() if birth(holder["pid"])},
+            "write": {place: holder for place, holder in listed.get("write", {}).items() if is_alive(holder["pid"])},
             "read": {
                 place: living
                 for place, holders in listed.get("read", {}).items()
-                if (living := [holder for holder in holders if birth(holder["pid"])])
+                if (living := [holder for holder in holders if is_alive(holder["pid"])])
             },
         }
         if kept != listed:

@@ -6,23 +6,37 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
-from flows import daemons, pools
-from flows.addresses import POOLS, Addresses, addresses, environment, number
-from flows.daemons import Daemon
+from flows import pools, processes, state, supervisor
+from flows.addresses import (
+    OF_BOTH,
+    OF_MLFLOW,
+    OF_PREFECT,
+    POOLS,
+    Addresses,
+    addresses,
+    environment,
+    number,
+    settings,
+    shown,
+)
+from flows.launch import SERVERS
+from flows.launch import WORKERS as ALL_WORKERS
+from flows.supervisor import Service
 from flows.watch import ask_for_signs
 from flows.worker import name_of
+from waymark.addresses import is_web, same_server, without_credentials
 from waymark.errors import WaymarkError
 
 START_S = 300  # for a service to become healthy, unless WAYMARK_START_S says otherwise; a first start makes databases
-WORKERS = tuple(f"worker-{pool}" for pool in POOLS)
-STOPPED = ((WORKERS, 30.0), (("mlflow", "prefect"), 15.0))  # in this order, with so many seconds to end by themselves
-FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # in the environment of a flow run's process
+LAST_LINES = 15
+SETTINGS_OF = {"prefect": {*OF_PREFECT, *OF_BOTH}, "mlflow": {*OF_MLFLOW, *OF_BOTH}}
 
 
 class ServiceError(WaymarkError):
@@ -31,59 +45,65 @@ class ServiceError(WaymarkError):
 
 def up() -> None:
     """Start what does not run yet, wait until all of it is healthy, and say where it is."""
-    at = addresses()
+    its = settings()
+    at = addresses(its)
     _refuse_another_store(at)
-    with daemons.only_one():
-        _serve("prefect", at.prefect_url, (at.prefect_host, at.prefect_port), "PREFECT_SERVER_API_PORT", *_prefect(at))
-        _serve("mlflow", at.mlflow_url, (at.mlflow_host, at.mlflow_port), "MLFLOW_PORT", *_mlflow(at))
-        _wait("prefect", lambda: _answers(f"{at.api_url}/health"))
-        _wait("mlflow", lambda: _answers(f"{at.mlflow_url}/health"))
-        its = environment(PREFECT_API_URL=at.api_url, MLFLOW_TRACKING_URI=at.mlflow_url)
+    with state.only_one():
+        known = supervisor.services()
+        _refuse_changes(its, known)
+        _refuse_what_cannot_start(its, at, known)
+        state.write(state.SETTINGS, its)
+        state.write(state.CLIENTS, at.clients)
+        os.environ.update(its | at.clients)
+        if not known:
+            supervisor.begin(environment(**at.clients))
+        for name in SERVERS:
+            _start(name, known)
+        for name in SERVERS:
+            _wait(name, partial(_answers, _health(name, at)))
         with pools.client(at.api_url) as client:
             pools.prepare(client)
-            for pool in POOLS:
-                _start(f"worker-{pool}", _worker(pool), its)
-            pools.deploy(its)
+            for pool in at.pools:
+                _start(f"worker-{pool}", known)
+            pools.deploy(environment())
             ask_for_signs(client)  # late, as a server takes a moment to know automations that have just changed
-            for pool in POOLS:
-                since = datetime.fromisoformat(daemons.known()[f"worker-{pool}"].since)
+            for pool in at.pools:
+                since = datetime.fromisoformat(supervisor.services()[f"worker-{pool}"].since)
                 _wait(f"worker-{pool}", partial(pools.is_online, client, pool, name_of(pool), since))
-    print(f"Prefect  {at.prefect_url}\nMLflow   {at.mlflow_url}\nlogs     {daemons.FOLDER}/*.log")
+    print(f"Prefect  {at.prefect_url}\nMLflow   {at.mlflow_url}\nlogs     {state.SERVICES}/*.log")
+    print(f"sign in  user and password of both are in {state.SERVICES / state.SECRET}, unless you have set others")
 
 
 def down() -> None:
     """End the workers with their runs, then the servers, and nothing that was not started by `up`."""
-    with daemons.only_one():
-        started = daemons.known()
-        for names, grace_s in STOPPED:
-            _stop({name: started[name] for name in names if name in started}, started.get("prefect"), grace_s)
+    with state.only_one():
+        known = supervisor.services()
+        started = {name: its for name, its in known.items() if its.start}
+        workers = [name for name in started if name in ALL_WORKERS]
+        supervisor.stop(*workers)
+        with suppress(Exception), _client() as client:  # a server that does not answer any more
+            mine = [name_of(pool) for pool in POOLS]
+            pools.crash(client, pools.open_runs(client, mine), "stopped together with its worker by `make down`")
+        supervisor.end()
+        processes.end()
+        for name, its in started.items():
+            print(f"{name}: {'stopped' if its.runs else 'had ended already'}")
     if not started:
         print("nothing was started here")
 
 
-def _stop(services: Mapping[str, Daemon], prefect: Daemon | None, grace_s: float) -> None:
-    """End services at once, and for workers say of their runs that they have ended."""
-    was = {name: "stopped" if daemon.alive else "had ended already" for name, daemon in services.items()}
-    runs = {run for name in WORKERS if name in services for run in daemons.values(services[name], FLOW_RUN)}
-    daemons.stop(*services.values(), grace_s=grace_s)
-    if runs and prefect is not None and _trouble("prefect", prefect) is None:
-        with pools.client(f"{prefect.url}/api") as client:
-            pools.crash(client, runs, "stopped together with its worker by `make down`")
-    for name, how in was.items():
-        print(f"{name}: {how}")
-
-
 def status() -> bool:
     """Print what runs, since when and where, and the next night; give whether all of it is well."""
-    started = daemons.known()
-    well = True
-    for name in ("prefect", "mlflow", *WORKERS):
-        daemon = started.get(name)
-        trouble = _trouble(name, daemon)
+    at = addresses(settings())
+    known, well = supervisor.services(), True
+    for name in (*SERVERS, *(f"worker-{pool}" for pool in at.pools)):
+        its = known.get(name)
+        trouble = _trouble(name, its, at)
         well &= trouble is None
-        print(f"{name:15} {trouble or f'runs since {daemon.since}  {daemon.url}'.rstrip()}")
-    if "prefect" in started and _trouble("prefect", started["prefect"]) is None:
-        with pools.client(f"{started['prefect'].url}/api") as client:
+        url = {"prefect": at.prefect_url, "mlflow": at.mlflow_url}.get(name, "")
+        print(f"{name:15} {trouble or f'runs since {its.since if its else None}  {url}'.rstrip()}")
+    if _trouble("prefect", known.get("prefect"), at) is None:
+        with _client() as client:
             for pool in POOLS:
                 names = pools.online(client, pool)
                 well &= bool(names)
@@ -92,72 +112,74 @@ def status() -> bool:
     return well
 
 
-def _trouble(name: str, daemon: Daemon | None) -> str | None:
+@contextmanager
+def _client() -> Iterator["pools.SyncPrefectClient"]:
+    os.environ.update(state.read(state.CLIENTS))
+    with pools.client(os.environ["PREFECT_API_URL"]) as client:
+        yield client
+
+
+def _trouble(name: str, its: Service | None, at: Addresses) -> str | None:
     """Say what is wrong with a service; None if nothing is."""
-    if daemon is None:
+    if its is None or not its.start:
         return "is not started; start it with `make up`"
-    if not daemon.alive:
-        return f"has ended; see {daemon.log}, and start it again with `make up`"
-    health = {"prefect": "/api/health", "mlflow": "/health"}.get(name)
-    if health is not None and not _answers(daemon.url + health):
-        return f"does not answer at {daemon.url}; see {daemon.log}"
+    if not its.runs:
+        return f"has ended; see {_log(name)}, and start it again with `make up`"
+    if name in SERVERS and not _answers(url := _health(name, at)):
+        return f"does not answer at {url}; see {_log(name)}"
     return None
 
 
-def _prefect(at: Addresses) -> tuple[Sequence[str], Mapping[str, str]]:
-    command = ["-m", "prefect", "server", "start", "--host", at.prefect_host, "--port", str(at.prefect_port)]
-    # Leases in files outlive a restart of the server; from memory a run that is under way would lose its slot and end.
-    leases = "prefect.server.concurrency.lease_storage.filesystem"
-    its = environment(PREFECT_API_URL=at.api_url)
-    its.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", leases)
-    # The states of stages in one write a second: each by itself would lock SQLite out from what is asked meanwhile.
-    its.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE", "100")
-    its.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL", "1")
-    return [sys.executable, *command], its
+def _health(name: str, at: Addresses) -> str:
+    return {"prefect": f"{at.api_url}/health", "mlflow": f"{at.mlflow_url}/health"}[name]
 
 
-def _mlflow(at: Addresses) -> tuple[Sequence[str], Mapping[str, str]]:
-    command = ["-m", "mlflow", "server", "--host", at.mlflow_host, "--port", str(at.mlflow_port)]
-    command += ["--backend-store-uri", at.mlflow_store, "--default-artifact-root", at.mlflow_artifacts]
-    its = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")  # for its own language models: more processes
-    its.pop("MLFLOW_TRACKING_URI", None)
-    its.setdefault("MLFLOW_WORKERS", "1")  # each takes as much memory as the first
-    its.setdefault("MLFLOW_ARTIFACTS_DESTINATION", (Path.cwd() / "mlruns").as_uri())  # behind mlflow-artifacts:/
-    return [sys.executable, *command], its
+def _log(name: str) -> Path:
+    return (state.SERVICES / f"{name}.log").resolve()
 
 
-def _worker(pool: str) -> Sequence[str]:
-    return [sys.executable, "-m", "flows.worker", pool]
+def _refuse_changes(its: Mapping[str, str], known: Mapping[str, Service]) -> None:
+    """Refuse settings other than those that a server runs with."""
+    before = state.read(state.SETTINGS)
+    for name, variables in SETTINGS_OF.items():
+        if name in known and known[name].runs:
+            changed = sorted(key for key in variables if its.get(key) != before.get(key))
+            if changed:
+                raise ServiceError(
+                    f"{name} runs {shown(changed[0], before)}, not {shown(changed[0], its)}; `make down` first, or"
+                    f" unset {changed[0]}"
+                )
 
 
-def _serve(
-    name: str,
-    url: str,
-    place: tuple[str, int],
-    variable: str,
-    command: Sequence[str],
-    its: Mapping[str, str],
-) -> None:
-    """Start a server unless it runs; refuse a port that somebody else listens on."""
-    daemon = daemons.known().get(name)
-    if daemon is not None and daemon.alive and daemon.url != url:
-        raise ServiceError(f"{name} runs at {daemon.url}, not at {url}; `make down` first, or unset {variable}")
-    if (daemon is None or not daemon.alive) and not _is_free(*place):
-        raise ServiceError(
-            f"{name}: port {place[1]} is taken by another process; set {variable} to a free one, or stop that process"
-        )
-    _start(name, command, its, url)
+def _refuse_what_cannot_start(its: Mapping[str, str], at: Addresses, known: Mapping[str, Service]) -> None:
+    """Refuse ports that others listen on, all at once; what is left of our own servers that were killed ends first."""
+    if not known:
+        processes.end()
+    wanted = {
+        "prefect": (at.prefect_host, at.prefect_port, "PREFECT_SERVER_API_PORT"),
+        "mlflow": (at.mlflow_host, at.mlflow_port, "MLFLOW_PORT"),
+    }
+    down = {name: place for name, place in wanted.items() if name not in known or not known[name].runs}
+    for name in down.keys() & known.keys():
+        processes.end(name)
+    taken = [
+        f"{name}: port {port} is taken by another process; set {variable} to a free one, or stop that process"
+        for name, (host, port, variable) in down.items()
+        if not _is_free(host, port)
+    ]
+    if taken:
+        raise ServiceError("\n".join(taken))
+    if at.prefect_port == at.mlflow_port:
+        raise ServiceError(f"PREFECT_SERVER_API_PORT and MLFLOW_PORT are both {at.mlflow_port}; set one to a free port")
+    if "WAYMARK_MLFLOW_AUTH" in its and find_spec("flask_wtf") is None:
+        raise ServiceError("WAYMARK_MLFLOW_AUTH=basic-auth needs Flask-WTF: pip install flask-wtf")
 
 
-def _start(name: str, command: Sequence[str], its: Mapping[str, str], url: str = "") -> None:
-    """Start a service unless it runs."""
-    daemon = daemons.known().get(name)
-    if daemon is not None and daemon.alive:
-        print(f"{name}: runs already, since {daemon.since}")
-        return
-    if daemon is not None:
-        daemons.stop(daemon, grace_s=0)  # what is left of it
-    daemons.start(name, command, its, url)
+def _start(name: str, known: Mapping[str, Service]) -> None:
+    if name in known and known[name].runs:
+        print(f"{name}: runs already, since {known[name].since}")
+    else:
+        supervisor.start(name)
 
 
 def _wait(name: str, healthy: Callable[[], bool]) -> None:
@@ -166,16 +188,23 @@ def _wait(name: str, healthy: Callable[[], bool]) -> None:
     Raises:
         ServiceError: it ended, or it is not healthy in time; with the end of its log.
     """
-    daemon = daemons.known()[name]
-    patience_s = number("WAYMARK_START_S", START_S)
+    first, patience_s = supervisor.services().get(name), number("WAYMARK_START_S", START_S)
     deadline = time.monotonic() + patience_s
     while not healthy():
-        late = time.monotonic() > deadline
-        if late or not daemon.alive:
-            what = f"is not healthy after {patience_s} s (WAYMARK_START_S)" if late else "ended while it started"
-            raise ServiceError(f"{name} {what}; see {daemon.log}, which ends with\n{daemon.last_lines()}")
+        its = supervisor.services().get(name)
+        ended = its is None or first is None or its.fails or its.start != first.start
+        if ended or time.monotonic() > deadline:
+            supervisor.stop(name)
+            what = "ended while it started" if ended else f"is not healthy after {patience_s} s (WAYMARK_START_S)"
+            raise ServiceError(f"{name} {what}; see {_log(name)}, which ends with\n{_last_lines(name)}")
         time.sleep(0.2)
     print(f"{name}: healthy")
+
+
+def _last_lines(name: str) -> str:
+    with suppress(OSError):
+        return without_credentials("\n".join(_log(name).read_text(errors="replace").splitlines()[-LAST_LINES:]))
+    return ""
 
 
 def _answers(url: str) -> bool:
@@ -197,10 +226,10 @@ def _is_free(host: str, port: int) -> bool:
 
 def _refuse_another_store(at: Addresses) -> None:
     elsewhere = os.environ.get("MLFLOW_TRACKING_URI", at.mlflow_url).rstrip("/")
-    if elsewhere not in (at.mlflow_url, at.mlflow_store):
+    if elsewhere != at.mlflow_store and not (is_web(elsewhere) and same_server(elsewhere, at.mlflow_url)):
         raise ServiceError(
-            f"MLFLOW_TRACKING_URI says {elsewhere}, and the workers would write to {at.mlflow_url}; "
-            "unset it, and give the server its store by MLFLOW_BACKEND_STORE_URI"
+            f"MLFLOW_TRACKING_URI says {without_credentials(elsewhere)}, and the workers would write to"
+            f" {at.mlflow_url}; unset it, and give the server its store by MLFLOW_BACKEND_STORE_URI"
         )
 
 

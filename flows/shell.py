@@ -1,18 +1,18 @@
-"""Let a shell talk to the services that run here: `eval "$(python -m flows.shell)"`. Prints nothing where none runs."""
+"""Let a shell talk to the services that run here: `eval "$(python -m flows.shell)"`."""
 
+import os
 import shlex
 
-from flows import daemons
+from flows import state, supervisor
 
 
 def variables() -> dict[str, str]:
-    """Give the addresses of the servers that `make up` started in this folder and that still run."""
-    running = {name: daemon.url for name, daemon in daemons.known().items() if daemon.alive}
-    found = {}
-    if "prefect" in running:
-        found["PREFECT_API_URL"] = f"{running['prefect']}/api"
-    if "mlflow" in running:
-        found["MLFLOW_TRACKING_URI"] = running["mlflow"]
+    """Give where Prefect keeps its own, and the servers of this folder that run, with user and password."""
+    running, known = supervisor.services(), state.read(state.CLIENTS)
+    found = {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
+    for name, prefix in (("prefect", "PREFECT_"), ("mlflow", "MLFLOW_")):
+        if name in running and running[name].runs:
+            found |= {variable: value for variable, value in known.items() if variable.startswith(prefix)}
     return found
 
 

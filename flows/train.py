@@ -12,6 +12,7 @@ from flows import children
 from flows.lifeline import take, watching
 from flows.repro import reproduce
 from flows.worker import end_with_worker
+from waymark.addresses import is_web
 from waymark.errors import WaymarkError
 
 
@@ -73,4 +74,4 @@ def train(
 def _elsewhere(variables: dict[str, str]) -> dict[str, str]:
     """Leave out a store that is a file on the other machine: there the runs are logged anew."""
     uri = variables.get("MLFLOW_TRACKING_URI", "")
-    return {name: its for name, its in variables.items() if its != uri or uri.startswith(("http:", "https:"))}
+    return {name: its for name, its in variables.items() if its != uri or is_web(uri)}

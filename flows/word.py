@@ -1,47 +1,77 @@
 """Word to the operator: in the log always, and where a URL says so as a message."""
 
+import getpass
 import logging
 import os
+import re
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import apprise
 from prefect.automations import AutomationCore, EventTrigger, SendNotification
 from prefect.blocks.notifications import SlackWebhook
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import Field
 
 NOTIFY = "WAYMARK_NOTIFY"  # where all of it goes that names no URL of its own, and word of crashes
+SECRET_NAME = "[a-z0-9][a-z0-9-]*"
 BLOCK = "waymark-word"
 CRASHED = "waymark: word of a crash"
 FLOWS = ("nightly", "promote", "rollback")  # what runs inside a night is told by the night
 
 
-def tell(url: str | None, title: str, body: str) -> None:
+def secret_name(text: str) -> str:
+    """Check the name of a Secret, where somebody may have written the URL itself.
+
+    Raises:
+        ArgumentTypeError: it is none; the message does not repeat it.
+    """
+    if re.fullmatch(SECRET_NAME, text) is None:
+        raise ArgumentTypeError(
+            "names a Secret of Prefect (letters, digits and dashes), not the URL itself, which ps and Prefect's pages"
+            f" would show; keep the URL with `python -m flows.word NAME`, or in {NOTIFY}"
+        )
+    return text
+
+
+SecretName = Annotated[str, Field(pattern=f"^{SECRET_NAME}$")]  # what Prefect checks before it keeps a parameter
+
+
+def tell(notify: str | None, title: str, body: str) -> None:
     """Tell the operator; what cannot be sent is said in the log, and stops nothing.
 
     Args:
-        url: where to, as Apprise writes it: `mailtos://`, `slack://`, `ntfys://`, `json://host:port` and some
-            hundred others; None for what `WAYMARK_NOTIFY` says, or else the log alone. It may hold a password, so
-            that no log shows it.
+        notify: name of the Secret that holds the URL, as Apprise writes it: `mailtos://`, `slack://`, `ntfys://`,
+            `json://host:port` and some hundred others; None for what `WAYMARK_NOTIFY` says, or else the log alone. The
+            URL may hold a password, so that no log shows it.
         title: the news in one line.
         body: the rest, as text or Markdown.
     """
     logger = _logger()
     logger.info("%s\n%s", title, body)
-    url = url or os.environ.get(NOTIFY)
-    if not url:
+    if not (notify or os.environ.get(NOTIFY)):
         return
     try:
         messenger = apprise.Apprise()
+        url = Secret.load(notify).get() if notify else os.environ[NOTIFY]
         if not messenger.add(url):
             logger.warning("the message %r was not sent: Apprise does not know such a URL; see notify", title)
         elif not messenger.notify(title=title, body=body):
             logger.warning("the message %r was not sent: nobody took it at the URL of notify", title)
     except Exception as error:  # a message must never fail the night that it is about
-        logger.warning("the message %r was not sent: %s", title, type(error).__name__)
+        logger.warning("the message %r was not sent: %s", title, _reason(error, notify))
+
+
+def _reason(error: Exception, notify: str | None) -> str:
+    if notify and isinstance(error, ValueError):  # what Prefect raises for an unknown block
+        return f"Prefect has no Secret {notify!r}; make it with `python -m flows.word {notify}`"
+    return type(error).__name__
 
 
 def _logger() -> Any:
@@ -84,3 +114,19 @@ def crash_word(client: SyncPrefectClient, url: str, flows: Sequence[str] = FLOWS
             )
         ],
     )
+
+
+def main() -> None:
+    """Keep a URL for messages as a Secret of Prefect, which encrypts it."""
+    parser = ArgumentParser(prog="python -m flows.word", description=main.__doc__)
+    parser.add_argument("name", type=secret_name, help="by which `notify` names it; the URL comes from the keyboard")
+    name = parser.parse_args().name
+    url = (getpass.getpass("Apprise URL: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    if not apprise.Apprise().add(url):
+        sys.exit("Apprise does not know such a URL; nothing was kept")
+    Secret(value=url).save(name, overwrite=True)
+    print(f"kept; give --notify {name}, or set the parameter notify of a flow run to {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,20 @@
 """A worker of a pool, here or on another machine: `python -m flows.worker gpu`."""
 
 import argparse
+import fcntl
 import os
+import re
+import runpy
+import secrets
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
+from flows import state
 from flows.addresses import GPU, POOLS, environment
 from waymark.errors import WaymarkError
 from waymark.processes import die_with_parent
@@ -28,8 +37,10 @@ def worker_environment(pool: str) -> dict[str, str]:
 
 
 def name_of(pool: str) -> str:
-    """Name the worker of this machine and checkout in a pool."""
-    return f"{pool}-{socket.gethostname()}-{Path.cwd().name}"
+    """Name the worker of this machine and checkout in a pool, as no other is named."""
+    own = state.made_once(state.WORKERS, secrets.token_hex(2))
+    place = re.sub("[/%]", "_", f"{socket.gethostname()}-{Path.cwd().name}")  # characters that Prefect refuses
+    return f"{pool}-{place}-{own}"
 
 
 def end_with_worker() -> None:
@@ -50,19 +61,49 @@ def end_with_worker() -> None:
         raise SystemExit("the worker of this flow run has died")
 
 
+def work(pool: str, name: str = "") -> None:
+    """Turn into a worker that works in this checkout.
+
+    Runs that a worker of this name had when it was killed are dead, as they end with it: they become Crashed first,
+    so that none of them blocks another.
+
+    Raises:
+        WaymarkError: a worker of this name is at work here.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # by which Prefect stops; ignored after nohup or `&`
+    name = name or name_of(pool)
+    with _only_one(name):
+        os.environ.update(worker_environment(pool))
+        from flows import pools  # late, for Prefect reads its environment when it is imported
+
+        with pools.client(os.environ["PREFECT_API_URL"]) as client:
+            pools.crash(client, pools.open_runs(client, [name]), "the process of its worker is gone")
+        sys.argv = ["prefect", "worker", "start", "--pool", pool, "--name", name, "--type", "process"]
+        runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+@contextmanager
+def _only_one(name: str) -> Iterator[None]:
+    path = state.folder() / f"{quote(name, safe='')}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WaymarkError(f"the worker {name} is at work here; give another one another --name") from None
+        yield
+
+
 def main() -> None:
-    """Turn into a worker that works in this checkout."""
-    parser = argparse.ArgumentParser(prog="python -m flows.worker", description=main.__doc__)
+    """Run as a command."""
+    parser = argparse.ArgumentParser(prog="python -m flows.worker", description=__doc__)
     parser.add_argument("pool", help=f"the pool to take runs from: {', '.join(POOLS)}")
-    parser.add_argument("--name", help="how the worker is called; different for each")
+    parser.add_argument("--name", default="", help="how the worker is called; different for each")
     arguments = parser.parse_args()
     if not os.environ.get("PREFECT_API_URL"):
         sys.exit(
             "set PREFECT_API_URL to the server's address, such as http://HOST:4200/api, or start one with `make up`"
         )
-    name = arguments.name or name_of(arguments.pool)
-    command = ["-m", "prefect", "worker", "start", "--pool", arguments.pool, "--name", name, "--type", "process"]
-    os.execve(sys.executable, [sys.executable, *command], worker_environment(arguments.pool))
+    work(arguments.pool, arguments.name)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from tasks import tracking
 from tasks.champion import NEXT, PREVIOUS
 from tasks.outputs import file_digest
+from waymark.addresses import is_web
 from waymark.registry import LANDMARK, LOCATION
 
 HISTORY = (PREVIOUS, NEXT)
@@ -59,7 +60,7 @@ def needed(folders: Iterable[Path]) -> Needed:
 
 
 def _runs() -> list[Run]:
-    return mlflow.search_runs([tracking.experiment_id()], output_format="list")
+    return mlflow.search_runs(tracking.all_experiments(), output_format="list")
 
 
 def forgettable(before: datetime, kept: Needed) -> Forgettable:
@@ -73,7 +74,7 @@ def forgettable(before: datetime, kept: Needed) -> Forgettable:
         for version in store.search_model_versions(f"name = '{name}'")
         if version.run_id in ids
     ]
-    logged = mlflow.search_logged_models([tracking.experiment_id()], output_format="list")
+    logged = mlflow.search_logged_models(tracking.all_experiments(), output_format="list")
     models = [model for model in logged if model.source_run_id in ids]
     places = [run.info.artifact_uri for run in runs] + [model.artifact_location for model in models]
     return Forgettable(
@@ -102,7 +103,7 @@ def forget(what: Forgettable) -> bool:
     for run in what.runs:
         store.delete_run(run)
     uri = tracking.tracking_uri()
-    if uri.startswith("http") or not what.logged_models or store.search_experiments(view_type=ViewType.DELETED_ONLY):
+    if is_web(uri) or not what.logged_models or store.search_experiments(view_type=ViewType.DELETED_ONLY):
         return False
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
     command += ["--run-ids", ",".join(what.runs)] if what.runs else []

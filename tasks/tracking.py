@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from tasks.checkout import checkout
 from tasks.lineage import PREFIX, lineage
@@ -20,14 +21,19 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is im
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
-from mlflow.entities import Metric, Param
+from mlflow.entities import Experiment, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from waymark.addresses import is_web, sqlite_path, sqlite_url, without_credentials
+from waymark.artifacts import read_without_server
+from waymark.registry import is_served_from, registry_uri
+
+read_without_server()
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "waymark"
-SQLITE = "sqlite:///"
+ELSEWHERE = "waymark-elsewhere"  # of machines that do not see the disk on which the first keeps its artifacts
 MODEL_TAG = "waymark.model"
 CHECKPOINT_TAG = "waymark.checkpoint.sha256"
 EVALUATION_TAG = "waymark.evaluation.sha256"
@@ -57,7 +63,7 @@ class Note(NamedTuple):
 
 def tracking_uri() -> str:
     """Give the store: what the user's environment says, else a file at the root of the user's checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{checkout() / 'mlflow.db'}"
+    return str(registry_uri(checkout(), must_exist=False))
 
 
 def client() -> MlflowClient:
@@ -65,8 +71,8 @@ def client() -> MlflowClient:
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its migrations are no news
-    if uri.startswith(SQLITE):
-        _make_store(Path(uri.removeprefix(SQLITE)))
+    if (path := sqlite_path(uri)) is not None:
+        _make_store(path)
     return MlflowClient(uri)
 
 
@@ -79,7 +85,7 @@ def _make_store(path: Path) -> None:
             with whole_file(path) as beside:
                 for left in path.parent.glob(f"{beside.name}*"):  # by a kill: a half database, and what undoes it
                     left.unlink()
-                MlflowClient(f"{SQLITE}{beside}").search_experiments(max_results=1)
+                MlflowClient(sqlite_url(beside)).search_experiments(max_results=1)
 
 
 @contextmanager
@@ -95,7 +101,9 @@ def forgiving(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # each kind of store has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        logger.warning("MLflow was not told of %s, and will be when it answers again: %s", what, reason)
+        logger.warning(
+            "MLflow was not told of %s, and will be when it answers again: %s", what, without_credentials(reason)
+        )
     finally:
         for name, value in before.items():
             if value is None:
@@ -103,18 +111,40 @@ def forgiving(what: str) -> Iterator[None]:
 
 
 def experiment_id() -> str:
-    """Find or make the experiment; artifacts of a file store lie beside it."""
-    store = client()
-    found = store.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
+    """Find or make the experiment whose artifacts this machine can write.
+
+    MLflow fixes where they go when an experiment is made: next to a store that is a file, through a server that was
+    there first. A path is written by the client on its own disk, without an error also where that is the wrong one, so
+    that only the checkout which serves the store writes there; others make an experiment of their own.
+    """
+    found = client().get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        return _create(EXPERIMENT)
+    if not is_web(tracking_uri()) or is_served_from(checkout(), tracking_uri()) or not _is_path(found):
         return str(found.experiment_id)
-    beside = (checkout() / "mlruns").as_uri() if tracking_uri().startswith(SQLITE) else None
+    found = client().get_experiment_by_name(ELSEWHERE)
+    return _create(ELSEWHERE) if found is None else str(found.experiment_id)
+
+
+def _create(name: str) -> str:
+    path = sqlite_path(tracking_uri())
+    beside = (path.absolute().parent / "mlruns").as_uri() if path is not None else None  # else as the server says
     try:
-        return str(store.create_experiment(EXPERIMENT, artifact_location=beside))
+        return str(client().create_experiment(name, artifact_location=beside))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another training meanwhile
             raise
         return experiment_id()
+
+
+def _is_path(its: Experiment) -> bool:
+    return urlsplit(its.artifact_location).scheme in ("", "file")
+
+
+def all_experiments() -> list[str]:
+    """List the experiments that hold trainings, wherever these ran."""
+    found = [client().get_experiment_by_name(name) for name in (EXPERIMENT, ELSEWHERE)]
+    return [str(its.experiment_id) for its in found if its is not None]
 
 
 def begin_run(note: Note, params: dict[str, Any]) -> str:
@@ -191,7 +221,7 @@ def run_of(model: str) -> str:
 
 
 def _find(digest: str) -> str | None:
-    found = client().search_runs([experiment_id()], f"tags.`{CHECKPOINT_TAG}` = '{digest}'", max_results=1)
+    found = client().search_runs(all_experiments(), f"tags.`{CHECKPOINT_TAG}` = '{digest}'", max_results=1)
     return str(found[0].info.run_id) if found else None
 
 

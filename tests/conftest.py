@@ -1,12 +1,33 @@
 """How tests are shared out between processes."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, here and in all that tests start: threads wait for each other
 
 WHOLE_RUNS = {"finished", "registered"}
+STARTED = "WAYMARK_TESTS"  # in the environment of all that the tests of a process start, however far away from it
+GUARD = f"""
+import os, select, sys
+import psutil
+
+select.select([os.pidfd_open(int(sys.argv[1]))], [], [])
+for process in psutil.process_iter():
+    try:
+        if process.environ().get({STARTED!r}) == sys.argv[1] and process.pid != os.getpid():
+            process.kill()
+    except psutil.Error:
+        pass
+"""
+
+
+def pytest_configure():
+    """End what tests have started when their process is gone, also by Ctrl-C or a kill."""
+    os.environ[STARTED] = str(os.getpid())
+    subprocess.Popen([sys.executable, "-c", GUARD, str(os.getpid())], start_new_session=True, env=dict(os.environ))
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

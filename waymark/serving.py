@@ -27,7 +27,9 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
+from waymark.addresses import without_credentials
 from waymark.answering import answer_bytes
+from waymark.artifacts import read_without_server
 from waymark.errors import ModelError
 from waymark.exported import ModelFiles
 from waymark.models.guesser import load_guesser
@@ -130,6 +132,7 @@ def download_registered(reference: str, folder: Path, *, missing_ok: bool = Fals
         ModelError: the registry has no such version, cannot be reached, or holds a model of another kind.
     """
     wanted = parse_reference(reference)
+    read_without_server()
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its migrations are no news
     try:
         store = MlflowClient(registry_uri())
@@ -151,7 +154,9 @@ def download_registered(reference: str, folder: Path, *, missing_ok: bool = Fals
         raise
     except Exception as error:  # each kind of store has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{reference} cannot be read from the registry at {registry_uri()}: {reason}") from error
+        raise ModelError(
+            without_credentials(f"{reference} cannot be read from the registry at {registry_uri()}: {reason}")
+        ) from error
 
 
 def _find(store: MlflowClient, wanted: Reference) -> ModelVersion | None:

@@ -5,16 +5,19 @@ with Services(clone(tmp_path / "project")) as services:
     assert services.wait(run).name == "Completed", services.logs(run)
 """
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import httpx
+import psutil
+
+from flows import processes, supervisor
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
@@ -45,8 +48,8 @@ class Services:
 
     def environment(self):
         """Give what an operator's shell in the project has."""
-        foreign = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "WAYMARK_SERVICE")
-        own = {name: value for name, value in os.environ.items() if name not in foreign}
+        foreign = ("PREFECT_API_", "MLFLOW_TRACKING_", "WAYMARK_SERVICES")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
         return {**own, "PATH": path, **self.variables}
 
@@ -78,11 +81,19 @@ class Services:
     def __exit__(self, *failure):
         self.down()
 
+    @property
+    def auth(self):
+        """Give user and password of both servers."""
+        return tuple((self.folder / ".services/secret").read_text().strip().split(":"))
+
     def ask(self, way, path, **body):
-        """Ask Prefect's API, and give its answer, asking again on 503 (a busy SQLite) as its clients do."""
+        """Ask Prefect's API, and give its answer, again on 503 (a busy SQLite) and from a server that restarts."""
 
         def answered():
-            answer = httpx.request(way, f"{self.api_url}{path}", json=body or None, timeout=300)
+            try:
+                answer = httpx.request(way, f"{self.api_url}{path}", json=body or None, timeout=300, auth=self.auth)
+            except httpx.TransportError:
+                return None
             return answer if answer.status_code != 503 else None
 
         answer = until(answered, 600, self.all_logs)
@@ -140,13 +151,30 @@ class Services:
         logs = sorted((self.folder / ".services").glob("*.log"))
         return "".join(f"\n--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
+    def known(self):
+        """List the services that supervisor keeps, by name."""
+        with chdir(self.folder):
+            return {name: its for name, its in supervisor.services().items() if its.start}
+
+    def family(self, name=None):
+        """List the processes that came from a service, or from any."""
+        with chdir(self.folder):
+            return processes.family(name)
+
     def pid(self, name):
         """Give the number of a service: prefect, mlflow, worker-default or worker-gpu."""
-        return json.loads((self.folder / ".services/state.json").read_text())[name]["pid"]
+        return self.known()[name].pid
 
     def kill(self, name, number=signal.SIGKILL):
         """Send a signal to a service, outright unless said otherwise."""
         os.kill(self.pid(name), number)
+
+    def cut_power(self):
+        """Kill outright all that runs, at the same moment as far as that is possible."""
+        os.kill(int((self.folder / ".services/supervisord.pid").read_text()), signal.SIGKILL)
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 class State:

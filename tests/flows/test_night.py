@@ -16,8 +16,8 @@ import flows.night
 import flows.repository
 import flows.worktree
 from flows import children
-from flows.daemons import birth
 from flows.night import night_checkout, restore_outputs
+from flows.processes import is_alive
 from flows.repository import CheckoutError, git
 from tasks.checkout import checkout
 from waymark.errors import ParameterError
@@ -338,7 +338,7 @@ def test_a_night_that_is_killed_within_a_stage_is_made_good(operator, tmp_path, 
     started = [folder for folder in Path("/proc").glob("[0-9]*") if works_in(folder, operator.nights)]
     os.kill(killed, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(killed, 0)[1]) == -signal.SIGKILL
-    while any(birth(int(folder.name)) for folder in started):
+    while any(is_alive(int(folder.name)) for folder in started):
         time.sleep(0.05)
     became, _ = operator.night()
     assert became == "ran"

@@ -1,22 +1,20 @@
 """`make up`, `make status` and `make down`, and what is left after a crash: real servers, workers and signals."""
 
-import dataclasses
 import os
 import re
 import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from servers import Services, until
+from servers import Services, free_port, until
 from toy import clone, yaml
 
-from flows import daemons
+from flows.processes import is_alive
 
 pytestmark = pytest.mark.slow
 
@@ -84,19 +82,22 @@ def test_runs_go_through_the_workers_with_all_that_they_need(services, tmp_path)
 
 
 def test_up_again_starts_nothing_and_status_tells_what_runs(services):
-    before = {name: daemon.pid for name, daemon in daemons.known(services.folder).items()}
+    before = {name: its.pid for name, its in services.known().items()}
     assert set(before) == {"prefect", "mlflow", "worker-default", "worker-gpu"}
     printed = services.up()
     assert printed.count("runs already, since") == 4
     assert f"Prefect  http://127.0.0.1:{services.prefect_port}" in printed
-    assert {name: daemon.pid for name, daemon in daemons.known(services.folder).items()} == before
-    shell = services.command(sys.executable, "-m", "flows.shell").split()
-    assert shell == [
-        "export",
-        f"PREFECT_API_URL={services.api_url}",
-        "export",
-        f"MLFLOW_TRACKING_URI={services.mlflow_url}",
-    ]
+    assert {name: its.pid for name, its in services.known().items()} == before
+    shell = services.command(sys.executable, "-m", "flows.shell").splitlines()
+    user, password = services.auth
+    assert set(shell) == {
+        f"export PREFECT_HOME={services.folder}/.prefect",
+        f"export PREFECT_API_URL={services.api_url}",
+        f"export PREFECT_API_AUTH_STRING={user}:{password}",
+        f"export MLFLOW_TRACKING_URI={services.mlflow_url}",
+        f"export MLFLOW_TRACKING_USERNAME={user}",
+        f"export MLFLOW_TRACKING_PASSWORD={password}",
+    }
     status = services.command(sys.executable, "-m", "flows.services", "status")
     assert status.count("runs since") == 4
     assert status.count("online") == 2
@@ -138,39 +139,78 @@ def test_a_second_night_beside_the_first_is_cancelled_and_cancelling_the_first_l
 def gone(mark):
     """Wait until a run that left its mark, and its child, are gone."""
     pids = [int(pid) for pid in mark.read_text().split()[:2]]
-    return until(lambda: not any(daemons.birth(pid) for pid in pids), 120, lambda: str(pids))
+    return until(lambda: not any(is_alive(pid) for pid in pids), 120, lambda: str(pids))
 
 
 def test_runs_that_a_power_cut_left_running_and_pending_become_crashed_and_block_nobody(services, tmp_path):
-    """Both deployments let one run at a time; servers, workers and runs die at the same moment."""
+    """Both deployments let one run at a time. What was at work here is known to be dead, the rest after a while."""
     mark = tmp_path / "mark"
     at_work = services.deploy_run("nightly/nightly", {"mark": str(mark), "seconds": 600})
     until(mark.exists, 600, services.all_logs)
-    taken = services.deploy_run("train/train")
-    until(lambda: services.state(taken).type == "PENDING", 600, services.all_logs)
-    for daemon in daemons.known(services.folder).values():
-        for process in daemons.family(daemon):
-            process.kill()
+    elsewhere = services.deploy_run("train/train")
+    until(lambda: services.state(elsewhere).type == "PENDING", 600, services.all_logs)
+    services.cut_power()
     services.variables |= {"WAYMARK_SILENT_S": "31", "WAYMARK_PENDING_S": "31"}  # the least for heartbeats of 30 s
+    services.variables |= {"WAYMARK_POOLS": "default"}  # so that no worker is here that could know of the second
     services.up()
-    for run in (at_work, taken):
-        assert services.wait(run).name == "Crashed"
-        assert services.state(run).message == "no sign of life for 31 s: its process is gone"
-    services.variables |= {"WAYMARK_SILENT_S": "300", "WAYMARK_PENDING_S": "300"}
+    state = services.state(at_work)
+    assert (state.name, state.message) == ("Crashed", "the process of its worker is gone")
+    assert services.wait(services.deploy_run("nightly/nightly")).name == "Completed"
+    assert services.wait(elsewhere).name == "Crashed"
+    assert services.state(elsewhere).message == "no sign of life for 31 s: its process is gone"
+    services.variables |= {"WAYMARK_SILENT_S": "300", "WAYMARK_PENDING_S": "300", "WAYMARK_POOLS": ""}
     services.up()
-    for deployment in ("nightly/nightly", "train/train"):
-        assert services.wait(services.deploy_run(deployment)).name == "Completed"
+    assert services.wait(services.deploy_run("train/train")).name == "Completed"
 
 
-def test_a_run_ends_with_its_worker_that_was_killed_outright(services, tmp_path):
+def test_a_run_ends_with_its_worker_that_was_killed_outright_and_the_next_worker_says_so(services, tmp_path):
     mark = tmp_path / "mark"
     run = services.deploy_run("train/train", {"mark": str(mark), "seconds": 600})
     until(mark.exists, 600, services.all_logs)
     services.kill("worker-gpu")
     assert gone(mark)
-    said = services.command(sys.executable, "-m", "flows.services", "status", code=1)
-    assert "worker-gpu      has ended; see" in said
-    assert services.state(run).type == "RUNNING", "nobody is left who could say what happened"
+    assert services.wait(run).message == "the process of its worker is gone"
+    assert services.wait(services.deploy_run("train/train")).name == "Completed"
+
+
+@pytest.mark.parametrize("name", ["mlflow", "prefect", "supervisord"])
+def test_what_is_killed_outright_is_started_again_at_the_ports_that_it_had(services, name):
+    ports = [services.variables.pop(variable) for variable in ("PREFECT_SERVER_API_PORT", "MLFLOW_PORT")]
+    if name == "supervisord":
+        os.kill(int((services.folder / ".services/supervisord.pid").read_text()), 9)
+    else:
+        services.kill(name)
+    said = services.up()
+    assert f"Prefect  http://127.0.0.1:{ports[0]}\nMLflow   http://127.0.0.1:{ports[1]}\n" in said
+    services.variables |= {"PREFECT_SERVER_API_PORT": ports[0], "MLFLOW_PORT": ports[1]}
+    services.command(sys.executable, "-m", "flows.services", "status")
+
+
+def test_settings_other_than_those_that_a_server_runs_with_are_refused(services):
+    port = services.variables["MLFLOW_PORT"]
+    services.variables["MLFLOW_PORT"] = str(free_port())
+    try:
+        said = services.command(sys.executable, "-m", "flows.services", "up", code=1)
+    finally:
+        services.variables["MLFLOW_PORT"] = port
+    assert said.startswith(f"mlflow runs with MLFLOW_PORT={port}, not with MLFLOW_PORT=")
+    assert said.endswith("`make down` first, or unset MLFLOW_PORT\n")
+
+
+def test_a_worker_that_was_started_in_the_background_heeds_the_first_request_to_end(services):
+    """The shell of a script lets what it starts with `&` ignore SIGINT, by which Prefect ends its worker."""
+    script = f"{sys.executable} -m flows.worker gpu --name second >second.log 2>&1 & echo $!"
+    variables = {**services.environment(), "PREFECT_API_URL": services.api_url}
+    started = subprocess.run(["sh", "-c", script], cwd=services.folder, env=variables, capture_output=True, text=True)
+    pid, log = int(started.stdout), services.folder / "second.log"
+    until(lambda: "started!" in log.read_text(), 300, log.read_text)
+    again = subprocess.run(
+        [sys.executable, "-m", "flows.worker", "gpu", "--name", "second"],
+        cwd=services.folder, env=variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "the worker second is at work here; give another one another --name" in again.stderr
+    os.kill(pid, 15)
+    until(lambda: not is_alive(pid), 60, log.read_text)
 
 
 def test_a_server_killed_outright_and_started_again_costs_no_run(services, tmp_path):
@@ -178,7 +218,6 @@ def test_a_server_killed_outright_and_started_again_costs_no_run(services, tmp_p
     run = services.deploy_run("nightly/nightly", {"mark": str(mark), "seconds": 25})
     until(mark.exists, 600, services.all_logs)
     services.kill("prefect")
-    services.up()
     assert services.wait(run).name == "Completed", services.logs(run)
 
 
@@ -195,24 +234,11 @@ def test_down_ends_runs_and_children_and_nothing_else(services, tmp_path):
     finally:
         somebody.kill()
         somebody.wait()
-    assert not any(daemons.birth(int(pid)) for pid in mark.read_text().split()[:2])
+    assert not any(is_alive(int(pid)) for pid in mark.read_text().split()[:2])
     with sqlite3.connect(services.folder / ".prefect/prefect.db") as database:
         ((state,),) = database.execute("select state_type from flow_run where id = ?", (run,)).fetchall()
     assert state in ("CRASHED", "CANCELLED")
     assert "nothing was started here" in services.down()
-
-
-def test_a_number_that_now_belongs_to_another_process_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    ours = daemons.start("mlflow", ["true"], os.environ)
-    time.sleep(0.05)  # some ticks of the kernel, by which it says when a process was born
-    with subprocess.Popen(["sleep", "600"]) as another:
-        daemons.write({"mlflow": dataclasses.replace(ours, pid=another.pid)})
-        assert not daemons.known()["mlflow"].alive
-        daemons.stop(daemons.known()["mlflow"], grace_s=1)
-        assert another.poll() is None
-        another.kill()
-    assert daemons.known() == {}
 
 
 def test_a_server_that_does_not_start_is_named_with_the_end_of_its_log(tmp_path):
@@ -225,13 +251,18 @@ def test_a_server_that_does_not_start_is_named_with_the_end_of_its_log(tmp_path)
     assert of_folder(project.folder) == {}
 
 
-def test_a_taken_port_is_refused_with_the_remedy(tmp_path):
+def test_taken_ports_are_refused_at_once_with_the_remedy_and_nothing_starts(tmp_path):
     project = clone(tmp_path / "project")
-    with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
-        somebody.listen()
-        port = somebody.getsockname()[1]
-        services = Services(project, PREFECT_SERVER_API_PORT=port)
-        said = services.command(sys.executable, "-m", "flows.services", "up", code=1)
-    assert f"prefect: port {port} is taken by another process; set PREFECT_SERVER_API_PORT" in said
-    assert daemons.known(project.folder) == {}
+    with socket.socket() as somebody, socket.socket() as another:
+        for taken in (somebody, another):
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+        ports = [taken.getsockname()[1] for taken in (somebody, another)]
+        services = Services(project, PREFECT_SERVER_API_PORT=ports[0], MLFLOW_PORT=ports[1])
+        said = services.command(sys.executable, "-m", "flows.services", "up", code=1).splitlines()
+    assert said == [
+        f"prefect: port {ports[0]} is taken by another process; set PREFECT_SERVER_API_PORT to a free one, or stop"
+        " that process",
+        f"mlflow: port {ports[1]} is taken by another process; set MLFLOW_PORT to a free one, or stop that process",
+    ]
+    assert services.known() == {}

@@ -1,0 +1,80 @@
+"""What `make up` keeps for later commands, in a folder and files that this user alone may read."""
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+from waymark.registry import SERVICES, sign_in
+
+SECRET = "secret"  # user:password of both servers
+SETTINGS = "settings.json"  # variables that the servers were started with
+CLIENTS = "clients.json"  # variables with which clients find the servers
+WORKERS = "workers"  # tells the workers of this checkout from others of the same name
+USER = "waymark"
+
+
+def folder() -> Path:
+    """Give the folder, closed to other users."""
+    SERVICES.mkdir(mode=0o700, exist_ok=True)
+    SERVICES.chmod(0o700)
+    return SERVICES
+
+
+def read(name: str) -> dict[str, str]:
+    """Read the variables in a file; none where it is not there."""
+    try:
+        return {key: str(value) for key, value in json.loads((SERVICES / name).read_text()).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
+
+
+def write(name: str, variables: Mapping[str, str]) -> None:
+    """Write variables to a file, as a whole."""
+    part = _private(json.dumps(dict(sorted(variables.items())), indent=2))
+    part.rename(SERVICES / name)
+
+
+def made_once(name: str, text: str) -> str:
+    """Read a file; the first time, write it with a text."""
+    path = SERVICES / name
+    if not path.exists():
+        part = _private(text)
+        with suppress(FileExistsError):  # made by another command meanwhile
+            path.hardlink_to(part)
+        part.unlink()
+    return path.read_text().strip()
+
+
+def secret() -> str:
+    """Give the user and password that both servers ask for, made at first start."""
+    return made_once(SECRET, f"{USER}:{secrets.token_urlsafe(32)}\n")
+
+
+def _private(text: str) -> Path:
+    number, name = tempfile.mkstemp(dir=folder(), prefix=".")  # mode 0600 from the start
+    with os.fdopen(number, "w") as file:
+        file.write(text)
+    return Path(name)
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Let one command at a time start and stop services here; the kernel lets go when it dies."""
+    with (folder() / "lock").open("w") as file:
+        flock(file, LOCK_EX)
+        yield
+
+
+def find_servers() -> None:
+    """Sign in to the servers of this checkout where the environment names them without a user and password."""
+    from waymark.addresses import same_server
+
+    known, url = read(CLIENTS), os.environ.get("PREFECT_API_URL", "")
+    if url and "PREFECT_API_AUTH_STRING" in known and same_server(url, known["PREFECT_API_URL"]):
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", known["PREFECT_API_AUTH_STRING"])
+    sign_in()

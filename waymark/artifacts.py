@@ -1,0 +1,26 @@
+"""Artifacts that MLflow's server hands on, for whoever opens its database on the same machine without the server."""
+
+import os
+from typing import Any
+
+from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry, get_artifact_repository
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.tracking import get_tracking_uri
+
+from waymark.addresses import sqlite_path
+
+SCHEME = "mlflow-artifacts"
+
+
+def read_without_server() -> None:
+    """Let MLflow find such artifacts on this disk, next to the database, where the store is a file and no server."""
+    _artifact_repository_registry.register(SCHEME, _repository)
+
+
+def _repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
+    store = sqlite_path(tracking_uri or get_tracking_uri())
+    if store is None:
+        return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
+    destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or (store.absolute().parent / "mlruns").as_uri()
+    path = artifact_uri.removeprefix(f"{SCHEME}:").lstrip("/")
+    return get_artifact_repository(f"{destination.rstrip('/')}/{path}", tracking_uri, registry_uri)
