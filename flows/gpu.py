@@ -1,7 +1,7 @@
 """Where models are trained: by a worker of the pool `gpu` where there is one, else here."""
 
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 from prefect import runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, WorkPoolStatus
+from prefect.client.schemas.objects import FlowRun, WorkPoolStatus, WorkQueueStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -19,12 +19,13 @@ from prefect.states import Cancelling, Completed, Crashed, Failed, State
 from flows import children, cores, sharing
 from flows.addresses import GPU
 from flows.lifeline import Token
+from flows.queues import ANY_MACHINE, own_queue
 from flows.repro import Hear, reproduce
+from waymark.errors import WaymarkError
 
 DEPLOYMENT = "train/train"
 POLL_S = 0.5
 ASK_S = 15.0  # after which a training that has not begun asks whether the pool still has a worker
-NOTHING = sharing.Handover("", "", "")  # without a remote no other machine can train
 LEAVE_S = 40.0  # that a worker has to end a training
 
 # Prefect numbers the runs of a deployment within a flow run, which is no matter for two threads.
@@ -39,24 +40,28 @@ class Training:
         variables: environment variables of each stage.
         in_pool: whether a worker of the pool trains.
         tracking_uri: MLflow's store, for a worker on this machine.
-        remote: DVC remote through which workers on other machines take and give.
-        clone_url: where these clone from; None for the origin, or this checkout's folder.
+        remote: DVC remote through which workers on other machines take and give; without one none of them is asked.
     """
 
     variables: dict[str, str] = field(default_factory=dict)
     in_pool: bool = False
     tracking_uri: str = ""
     remote: str | None = None
-    clone_url: str | None = None
 
 
-def has_worker() -> bool:
-    """Say whether there is a server with the deployment and a worker that waits for it."""
+def queue_of(remote: str | None) -> str:
+    """Name the work queue of the pool in which trainings wait."""
+    return ANY_MACHINE if remote else own_queue()
+
+
+def has_worker(remote: str | None = None) -> bool:
+    """Say whether there is a server with the deployment and a worker that can train for this checkout."""
     if not is_served():
         return False
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         client.read_deployment_by_name(DEPLOYMENT)
-        return bool(client.read_work_pool(GPU).status == WorkPoolStatus.READY)
+        queue = client.read_work_queue_by_name(queue_of(remote), work_pool_name=GPU)
+        return queue.status == WorkQueueStatus.READY and client.read_work_pool(GPU).status == WorkPoolStatus.READY
     return False
 
 
@@ -75,10 +80,13 @@ def _train_in_pool(stage: str, training: Training, hear: Hear) -> State[Any]:
     """Let a worker of the pool train, which does so as the pool's limit allows, and wait until it is over."""
     if training.remote and (failed := sharing.push_inputs(stage, hear)):
         return failed
-    with Token() as token:
-        run = _ask(stage, training, token)
-        hear(f"the pool {GPU} is to train: flow run {run.name} ({run.id})")
-        state = _wait(run.id, token)
+    try:
+        with Token() as token, _handed_over(training) as handover:
+            run = _ask(stage, training, token, handover)
+            hear(f"the pool {GPU} is to train: flow run {run.name} ({run.id})")
+            state = _wait(run.id, token, training.remote)
+    except WaymarkError as error:
+        return Failed(message=str(error))
     if state is None:
         hear(f"the pool {GPU} has no worker any more; training here")
         return _train_here(stage, training, hear)
@@ -89,13 +97,17 @@ def _train_in_pool(stage: str, training: Training, hear: Hear) -> State[Any]:
     return Completed(name=state.name, message=f"{state.message}, by a worker of the pool {GPU}")
 
 
-def _ask(stage: str, training: Training, token: Token) -> FlowRun:
+def _handed_over(training: Training) -> AbstractContextManager[str | None]:
+    return sharing.handed_over(training.remote) if training.remote else nullcontext()
+
+
+def _ask(stage: str, training: Training, token: Token, handover: str | None) -> FlowRun:
     run = runtime.flow_run
     parameters = {
         "stage": stage,
         "workspace": str(Path.cwd()),
         "token": str(token.path),
-        **(sharing.hand_over(training.clone_url) if training.remote else NOTHING)._asdict(),
+        "handover": handover,
         "remote": training.remote,
         "variables": {**training.variables, "MLFLOW_TRACKING_URI": training.tracking_uri},
         "watched_runs": sorted({str(run.id), str(run.root_flow_run_id or run.id)}),
@@ -106,11 +118,12 @@ def _ask(stage: str, training: Training, token: Token) -> FlowRun:
             parameters=parameters,
             timeout=0,
             flow_run_name=stage,
+            work_queue_name=queue_of(training.remote),
             idempotency_key=f"{run.id}:{run.run_count}:{stage}",
         )
 
 
-def _wait(run: UUID, token: Token) -> State[Any] | None:
+def _wait(run: UUID, token: Token, remote: str | None) -> State[Any] | None:
     """Wait until a training is over; None where nobody is left to begin it."""
     polls = 0
     while True:
@@ -123,15 +136,15 @@ def _wait(run: UUID, token: Token) -> State[Any] | None:
             return _cancel(run, token)
         polls += 1
         waits = state is not None and (state.is_scheduled() or state.is_pending())
-        if polls % int(ASK_S / POLL_S) == 0 and waits and _is_deserted():
+        if polls % int(ASK_S / POLL_S) == 0 and waits and _is_deserted(remote):
             _set(run, Cancelling(message="no worker is left in the pool"))
             return None
 
 
-def _is_deserted() -> bool:
+def _is_deserted(remote: str | None) -> bool:
     """Say whether the pool has lost its last worker; not while the server does not answer, as when it restarts."""
     with suppress(httpx.HTTPError):
-        return not has_worker()
+        return not has_worker(remote)
     return False
 
 

@@ -22,6 +22,7 @@ from flows.gpu import Training, has_worker, is_served
 from flows.graph import Node, open_repo, read_graph
 from flows.ledger import Entry, Ledger
 from flows.lifeline import watching
+from flows.names import dated
 from flows.stages import task_of
 from tasks import tracking
 from tasks.lineage import FLOW_RUN_VARIABLE
@@ -59,14 +60,14 @@ def register() -> list[Registered]:
     return register_best()
 
 
-@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
-def pipeline(remote: str | None = None, clone_url: str | None = None) -> Outcome | State[Any]:
+@flow(name="pipeline", flow_run_name=dated("pipeline"), task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
+def pipeline(remote: str | None = None) -> Outcome | State[Any]:
     """Bring every stage up to date, then register the models that are best on val, for places and for landmarks.
 
     Args:
         remote: DVC remote (a folder, ssh://..., s3://...) through which workers on other machines and people take
-            data and results. DVC's commands in this checkout use it from then on, too.
-        clone_url: where workers on other machines clone from; left out, the origin, or this checkout's folder.
+            data and results. DVC's commands in this checkout use it from then on, too. Without one, no worker on
+            another machine is asked.
     """
     check_params()
     children.allow()
@@ -77,7 +78,7 @@ def pipeline(remote: str | None = None, clone_url: str | None = None) -> Outcome
     runs = [str(run) for run in (runtime.flow_run.id, runtime.flow_run.root_flow_run_id) if run and is_served()]
     try:
         with watching(runs, children.stop_all) as cancelled:
-            states = _run(nodes, {cause.stage for cause in causes}, remote, clone_url, ledger)
+            states = _run(nodes, {cause.stage for cause in causes}, remote, ledger)
     finally:
         children.stop_all()
     write_ledger(ledger.entries(), write(causes))
@@ -100,11 +101,9 @@ def plan() -> tuple[list[Node], list[Cause]]:
         return nodes, causes_of(repo, nodes)
 
 
-def _run(
-    nodes: list[Node], changed: set[str], remote: str | None, clone_url: str | None, ledger: Ledger
-) -> list[State[Any]]:
+def _run(nodes: list[Node], changed: set[str], remote: str | None, ledger: Ledger) -> list[State[Any]]:
     """Run each stage as a task as soon as those before it are through, and show how far it is."""
-    training = _training(remote, clone_url) if changed else Training()
+    training = _training(remote) if changed else Training()
     source = load_params()["download"]["source"]
     futures: dict[str, Any] = {}
     for node in nodes:
@@ -117,13 +116,12 @@ def _run(
     return [future.state for future in futures.values()]
 
 
-def _training(remote: str | None, clone_url: str | None) -> Training:
+def _training(remote: str | None) -> Training:
     return Training(
         variables={FLOW_RUN_VARIABLE: str(runtime.flow_run.id or "")},
-        in_pool=has_worker(),
+        in_pool=has_worker(remote),
         tracking_uri=tracking.tracking_uri(),
         remote=remote,
-        clone_url=clone_url,
     )
 
 
@@ -192,7 +190,6 @@ def main() -> None:
     )
     parser.add_argument("--explain", action="store_true", help="say which change causes which stages to run, and stop")
     parser.add_argument("--remote", help="DVC remote to share through: a folder, ssh://..., s3://...")
-    parser.add_argument("--clone-url", help="where workers on other machines clone from")
     add_debug(parser)
     arguments = parser.parse_args()
     with as_command(debug=arguments.debug):
@@ -200,7 +197,7 @@ def main() -> None:
         if arguments.explain:
             print(write(explain()))
             return
-        ended = pipeline(arguments.remote, arguments.clone_url, return_state=True)
+        ended = pipeline(arguments.remote, return_state=True)
     if not ended.is_completed():
         sys.exit(ended.message or "the flow did not run to its end")
     _say(ended.result().registered)

@@ -8,13 +8,14 @@ from prefect import flow
 from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
+from flows.names import dated
 from flows.worker import end_with_worker
 from tasks.champion import roll_back
 from tasks.stage import one_line
 from waymark.errors import WaymarkError
 
 
-@flow(name="rollback")
+@flow(name="rollback", flow_run_name=dated("rollback", "model"))
 def rollback(model: str, forward: bool = False, reason: str = "") -> State[Any]:
     """Make the champion before this one champion again; once more goes one further back.
 

@@ -1,70 +1,27 @@
-"""Data and results between machines: through a DVC remote, and code through git."""
+"""Data, code and results between machines, all of it through a DVC remote."""
 
-import base64
 import fcntl
 import os
 import socket
-import subprocess
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from dvc.config import Config
+from dvc.fs import get_cloud_fs
 from prefect.states import Completed, Failed, State
 
-from flows import children
 from flows.graph import open_repo
-from flows.repro import Hear, complaint, environment, reproduce, run_dvc
+from flows.handover import pack, unpack
+from flows.repro import Hear, complaint, reproduce, run_dvc
 from waymark.errors import WaymarkError
 
 REMOTE = "waymark"  # name of the remote in .dvc/config.local
 PUSHED = "Pushed"  # state of a training whose result lies in the remote
-APART = Path(".work/apart")  # where a worker keeps its clones, one for each stage, and their cache
-
-
-class Handover(NamedTuple):
-    """What another machine needs to stand where this checkout stands.
-
-    Args:
-        revision: commit to check out.
-        clone_url: where to clone it from.
-        changes: how the tracked files differ from it, dvc.lock above all: `git diff`, compressed, in Base64.
-    """
-
-    revision: str
-    clone_url: str
-    changes: str
-
-
-def hand_over(clone_url: str | None = None) -> Handover:
-    """Say where this checkout stands; it may be no checkout of git, which then no other machine can clone."""
-    revision = _git("rev-parse", "HEAD").decode().strip()
-    return Handover(revision, clone_url or _clone_url(revision), _changes())
-
-
-def _changes() -> str:
-    """Give what differs from the commit in tracked files and in dvc.lock, whether or not git knows that one."""
-    with TemporaryDirectory() as scratch:
-        index = {**os.environ, "GIT_INDEX_FILE": str(Path(scratch) / "index")}  # the user's own stays as it is
-        _git("read-tree", "HEAD", env=index)
-        _git("add", "--update", env=index)
-        _git("add", "--force", "dvc.lock", env=index)
-        difference = _git("diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "HEAD", env=index)
-    return base64.b64encode(zlib.compress(difference, 9)).decode() if difference else ""
-
-
-def _clone_url(revision: str) -> str:
-    """Give the origin where a branch of it holds the revision, else the folder of this checkout."""
-    pushed = _git("branch", "--remotes", "--contains", revision).decode().split()
-    origin = _git("remote", "get-url", "origin").decode().strip()
-    return origin if origin and any(branch.startswith("origin/") for branch in pushed) else str(Path.cwd())
-
-
-def _git(*arguments: str, env: Mapping[str, str] | None = None) -> bytes:
-    return subprocess.run(["git", *arguments], env=env, capture_output=True, check=False).stdout
+APART = Path(".work/apart")  # where a worker trains for other checkouts, a folder for each stage, and their cache
 
 
 def use_remote(url: str, cache: Path | None = None) -> str:
@@ -78,11 +35,12 @@ def use_remote(url: str, cache: Path | None = None) -> str:
         The address, that of a folder in full.
     """
     url = url if "://" in url else str(Path(url).resolve())
-    with Config(".dvc").edit("local") as local:
-        local.setdefault("remote", {})[REMOTE] = {"url": url}
+    with Config(".dvc").edit("local") as local:  # which writes ASCII alone, so that folders are said from here
+        kept = local.setdefault("remote", {}).setdefault(REMOTE, {})  # such as its credentials
+        kept["url"] = url if "://" in url else os.path.relpath(url)
         local.setdefault("core", {})["remote"] = REMOTE
         if cache is not None:
-            local.setdefault("cache", {})["dir"] = str(cache.resolve())
+            local.setdefault("cache", {})["dir"] = os.path.relpath(cache)
     return url
 
 
@@ -119,19 +77,42 @@ def _transferred(verb: str, what: list[str], hear: Hear) -> State[Any] | None:
     return None
 
 
-def train_apart(stage: str, its: Handover, remote: str | None, variables: Mapping[str, str], hear: Hear) -> State[Any]:
-    """Train on a machine that sees nothing of the checkout: clone, pull, train, push.
+@contextmanager
+def handed_over(remote: str) -> Iterator[str]:
+    """Put this checkout's code into the remote, for the time of a training; give the name by which `train_apart` asks.
 
     Raises:
-        WaymarkError: there is no remote, or the revision cannot be cloned.
+        WaymarkError: this is no git checkout, or the remote cannot be written.
     """
-    if remote is None:
-        raise WaymarkError(
-            f"{socket.gethostname()} does not see the checkout that asks for {stage}; start the pipeline with a DVC "
-            "remote that both reach: --remote URL"
-        )
-    with _clone(stage) as folder:
-        _bring(folder, its, hear)
+    store, name = _handovers(remote), uuid4().hex
+    place = store.join(name)
+    with TemporaryDirectory(prefix="waymark-") as scratch:
+        archive = Path(scratch) / name
+        pack(archive)
+        with _reaching(remote):
+            store.fs.put_file(str(archive), place)
+    try:
+        yield name
+    finally:
+        with suppress(Exception):  # what stays there does no harm
+            store.fs.rm_file(place)
+
+
+def train_apart(stage: str, handover: str, remote: str, variables: Mapping[str, str], hear: Hear) -> State[Any]:
+    """Train on a machine that sees nothing of the checkout: take its code and data, train, push.
+
+    Args:
+        stage: to run.
+        handover: name of the code in the remote.
+        remote: through which all of it goes.
+        variables: environment variables of the stage.
+        hear: takes each line.
+
+    Raises:
+        WaymarkError: the remote cannot be reached, or another run trains the same.
+    """
+    with _folder_of(stage) as folder:
+        _bring(folder, handover, remote)
         weights = os.environ.get("TORCH_HOME", str(Path(".cache/torch").resolve()))  # not downloaded for each stage
         with chdir(folder):
             use_remote(remote, cache=Path("../cache"))
@@ -145,8 +126,8 @@ def train_apart(stage: str, its: Handover, remote: str | None, variables: Mappin
 
 
 @contextmanager
-def _clone(stage: str) -> Iterator[Path]:
-    """Give the folder of a stage's clone, which stays, so that a training that was cut off goes on in it.
+def _folder_of(stage: str) -> Iterator[Path]:
+    """Give a folder for a stage, which stays, so that a training that was cut off goes on in it.
 
     Raises:
         WaymarkError: another run trains in it.
@@ -161,23 +142,37 @@ def _clone(stage: str) -> Iterator[Path]:
         yield folder
 
 
-def _bring(folder: Path, its: Handover, hear: Hear) -> None:
-    """Bring a clone to where the other machine's checkout stands, but for what git ignores."""
-    _run(["git", "init", "--quiet", str(folder)], hear)
-    at = ["git", "-C", str(folder)]
-    _run([*at, "fetch", "--quiet", "--force", its.clone_url, "+refs/heads/*:refs/theirs/*"], hear)
-    _run([*at, "checkout", "--quiet", "--force", "--detach", its.revision], hear)
-    _run([*at, "clean", "--quiet", "-ffd"], hear)
-    if its.changes:
-        patch = folder / ".git" / "changes.patch"
-        patch.write_bytes(zlib.decompress(base64.b64decode(its.changes)))
-        _run([*at, "apply", "--whitespace=nowarn", str(patch.resolve())], hear)
+def _bring(folder: Path, handover: str, remote: str) -> None:
+    """Bring a folder to where the other machine's checkout stands, but for what git ignores."""
+    store = _handovers(remote)
+    with TemporaryDirectory(prefix="waymark-") as scratch:
+        archive = Path(scratch) / handover
+        with _reaching(remote):
+            store.fs.get_file(store.join(handover), str(archive))
+        unpack(archive, folder)
 
 
-def _run(command: list[str], hear: Hear) -> None:
-    lines: list[str] = []
-    if children.run(command, environment({"GIT_TERMINAL_PROMPT": "0"}), lines.append) != 0:
-        raise WaymarkError(
-            f"{' '.join(command)}: {complaint(lines, 'failed')}; the worker needs a clone URL that it can reach "
-            "(--clone-url) and that holds the revision: push it first"
-        )
+class _Place(NamedTuple):
+    """A folder of a remote."""
+
+    fs: Any
+    path: str
+
+    def join(self, name: str) -> str:
+        return str(self.fs.join(self.path, name))
+
+
+def _handovers(remote: str) -> _Place:
+    """Give the folder of a remote in which code lies while it is asked for."""
+    kind, options, path = get_cloud_fs(Config(".dvc"), url=remote)
+    fs = kind(**options)
+    return _Place(fs, fs.join(path, "handovers"))
+
+
+@contextmanager
+def _reaching(remote: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each kind of remote has errors of its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WaymarkError(f"{socket.gethostname()} cannot reach the remote {remote}: {reason}") from error

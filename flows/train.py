@@ -1,5 +1,7 @@
 """One training in a worker's process, for a pipeline that runs in another."""
 
+import os
+import socket
 import threading
 from contextlib import chdir
 from pathlib import Path
@@ -10,10 +12,12 @@ from prefect.states import Cancelled, Failed, State
 
 from flows import children
 from flows.lifeline import take, watching
-from flows.repro import reproduce
+from flows.repro import Hear, reproduce
 from flows.worker import end_with_worker
 from waymark.addresses import is_web
 from waymark.errors import WaymarkError
+
+STORE = "MLFLOW_TRACKING_URI"
 
 
 @flow(name="train", flow_run_name="{stage}")
@@ -21,14 +25,12 @@ def train(
     stage: str,
     workspace: str,
     token: str,
-    revision: str,
-    clone_url: str,
-    changes: str = "",
+    handover: str | None = None,
     remote: str | None = None,
     variables: dict[str, str] | None = None,
     watched_runs: list[str] | None = None,
 ) -> State[Any]:
-    """Train one model, for a pipeline: in its own folder where this machine sees it, else in a clone.
+    """Train one model, for a pipeline: in its own folder where this machine sees it, else in one of its own.
 
     A training ends with whoever asked for it: when the pipeline's process dies, when its flow run is cancelled, and
     when this worker's process dies.
@@ -37,10 +39,8 @@ def train(
         stage: stage of dvc.yaml, such as train@cells.
         workspace: folder of the checkout that asks for it.
         token: file below it, whose lock the pipeline holds as long as it wants the training.
-        revision: commit that a worker on another machine checks out.
-        clone_url: where such a worker clones from.
-        changes: what differs from the commit: git diff, compressed, in Base64.
-        remote: DVC remote through which such a worker takes and gives.
+        handover: name of the checkout's code in the remote, for a worker on another machine.
+        remote: DVC remote through which such a worker takes code and data, and gives back what it made.
         variables: environment variables of the stage.
         watched_runs: flow runs with whose end the training ends.
     """
@@ -60,10 +60,7 @@ def train(
                 with chdir(workspace):
                     ended = reproduce(stage, variables, hear)
             else:
-                from flows import sharing  # late, for DVC takes a second that a training here does not need
-
-                its = sharing.Handover(revision, clone_url, changes)
-                ended = sharing.train_apart(stage, its, remote, _elsewhere(variables), hear)
+                ended = _train_apart(stage, handover, remote, _elsewhere(variables), hear)
     except WaymarkError as error:
         ended = Failed(message=str(error))
     finally:
@@ -71,7 +68,24 @@ def train(
     return Cancelled(message="the pipeline that asked for it is gone or cancelled") if unwanted.is_set() else ended
 
 
+def _train_apart(
+    stage: str, handover: str | None, remote: str | None, variables: dict[str, str], hear: Hear
+) -> State[Any]:
+    from flows import sharing  # late, for DVC takes a second that a training here does not need
+
+    if handover is None or remote is None:
+        raise WaymarkError(
+            f"{socket.gethostname()} does not see the checkout that asks for {stage}; start its worker with"
+            " python -m flows.worker, or the pipeline with a DVC remote that both reach: --remote URL"
+        )
+    return sharing.train_apart(stage, handover, remote, variables, hear)
+
+
 def _elsewhere(variables: dict[str, str]) -> dict[str, str]:
-    """Leave out a store that is a file on the other machine: there the runs are logged anew."""
-    uri = variables.get("MLFLOW_TRACKING_URI", "")
-    return {name: its for name, its in variables.items() if its != uri or is_web(uri)}
+    """Leave out the other machine's address of MLflow where this machine has one, or where it is a file there.
+
+    A run that is not logged from here is logged anew where the training was asked for.
+    """
+    uri = variables.get(STORE, "")
+    useless = STORE in os.environ or not is_web(uri)
+    return {name: value for name, value in variables.items() if name != STORE or not useless}

@@ -74,11 +74,12 @@ def work(pool: str, name: str = "") -> None:
     name = name or name_of(pool)
     with _only_one(name):
         os.environ.update(worker_environment(pool))
-        from flows import pools  # late, for Prefect reads its environment when it is imported
+        from flows import pools, queues  # late, for Prefect reads its environment when it is imported
 
         with pools.client(os.environ["PREFECT_API_URL"]) as client:
             pools.crash(client, pools.open_runs(client, [name]), "the process of its worker is gone")
         sys.argv = ["prefect", "worker", "start", "--pool", pool, "--name", name, "--type", "process"]
+        sys.argv += [word for queue in queues.listen(pool) for word in ("--work-queue", queue)]
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 

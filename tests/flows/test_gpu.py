@@ -101,6 +101,7 @@ def test_a_worker_trains_and_the_next_run_spares_all(services):
     trained = services.flow_runs(flows={"name": {"any_": ["train"]}})
     assert {(its["name"], its["state_name"]) for its in trained} == {(f"train@{m}", "Completed") for m in MODELS}
     assert all(its["parent_task_run_id"] for its in trained)
+    assert {its["work_queue_name"] for its in trained} != {"default"}  # that of this checkout, which others do not see
     run(services)
     again = ledger(services).values()
     assert {row["state"] for row in again} == {"Skipped"}

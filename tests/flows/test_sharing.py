@@ -8,6 +8,7 @@ from tiny import git, tiny
 
 from flows import sharing
 from flows.repro import reproduce
+from flows.train import _train_apart
 from waymark.errors import WaymarkError
 
 pytestmark = pytest.mark.slow
@@ -29,20 +30,29 @@ def here(machines, monkeypatch):
     return machines
 
 
-def test_a_training_on_another_machine_comes_back_through_the_remote(here, monkeypatch):
+@pytest.fixture
+def shared(here):
+    """The same, once what a training reads lies in the remote."""
     project, there, remote = here
-    heard = []
     sharing.use_remote(str(remote))
+    assert sharing.push_inputs("train@cells", print) is None
+    return project, there, remote
+
+
+def test_a_training_on_another_machine_comes_back_through_the_remote(shared, monkeypatch):
+    project, there, remote = shared
+    heard = []
     assert project.run("dvc", "remote", "list").stdout.split()[0] == "waymark"
     assert git(project.folder, "status", "--porcelain") == "?? dvc.lock"  # neither .dvc/config nor a commit knows of it
-    assert sharing.push_inputs("train@cells", heard.append) is None
-    handover = sharing.hand_over()
-
-    monkeypatch.chdir(there)
-    ended = sharing.train_apart("train@cells", handover, str(remote), {}, heard.append)
+    with sharing.handed_over(str(remote)) as handover:
+        monkeypatch.chdir(there)
+        subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], check=True)
+        ended = sharing.train_apart("train@cells", handover, str(remote), {}, heard.append)
     assert (ended.name, ended.is_completed()) == (sharing.PUSHED, True), heard
+    assert not list((remote / "handovers").iterdir())
     apart = there / ".work/apart/train@cells"
     assert git(apart, "rev-parse", "HEAD") == git(project.folder, "rev-parse", "HEAD")
+    assert git(apart, "status", "--porcelain") == "?? dvc.lock"
     assert (apart / "trained/cells/model.txt").read_text() == "cellsplaces"
     assert not (apart / "data/filtered").exists()  # it took what the stage reads, and no more
 
@@ -75,14 +85,12 @@ def test_the_same_remote_serves_people(here, tmp_path):
 
 def test_a_worker_without_a_remote_says_what_is_missing(here):
     with pytest.raises(WaymarkError, match=r"does not see the checkout that asks for train@cells; .*--remote URL"):
-        sharing.train_apart("train@cells", sharing.hand_over(), None, {}, print)
+        _train_apart("train@cells", None, None, {}, print)
 
 
-def test_a_revision_that_nobody_pushed_is_named(here, tmp_path, monkeypatch):
-    handover = sharing.hand_over()._replace(revision="0" * 40)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(WaymarkError, match="push it first"):
-        sharing.train_apart("train@cells", handover, "nowhere", {}, print)
+def test_code_that_is_no_longer_there_is_named_with_the_remote(here, tmp_path):
+    with pytest.raises(WaymarkError, match=rf"cannot reach the remote {tmp_path}/nowhere: .*No such file"):
+        sharing.train_apart("train@cells", "gone", str(tmp_path / "nowhere"), {}, print)
 
 
 def test_a_remote_that_cannot_be_reached_fails_the_stage(here, tmp_path):
