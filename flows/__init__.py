@@ -1,5 +1,6 @@
 """When and where the work runs. Prefect's home lies inside the checkout, and nothing phones home."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -18,3 +19,10 @@ os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # see flows/wa
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Path(".dvc/tmp/site").resolve()))
 state.find_servers()
+
+# What steps and library log stands in the log of the run, too.
+OURS = ("flows", "tasks", "waymark")
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", ",".join(OURS))
+os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+for name in OURS:
+    logging.getLogger(name).setLevel(logging.INFO)

@@ -1,5 +1,6 @@
 """What an operator sees of a pipeline in Prefect's pages: figures, data, ledger, links."""
 
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from flows.ledger import Entry
 from tasks import tracking
 from tasks.outputs import read_json
 from waymark.addresses import is_web
+from waymark.lookup import BEST
 
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
@@ -50,19 +52,30 @@ def write_results() -> None:
     create_markdown_artifact(
         markdown=_data(), key="data", description="what was kept of the data, and why the rest went"
     )
-    create_link_artifact(link=REPORT.resolve().as_uri(), link_text=str(REPORT), key="report", description="the report")
-    best = read_json(COMPARISON).get("best_on_val")
-    if best is not None:
-        create_link_artifact(link=_map_link(best), link_text=f"map of {best}", key="map", description="errors on a map")
+    comparison = read_json(COMPARISON)
+    best = next((model for key in BEST.values() if (model := comparison.get(key)) is not None), None)
+    if best is not None and _has_server():
+        tracking.log_report(tracking.run_of(best), REPORT)
+    _show_page("report", "the report", REPORT, best, "report/index.html")
+    if (placed := comparison.get("best_on_val")) is not None:
+        page = Path("reports/models") / placed / "map.html"
+        _show_page("map", f"errors of {placed} on a map", page, placed, "evaluation/map.html")
 
 
-def _map_link(model: str) -> str:
-    """Give the address of a model's map: with its run on an MLflow server, else of the file."""
-    uri = tracking.tracking_uri()
-    if is_web(uri):
-        run = tracking.client().get_run(tracking.run_of(model)).info
-        return f"{uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/evaluation/map.html"
-    return (Path("reports/models") / model / "map.html").resolve().as_uri()
+def _has_server() -> bool:
+    return is_web(tracking.tracking_uri())
+
+
+def _show_page(key: str, description: str, path: Path, model: str | None, artifact: str) -> None:
+    """Link to a page where a model's run keeps it on an MLflow server; without one say on which machine it lies."""
+    if model is None or not _has_server():
+        where = f"{description}: `{path.resolve()}` on {socket.gethostname()}"
+        create_markdown_artifact(markdown=where, key=key, description=description)
+        return
+    run = tracking.client().get_run(tracking.run_of(model)).info
+    place = f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{artifact}"
+    link = f"{tracking.tracking_uri().rstrip('/')}/{place}"
+    create_link_artifact(link=link, link_text=description, key=key, description=description)
 
 
 def _data() -> str:

@@ -56,7 +56,7 @@ class Night:
 
 
 @contextmanager
-def night_checkout(*, committed_only: bool = False) -> Iterator[Night]:
+def night_checkout(*, committed_only: bool = False, look: bool = False) -> Iterator[Night]:
     """Work in the night's checkout for as long as the block lasts; call from the root of the operator's.
 
     It has the files of the operator's last commit and the dvc.lock of the last night. DVC's cache, run cache and
@@ -64,6 +64,7 @@ def night_checkout(*, committed_only: bool = False) -> Iterator[Night]:
 
     Args:
         committed_only: go on without what the operator has not committed, rather than refuse.
+        look: leave the branch of the nights where it is, for whoever only looks at what a night would find.
 
     Raises:
         CheckoutError: changes that are in no commit, another night at work, or no commit at all.
@@ -75,18 +76,18 @@ def night_checkout(*, committed_only: bool = False) -> Iterator[Night]:
     with _alone(root):
         if not committed_only:
             refuse_changes(root, "the checkout", "commit them, or let the night leave them out (committed_only)")
-        night = _prepare(root)
+        night = _prepare(root, look)
         with chdir(night.folder), _variables({STORE_VARIABLE: _store(root)}):
             restore_outputs()
             yield night
 
 
-def _prepare(root: Path) -> Night:
+def _prepare(root: Path, look: bool) -> Night:
     head = git(root, "rev-parse", "HEAD")
     revision = merged(root, find(root, f"refs/heads/{BRANCH}^{{commit}}"), head)
     folder = mend(root, BRANCH, revision)
     refuse_handwork(root, folder)
-    move(root, folder, BRANCH, revision)
+    move(root, folder, BRANCH, revision, look=look)
     share_cache(root, folder)
     mirror_input(root, folder)
     return Night(root, folder, revision, head, uncommitted(root))
@@ -118,7 +119,7 @@ def share_cache(root: Path, folder: Path) -> None:
     theirs = Config(str(root / ".dvc"), validate=False)
     shared = {**theirs.load_one("repo")}
     merge(shared, theirs.load_one("local"))
-    shared["cache"]["dir"] = theirs["cache"].get("dir") or str(root / ".dvc" / "cache")
+    shared["cache"]["dir"] = theirs["cache"].get("dir") or os.path.relpath(root / ".dvc" / "cache")  # DVC writes ASCII
     ours = folder / ".dvc" / Config.CONFIG_LOCAL
     ours.touch(mode=0o600)
     ours.write_text("")

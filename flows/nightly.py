@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
@@ -11,10 +11,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
+from flows.explain import write
+from flows.names import dated
 from flows.night import night_checkout
 from flows.night_report import Account, Verdict, message, page
-from flows.pipeline import COMPARISON, pipeline
+from flows.pipeline import COMPARISON, check_params, pipeline, plan
 from flows.promote import promote as judge
+from flows.steps import as_task
 from flows.word import SecretName, secret_name, tell
 from flows.worker import end_with_worker
 from tasks import tracking
@@ -33,16 +36,13 @@ class NightError(WaymarkError):
     """A step of the night did not come to its end."""
 
 
-def night_name() -> str:
-    """Name a night after the day on which it begins here."""
-    return f"night of {datetime.now().astimezone().date().isoformat()}"
+night_name = dated("night of")
 
 
 @flow(name="nightly", flow_run_name=night_name)
 def nightly(
     committed_only: bool = False,
     remote: str | None = None,
-    clone_url: str | None = None,
     notify: SecretName | None = None,
     gate: Gate = DEFAULT,
     promote: bool = True,
@@ -51,8 +51,8 @@ def nightly(
 
     Args:
         committed_only: go on from the last commit where the checkout has changes that are in none, rather than refuse.
-        remote: DVC remote through which workers on other machines get their data and give back their models.
-        clone_url: where such workers clone this checkout from; left out, the origin, or this checkout's folder.
+        remote: DVC remote through which workers on other machines get code and data and give back their models.
+            Without one, none of them is asked.
         notify: Name of the Secret with the URL that hears when a night fails, is refused or promotes.
         gate: what a challenger must show to become champion.
         promote: whether challengers are judged at all.
@@ -62,7 +62,7 @@ def nightly(
     try:
         with night_checkout(committed_only=committed_only) as night:
             account = Account(title, night)
-            _bring_up_to_date(account, remote, clone_url)
+            _bring_up_to_date(account, remote)
             _judge_all(account, gate if promote else None)
             create_markdown_artifact(markdown=page(account), key="night", description=account.title)
     except (WaymarkError, FileNotFoundError) as error:
@@ -76,13 +76,13 @@ def nightly(
     return Completed(name="Unchanged" if account.unchanged else None, message=account.summary)
 
 
-def _bring_up_to_date(account: Account, remote: str | None, clone_url: str | None) -> None:
+def _bring_up_to_date(account: Account, remote: str | None) -> None:
     """Run the pipeline, commit the night's dvc.lock, and tell the new versions where it stands."""
     logger, night = get_run_logger(), account.night
     if night.left_out:
         logger.warning("not committed, and so left out: %s", ", ".join(night.left_out))
     account.before = _comparison()
-    account.done = _check(pipeline(remote=remote, clone_url=clone_url, return_state=True)).result()
+    account.done = _check(pipeline(remote=remote, return_state=True)).result()
     account.after = _comparison()
     account.committed = night.commit_lock(message(account))
     for its in account.done.registered:
@@ -103,9 +103,10 @@ def _drift(name: str) -> str | None:
     from tasks.drift import drift  # late, for torch takes seconds
 
     try:
-        return drift(name)
+        told: str | None = as_task(f"drift of {name}", partial(drift, name))
     except Exception as error:  # a look at the data that fails is no reason to keep yesterday's model
-        return f"Nobody could look: {one_line(error)}"
+        return f"The drift check failed: {one_line(error)}"
+    return told
 
 
 def _comparison() -> Any:
@@ -130,12 +131,24 @@ def _judge(its: Registered, gate: Gate) -> Verdict:
     return Verdict(its.name, its.version, state.name or "", state.message or "")
 
 
+def explain(committed_only: bool = False) -> str:
+    """Say in Markdown what a night would run now and why: from its own dvc.lock, with the files of the last commit.
+
+    Raises:
+        WaymarkError: why a night would refuse, too.
+    """
+    with night_checkout(committed_only=committed_only, look=True) as night:
+        check_params()
+        left_out = f"Not committed, and so left out: {', '.join(night.left_out)}\n\n" if night.left_out else ""
+        return left_out + write(plan()[1])
+
+
 def main() -> None:
     """Run a night as a command: exit 0, or 1 with one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m flows.nightly", description=__doc__)
+    parser.add_argument("--explain", action="store_true", help="say what would run and why, and run nothing")
     parser.add_argument("--committed-only", action="store_true", help="leave out changes that are in no commit")
     parser.add_argument("--remote", help="DVC remote for workers on other machines")
-    parser.add_argument("--clone-url", help="where workers on other machines clone this checkout from")
     parser.add_argument("--notify", type=secret_name, help="Secret with the URL that hears how the night ended")
     parser.add_argument(
         "--gate", type=json.loads, default={}, help='what a challenger must show: {"least_records": 30}'
@@ -143,6 +156,9 @@ def main() -> None:
     parser.add_argument("--no-promote", dest="promote", action="store_false", help="judge no challenger")
     arguments = vars(parser.parse_args())
     with as_command():
+        if arguments.pop("explain"):
+            print(explain(arguments["committed_only"]))
+            return
         ended = nightly(**arguments, return_state=True)
     if not ended.is_completed():
         sys.exit(ended.message or "the night did not come to its end")

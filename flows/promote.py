@@ -11,6 +11,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
+from flows.names import dated
+from flows.steps import as_task
 from flows.word import SecretName, secret_name, tell
 from flows.worker import end_with_worker
 from tasks.stage import one_line
@@ -25,7 +27,7 @@ DEFAULT = Gate()
 STATES = {"promoted": "Promoted", "refused": "Refused", "nothing to do": "Nothing to do"}
 
 
-@flow(name="promote")
+@flow(name="promote", flow_run_name=dated("promote", "model", "challenger"))
 def promote(
     model: str = LOCATION,
     challenger: str = "challenger",
@@ -49,7 +51,7 @@ def promote(
 
     end_with_worker()
     try:
-        decision = step.promote(model, challenger, gate, dry_run=dry_run)
+        decision = step.promote(model, challenger, gate, dry_run=dry_run, step=as_task)
     except (WaymarkError, FileNotFoundError) as error:
         return Failed(message=one_line(error))
     if decision.markdown:

@@ -10,20 +10,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dvc.repo import Repo
 from dvc_data.hashfile.gc import gc
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed, State
 
 from flows.command import add_debug, as_command
+from flows.names import dated
 from flows.night import BRANCH, HELD
 from flows.repository import LOCK, CheckoutError, find, git
+from flows.worker import end_with_worker
 from flows.worktree import CHECKOUT
 from tasks.retention import Forgettable, forget, forgettable, needed
-from tasks.stage import WORK
+from tasks.stage import WORK, one_line
+from waymark.errors import ParameterError, WaymarkError
 
 WORK_KEY = re.compile(r"[0-9a-f]{16}")
 BEGINNING = datetime.fromtimestamp(0, UTC)
+KEEP = 14  # nights
 
 
 class Plan(NamedTuple):
@@ -59,12 +66,32 @@ class Plan(NamedTuple):
         return "\n".join(lines)
 
 
+@flow(name="tidy", flow_run_name=dated("tidy"))
+def tidy(keep: int = KEEP, dry_run: bool = False) -> State[Any]:
+    """Remove what only nights of long ago need; what an alias, its history or a git tag needs stays.
+
+    Args:
+        keep: Nights that stay.
+        dry_run: Say what would go, and remove nothing.
+    """
+    end_with_worker()
+    try:
+        said = run(keep, dry_run=dry_run)
+    except (WaymarkError, FileNotFoundError) as error:
+        return Failed(message=one_line(error))
+    create_markdown_artifact(markdown=said, key="tidy", description="what went, and what stays")
+    return Completed(message=said.rpartition("\n\n")[2])
+
+
 def run(keep: int, *, dry_run: bool) -> str:
     """Do it; call from the root of the operator's checkout.
 
     Raises:
+        ParameterError: no night is to stay.
         CheckoutError: a night or a stage is at work, whose outputs no lock file names yet, or others use the cache.
     """
+    if keep < 1:
+        raise ParameterError(f"keep must be at least 1, not {keep}")
     root = Path.cwd().resolve()
     _refuse_shared(root)
     folders = [folder for folder in (root, root / CHECKOUT) if (folder / "dvc.yaml").exists()]
@@ -166,12 +193,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m flows.tidy", description="Remove what only nights of long ago need; ask with --dry-run first."
     )
-    parser.add_argument("--keep", type=int, default=14, metavar="N", help="nights that stay (default 14)")
+    parser.add_argument("--keep", type=int, default=KEEP, metavar="N", help="nights that stay (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and how many bytes")
     add_debug(parser)
     arguments = parser.parse_args()
-    if arguments.keep < 1:
-        parser.error("--keep must be at least 1")
     with as_command(debug=arguments.debug):
         print(run(arguments.keep, dry_run=arguments.dry_run))
 

@@ -106,8 +106,8 @@ def _read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
-def move(root: Path, folder: Path, branch: str, commit: str) -> None:
-    """Put branch and checkout of the night at a commit.
+def move(root: Path, folder: Path, branch: str, commit: str, *, look: bool = False) -> None:
+    """Put branch and checkout of the night at a commit; to look only, the checkout without the branch.
 
     Killed at any point, the next night does it again: git's own locks of the two are removed, as nobody
     else works with them, and while the checkout is on its way nothing in it counts as somebody's change.
@@ -115,8 +115,11 @@ def move(root: Path, folder: Path, branch: str, commit: str) -> None:
     on_its_way = not (root / AT).exists()
     (root / AT).unlink(missing_ok=True)
     _release(folder, branch)
-    git(folder, "update-ref", "-m", "night", f"refs/heads/{branch}", commit)
-    git(folder, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    if look:
+        git(folder, "update-ref", "--no-deref", "-m", "look", "HEAD", commit)
+    else:
+        git(folder, "update-ref", "-m", "night", f"refs/heads/{branch}", commit)
+        git(folder, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
     git(folder, "reset", "--quiet", "--hard")
     if on_its_way:  # files of a move that a kill cut off
         git(folder, "clean", "-ffdq", "--", *CODE)

@@ -10,7 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from closure import ROOT
 from tiny import git, tiny
+
+from flows.explain import NOTHING
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +45,28 @@ def commit(project):
     return git(project.folder, "rev-parse", "HEAD")
 
 
+def documented(heading, **places):
+    """Give the blocks of commands below a heading of docs/upkeep.md, but for `make`, with other folders."""
+    section = (ROOT / "docs/upkeep.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    blocks = [block.partition("```")[0] for block in section.split("```sh\n")[1:]]
+    for name, place in places.items():
+        blocks = [block.replace(f"/{name}", str(place)) for block in blocks]
+    return ["\n".join(line for line in block.splitlines() if not line.startswith("make ")) for block in blocks]
+
+
+FOREIGN = """schema: '2.0'
+stages:
+  download:
+    cmd: python -m tasks.tiny download
+    outs:
+    - path: data/raw
+      hash: md5
+      md5: 00000000000000000000000000000000.dir
+      size: 1
+      nfiles: 1
+"""  # as the bundled dvc.lock, whose outputs were never here
+
+
 def kill_all_in(folder):
     """Kill outright what works in a folder, such as the server that a night started before it went to its own."""
     for process in Path("/proc").glob("[0-9]*"):
@@ -55,6 +80,7 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
     nights = project.folder / ".nights/checkout"
     (project.folder / "hold").touch()
     (project.folder / "fail-compare").touch()
+    (project.folder / "dvc.lock").write_text(FOREIGN)
     head = commit(project)
     variables = {**os.environ, "PREFECT_HOME": str(project.folder / ".prefect")}
     night = subprocess.Popen([sys.executable, "-m", "flows.nightly"], cwd=project.folder, env=variables)
@@ -85,5 +111,38 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
         "train@coordinates": "Skipped",
     }
     assert git(project.folder, "log", "-1", "--format=%s", "nights").endswith(": compare ran")
-    assert not (project.folder / "dvc.lock").exists()
+    assert (project.folder / "dvc.lock").read_text() == FOREIGN
     assert head == git(project.folder, "rev-parse", "HEAD")
+
+    night = git(project.folder, "rev-parse", "nights")
+    assert project.run("python", "-m", "flows.nightly", "--explain").stdout.strip() == NOTHING
+    project.change(models__cells__seed=77)
+    commit(project)
+    would = project.run("python", "-m", "flows.nightly", "--explain").stdout.splitlines()
+    assert would[0] == "2 stages would run:"
+    assert [line.split("`")[1] for line in would if "`" in line] == ["train@cells", "compare"]
+    project.change(models__cells__seed=78)
+    refused = project.run("python", "-m", "flows.nightly", "--explain", code=1).stderr
+    assert "has changes that are in no commit: params.yaml" in refused
+    would = project.run("python", "-m", "flows.nightly", "--explain", "--committed-only").stdout
+    assert "left out: params.yaml" in would
+    assert "seed: 1 -> 77" in would.replace("models.cells.", "")
+    assert git(project.folder, "rev-parse", "nights") == night
+    git(project.folder, "checkout", "--quiet", "params.yaml")
+    project.run("python", "-m", "flows.nightly")
+    assert git(project.folder, "log", "-1", "--format=%s", "nights").endswith(": train@cells, compare ran")
+
+    project.run("python", "-c", "from tasks.tracking import experiment_id; experiment_id()")
+    (project.folder / "mlruns").mkdir()
+    save, restore = documented("Back up and restore", backup=tmp_path / "backup")
+    project.run("bash", "-ec", save)
+    project.folder.rename(tmp_path / "lost")
+    away = type(project)(tmp_path)
+    printed = away.run(
+        "bash", "-ec", restore.replace(" waymark", " project").replace("cd waymark", "cd project")
+    ).stdout
+    assert printed.splitlines()[-1] == NOTHING
+    for name in ("mlflow.db", "mlruns", ".prefect", ".dvc/cache", "input/README.md"):
+        assert (project.folder / name).exists()
+    project.run("bash", "-ec", "git merge --quiet nights && dvc checkout")  # as the page goes on
+    assert (project.folder / "trained/cells/model.txt").exists()

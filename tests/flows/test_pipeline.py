@@ -174,6 +174,7 @@ def test_each_training_is_a_run_with_curves_figures_lineage_and_data(finished):
             ["git", "rev-parse", "HEAD"], cwd=finished.folder, capture_output=True, text=True, check=True
         )
         assert run["tags"]["waymark.git.revision"] == head.stdout.strip()
+        assert run["tags"]["mlflow.source.git.commit"] == head.stdout.strip()
         assert run["tags"]["waymark.git.dirty"] == "true"
         assert run["tags"]["waymark.data.split.md5"] == finished.output_md5()["split:data/split"]
 

@@ -41,8 +41,12 @@ run(promote, "--model", "waymark-landmark", "--dry-run", *gate)
 with get_client(sync_client=True) as client:
     artifacts = client.read_latest_artifacts()
     runs = client.read_flow_runs()
+    tasks = client.read_task_runs(limit=200)
+    logs = client.read_logs()
 print(json.dumps({
     "artifacts": {its.key: its.data for its in artifacts}, "states": sorted(its.state.name for its in runs),
+    "runs": [its.name for its in runs], "tasks": [its.name for its in tasks],
+    "logs": [its.message for its in logs if its.name.startswith("tasks.") and its.task_run_id],
 }))
 """
 
@@ -84,6 +88,11 @@ def test_promote_and_roll_back_as_an_operator_does(tmp_path):
     assert told["states"] == sorted(
         ["Promoted", "Nothing to do", "Rolled back", *["Refused"] * 2, "Forward again", *["Failed"] * 2]
     )
+    assert len(set(told["runs"])) == len(SAID)
+    assert sum(name.startswith("promote waymark-location challenger 20") for name in told["runs"]) == 3
+    steps = ("smoke test of version 2", "score the challenger, version 2", "score the champion, version 1")
+    assert all(told["tasks"].count(step) == 2 for step in steps)  # of both names; what was rolled back asks for none
+    assert any(line.startswith("answered for ") for line in told["logs"])
     assert "GAP" in told["artifacts"]["promotion-waymark-landmark"]
     assert "rolled back" in told["artifacts"]["promotion-waymark-location"]
 

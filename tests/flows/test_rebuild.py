@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -15,14 +16,22 @@ def store(project):
     return MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
 
 
-def test_lineage_is_that_of_git_and_dvc(registered):
+def test_lineage_is_that_of_git_and_dvc(registered, tmp_path):
     """Against DVC's own hashes of what the training depends on."""
     training = json.loads((registered.folder / "trained/coordinates/training.json").read_text())
     locked = {dep["path"]: dep["md5"] for dep in registered.stages()["train@coordinates"]["deps"]}
     assert training["lineage"]["data"].items() <= locked.items()
     assert set(training["lineage"]["data"]) == {path for path in locked if path.startswith("data/")}
-    tags = store(registered).get_model_version(LOCATION, "1").tags
+    version = store(registered).get_model_version(LOCATION, "1")
+    compared = ("model", "git.revision", "git.dirty", "data.digest", "split.test_sha256", "params.sha256")
+    known = {f"waymark.{name}" for name in (*compared, "content.sha256")}
+    assert {tag for tag in version.tags if not tag.startswith("waymark.promotion.")} == known  # one look, not a screen
+    tags = json.loads(
+        Path(store(registered).download_artifacts(version.run_id, "lineage.json", str(tmp_path))).read_text()
+    )
+    assert {tag: version.tags[tag] for tag in known & set(tags)} == {tag: tags[tag] for tag in known & set(tags)}
     assert (tags["waymark.git.revision"], tags["waymark.git.dirty"]) == (registered.revision, "false")
+    assert "champion" in store(registered).get_registered_model(LOCATION).description
     behind = {"download", "filter", "resize", "project", "split"}  # no grid: this model has no cells
     stages = {tag.split(".")[2] for tag in tags if tag.startswith("waymark.data.") and tag.endswith(".md5")}
     assert stages == behind
@@ -46,11 +55,12 @@ def test_what_came_out_otherwise_is_named(registered, tmp_path):
     its = store(registered)
     version = its.get_model_version(LOCATION, "1")
     tag = "waymark.checkpoint.sha256"
+    assert tag not in version.tags  # it stands in the run's lineage.json; older versions have all of it as tags
     its.set_model_version_tag(LOCATION, "1", tag, "0" * 64)
     try:
         printed = registered.run("python", "-m", "flows.rebuild", "champion", "--cached", code=1).stdout
     finally:
-        its.set_model_version_tag(LOCATION, "1", tag, version.tags[tag])
+        its.delete_model_version_tag(LOCATION, "1", tag)
     assert "| model.ckpt | 000000000000 |" in printed
     assert "a training repeats on the same machine only" in printed
     assert "Running stage" not in printed  # all of it out of the cache

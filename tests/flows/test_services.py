@@ -108,13 +108,14 @@ def test_up_again_starts_nothing_and_status_tells_what_runs(services):
 def test_the_deployments_are_those_of_prefect_yaml(services):
     found = {
         name: services.ask("GET", f"/deployments/name/{name}/{name}")
-        for name in ("nightly", "train", "promote", "rollback")
+        for name in ("nightly", "tidy", "train", "promote", "rollback")
     }
     assert {name: its["work_pool_name"] for name, its in found.items()} == {
         "nightly": "default",
         "train": "gpu",
         "promote": "default",
         "rollback": "default",
+        "tidy": "default",
     }
     assert all(its["description"] for its in found.values())
     assert found["nightly"]["global_concurrency_limit"]["limit"] == 1

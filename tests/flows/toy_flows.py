@@ -45,3 +45,9 @@ def promote():
 def rollback():
     """Stand in for a rollback."""
     time.sleep(0)
+
+
+@flow(name="tidy")
+def tidy():
+    """Stand in for tidying."""
+    time.sleep(0)
