@@ -1,4 +1,4 @@
-"""Where a registered model comes from, as its tags say, and whether what was made again is the same."""
+"""Where a registered model comes from, as its tags and its run say, and whether what was made again is the same."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,6 @@ from tasks.outputs import file_digest, read_json
 from waymark.errors import ModelError
 from waymark.registry import parse_reference
 
-REVISION = "waymark.git.revision"
 DIRTY = "waymark.git.dirty"
 DATA, MD5 = "waymark.data.", ".md5"
 SPLITS = ("val", "test")
@@ -55,7 +54,7 @@ def read_origin(reference: str) -> Origin:
         reference: `3`, `champion`, `waymark-landmark/2`, `waymark-landmark@champion`.
 
     Raises:
-        ModelError: there is no such version, or its tags do not say what it could be made from.
+        ModelError: there is no such version, or nothing says what it could be made from.
     """
     try:
         wanted = parse_reference(reference)
@@ -75,17 +74,18 @@ def read_origin(reference: str) -> Origin:
 
 
 def _origin(found: ModelVersion, metrics: dict[str, float]) -> Origin:
-    name, tags = f"{found.name} version {found.version}", dict(found.tags)
-    needed = (REVISION, DIRTY, tracking.MODEL_TAG, tracking.CHECKPOINT_TAG)
+    name, tags = f"{found.name} version {found.version}", tracking.lineage_of(found)
+    needed = (tracking.REVISION_TAG, DIRTY, tracking.MODEL_TAG, tracking.CHECKPOINT_TAG)
     if missing := [tag for tag in needed if tag not in tags]:
         raise ModelError(f"{name} has no tag {missing[0]}: it is older than the lineage; train and register it again")
+    revision = tags[tracking.REVISION_TAG]
     if tags[DIRTY] != "false":
         raise ModelError(
-            f"{name} was made with changes that are in no commit (beside {tags[REVISION][:12]}), so that nobody can"
+            f"{name} was made with changes that are in no commit (beside {revision[:12]}), so that nobody can"
             " make it again; commit first, or let the nightly flow train it"
         )
     figures = {key: value for key, value in metrics.items() if key.split(".")[0] in SPLITS}
-    return Origin(name, tags[tracking.MODEL_TAG], tags[REVISION], tags, figures)
+    return Origin(name, tags[tracking.MODEL_TAG], revision, tags, figures)
 
 
 def compare(origin: Origin, folder: Path) -> dict[str, list[Row]]:

@@ -1,7 +1,9 @@
 """Hold a challenger against the champion; make it champion if the evidence says so. No stage: it changes the world."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +42,7 @@ from waymark.slices import landmark_slices, place_slices
 logger = logging.getLogger(__name__)
 
 Outcome = Literal["promoted", "refused", "nothing to do"]
+Step = Callable[[str, Callable[[], Any]], Any]  # does a named part of the work, and gives what it gives
 NEEDED: dict[Question, tuple[str, ...]] = {"places": ("latitude", "longitude"), "landmarks": ("landmark_score",)}
 
 
@@ -65,6 +68,11 @@ class Decision(NamedTuple):
     markdown: str = ""
 
 
+def plainly(name: str, work: Callable[[], Any]) -> Any:
+    """Do a part of the work; a flow shows it as a task run instead."""
+    return work()
+
+
 def promote(
     name: str = LOCATION,
     challenger: str = "challenger",
@@ -72,6 +80,7 @@ def promote(
     folder: Path | None = None,
     *,
     dry_run: bool = False,
+    step: Step = plainly,
 ) -> Decision:
     """Hold a challenger against the champion; keep the evidence, and move the alias if it is better.
 
@@ -81,6 +90,7 @@ def promote(
         gate: what it must show.
         folder: root of the checkout whose test is asked for; None looks into the night's checkout, then here.
         dry_run: decide and say so, but write nothing into the registry.
+        step: does each part of the work.
 
     Raises:
         ModelError: there is no such version, no such test, or the champion moved meanwhile.
@@ -91,8 +101,8 @@ def promote(
     if version == over:
         return Decision(name, version, over, "nothing to do", f"version {version} of {name} is champion already")
     logger.info("holding version %s of %s against the champion, version %s", version, name, over)
-    verdict, evidence = _judge(its, over, gate, folder, chosen=challenger.isdigit())
-    kept = keep(evidence, its, write=not dry_run)
+    verdict, evidence = _judge(its, over, gate, folder, step, chosen=challenger.isdigit())
+    kept = step("keep the evidence", partial(keep, evidence, its, write=not dry_run))
     if not dry_run and verdict.promoted:
         champions.promote(name, version, over, verdict.reason, kept.uri)
     elif not dry_run:
@@ -102,24 +112,27 @@ def promote(
 
 
 def _judge(
-    its: ModelVersion, over: str | None, gate: Gate, folder: Path | None, *, chosen: bool
+    its: ModelVersion, over: str | None, gate: Gate, folder: Path | None, step: Step, *, chosen: bool
 ) -> tuple[Verdict, Evidence]:
     """Check what costs little first, and go on only as long as nothing speaks against the challenger."""
     name, version = its.name, str(its.version)
     evidence = Evidence(name, version, over, "landmarks" if name == LANDMARK else "places", gate)
     checks, test, exposures = _check_rolled_back(its, chosen), None, {}
     if over is not None:
-        exposures = _exposures(name, {"challenger": version, "champion": over})
+        exposures = step("read what both have seen", partial(_exposures, name, version, over))
         checks.append(_check_exposures(exposures, version, over))
     if over is not None and _passed(checks):
         test = find_test(its.tags.get(TEST_TAG), folder)
         checks.append(check_leaks(overlap(test.records, exposures["challenger"])))
     if _passed(checks):
         needed = NEEDED[evidence.question]
-        checks.append(check_smoke(smoke_fault(name, version, tracking.tracking_uri(), needed)))
+        smoke = partial(smoke_fault, name, version, tracking.tracking_uri(), needed)
+        checks.append(check_smoke(step(f"smoke test of version {version}", smoke)))
     if test is not None and _passed(checks):
-        compared, evidence = _compare(evidence, test, exposures)
+        compared, evidence = _compare(evidence, test, exposures, step)
         checks = [check for check in checks if check.name != "leaks"] + compared  # now by pictures, too
+    for check in checks:
+        logger.log(logging.INFO if check.passed else logging.WARNING, "%s: %s", check.name, check.line)
     verdict = verdict_of(checks)
     if over is None and verdict.promoted:
         verdict = replace(verdict, reason=f"there was no champion of {name} to hold it against")
@@ -142,8 +155,8 @@ def _check_rolled_back(its: ModelVersion, chosen: bool) -> list[Check]:
     return [Check("rolled back", False, line)]
 
 
-def _exposures(name: str, versions: dict[str, str]) -> dict[str, pd.DataFrame]:
-    found = {role: read_exposure(name, version) for role, version in versions.items()}
+def _exposures(name: str, version: str, over: str) -> dict[str, pd.DataFrame]:
+    found = {role: read_exposure(name, its) for role, its in (("challenger", version), ("champion", over))}
     return {role: its for role, its in found.items() if its is not None}
 
 
@@ -161,15 +174,30 @@ def _check_exposures(exposures: dict[str, pd.DataFrame], version: str, over: str
     return Check("exposure", False, line, {"unknown": unknown})
 
 
-def _compare(evidence: Evidence, test: TestSet, exposures: dict[str, pd.DataFrame]) -> tuple[list[Check], Evidence]:
+def _compare(
+    evidence: Evidence, test: TestSet, exposures: dict[str, pd.DataFrame], step: Step
+) -> tuple[list[Check], Evidence]:
     """Score both models on what neither has seen, and hold the answers against each other."""
-    gate, question = evidence.gate, evidence.question
     versions = {"challenger": evidence.challenger, "champion": str(evidence.champion)}
-    guessers = {role: load_registered(evidence.name, its) for role, its in versions.items()}
-    for role, guesser in guessers.items():
-        _check_answers(guesser, question, f"the {role}, version {versions[role]} of {evidence.name},")
-    answered = {role: answer_test(guesser, test) for role, guesser in guessers.items()}
-    seen = {role: overlap(test.records, exposures[role], answered[role].looks) for role in versions}
+    guessers, answered = {}, {}
+    for role, version in versions.items():
+        load = partial(_load, evidence, role, version)
+        guessers[role] = step(f"load the {role}, version {version}", load)
+    for role, version in versions.items():
+        score = partial(answer_test, guessers[role], test)
+        answered[role] = step(f"score the {role}, version {version}", score)
+    return step("compare the answers", partial(_checks, evidence, test, exposures, guessers, answered))
+
+
+def _checks(
+    evidence: Evidence,
+    test: TestSet,
+    exposures: dict[str, pd.DataFrame],
+    guessers: dict[str, Guesser],
+    answered: dict[str, Answered],
+) -> tuple[list[Check], Evidence]:
+    gate, question = evidence.gate, evidence.question
+    seen = {role: overlap(test.records, exposures[role], its.looks) for role, its in answered.items()}
     leaks = check_leaks(seen["challenger"])
     rows, left_out = _unseen(question, test, answered, seen)
     evidence = replace(
@@ -192,10 +220,19 @@ def _compare(evidence: Evidence, test: TestSet, exposures: dict[str, pd.DataFram
     return checks, replace(evidence, slices=slices)
 
 
-def _check_answers(guesser: Guesser, question: Question, who: str) -> None:
-    head = guesser.locator.place_head if question == "places" else guesser.locator.landmark_head
-    if head is None:
-        raise ModelError(f"{who} answers no {question}; register it under another name")
+def _load(evidence: Evidence, role: str, version: str) -> Guesser:
+    """Load one of the two.
+
+    Raises:
+        ModelError: it does not answer the question.
+    """
+    guesser = load_registered(evidence.name, version)
+    locator, question = guesser.locator, evidence.question
+    if (locator.place_head if question == "places" else locator.landmark_head) is None:
+        raise ModelError(
+            f"the {role}, version {version} of {evidence.name}, answers no {question}; register it under another name"
+        )
+    return guesser
 
 
 def _unseen(

@@ -10,17 +10,32 @@ import pandas as pd
 
 from tasks import tracking
 from tasks.champion import champion_of, promote
-from tasks.lineage import lock_tags
+from tasks.lineage import PREFIX, lock_tags
 from tasks.outputs import file_digest, read_json
 from tasks.tables import headings, open_shards, read_table
 from waymark.errors import ModelError
 from waymark.exported import ModelFiles
 from waymark.images.decode import jpeg_bytes
 from waymark.lookup import BEST, trained_files
+from waymark.registry import LANDMARK, LOCATION
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TAG = "waymark.content.sha256"
+SHOWN = (
+    tuple(  # as tags of a version, by which people compare it with others; the rest stands in its run's lineage.json
+        f"waymark.{name}"
+        for name in ("model", "git.revision", "git.dirty", "data.digest", "split.test_sha256", "params.sha256")
+    )
+)
+DESCRIPTIONS = {
+    LOCATION: "Where a photo was taken.",
+    LANDMARK: "Which landmark a photo shows.",
+}
+ROLES = (
+    "`champion` is in use; `challenger` is the best on val of the last run and waits for `python -m flows.promote`."
+    " Each version's description says what became of it; its run has figures, curves, lineage.json and the evidence."
+)
 TRAINED = Path("trained")
 REPORTS = Path("reports")
 
@@ -55,6 +70,8 @@ def _register(name: str, model: str, run_id: str) -> Registered:
     files, store = trained_files(TRAINED / model), tracking.client()
     version = _registered_version(name, files) or _new_version(name, files, run_id)
     store.set_registered_model_alias(name, "challenger", version)
+    if not store.get_registered_model(name).description:
+        store.update_registered_model(name, f"{DESCRIPTIONS[name]} {ROLES}")
     champion = champion_of(name)
     if champion is None:
         champion = promote(name, version, None, f"the first of {name}: there was none to hold it against").after
@@ -82,11 +99,13 @@ def _new_version(name: str, files: ModelFiles, run_id: str) -> str:
     with mlflow.start_run(run_id=run_id):
         info = log_registered_model(files, _example(), name)
     version = str(info.registered_model_version)
-    tags = {**store.get_run(run_id).data.tags, **lock_tags()}
+    known = {**store.get_run(run_id).data.tags, **lock_tags()}
+    lineage = {tag: value for tag, value in known.items() if tag.startswith(PREFIX)}
+    store.log_dict(run_id, lineage, tracking.LINEAGE)
+    tags = {tag: lineage[tag] for tag in SHOWN if tag in lineage}
     tags[CONTENT_TAG] = _digest(files)  # last, as it says that nothing lacks
     for tag, value in tags.items():
-        if tag.startswith("waymark."):
-            store.set_model_version_tag(name, version, tag, value)
+        store.set_model_version_tag(name, version, tag, value)
     return version
 
 

@@ -1,6 +1,7 @@
 """Ask two registered models the same test records again, by the same code and from the original pictures."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ from waymark.metrics.functional import haversine_km
 from waymark.models.guesser import Guesser, load_guesser
 from waymark.records import read_records
 from waymark.serving import download_registered
+
+logger = logging.getLogger(__name__)
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split/records.parquet")
@@ -126,6 +129,7 @@ def answer_test(guesser: Guesser, test: TestSet) -> Answered:
     index: list[dict[str, Any]] = []
     pictures = read_pictures(paths, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
     answers = answer_files(guesser, queries, _noted(pictures, views, index))
+    logger.info("answered for %d of %d test records", len(answers.table), len(queries))
     schema = INDEX_SCHEMA.with_metadata({"size_px": str(blueprint.shard_px)})
     looks = looks_of(pa.Table.from_pylist(index, schema), records["record_id"].tolist())
     return Answered(_rows(records.loc[answers.table.index], answers.table), looks)

@@ -1,12 +1,15 @@
 """Runs in MLflow: found again by the checkpoint that they made, completed later, or logged anew."""
 
+import getpass
 import logging
 import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,8 +25,10 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
 from mlflow.entities import Experiment, Metric, Param
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from waymark.addresses import is_web, sqlite_path, sqlite_url, without_credentials
 from waymark.artifacts import read_without_server
@@ -37,6 +42,9 @@ ELSEWHERE = "waymark-elsewhere"  # of machines that do not see the disk on which
 MODEL_TAG = "waymark.model"
 CHECKPOINT_TAG = "waymark.checkpoint.sha256"
 EVALUATION_TAG = "waymark.evaluation.sha256"
+REPORT_TAG = "waymark.report.sha256"
+REVISION_TAG = "waymark.git.revision"
+LINEAGE = "lineage.json"  # of a registered model, in its run: what its tags do not say
 EXPOSURE = "exposure.parquet"  # what a model has seen, see tasks.exposure
 TRAINED = Path("trained")
 REPORTS = Path("reports/models")
@@ -152,10 +160,21 @@ def begin_run(note: Note, params: dict[str, Any]) -> str:
     store = client()
     if note.run_id is not None and _exists(note.run_id):
         return note.run_id
-    run = store.create_run(experiment_id(), run_name=note.model, tags={MODEL_TAG: note.model, **note.tags})
+    tags = {MODEL_TAG: note.model, **note.tags, **_columns(note)}
+    run = store.create_run(experiment_id(), run_name=f"{note.model} {datetime.now():%Y-%m-%d %H:%M:%S}", tags=tags)
     flat = [Param(name, str(value)) for name, value in _flat(params).items()]
     store.log_batch(run.info.run_id, params=flat)
     return str(run.info.run_id)
+
+
+def _columns(note: Note) -> dict[str, str]:
+    """Fill the columns that MLflow shows of each run: who started what, at which commit."""
+    columns = {MLFLOW_SOURCE_NAME: f"tasks/train.py {note.model}", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    if REVISION_TAG in note.tags:
+        columns[MLFLOW_GIT_COMMIT] = note.tags[REVISION_TAG]
+    with suppress(OSError, KeyError, ImportError):  # in a container whose user has no name
+        columns[MLFLOW_USER] = getpass.getuser()
+    return columns
 
 
 def _exists(run_id: str) -> bool:
@@ -206,8 +225,9 @@ def _note_path(digest: str) -> Path:
 def run_of(model: str) -> str:
     """Find the run that made the trained model, with all that is known of it.
 
-    A training that the store was not told of in full is told now. A model that came out of DVC's cache, or from
-    another machine, has no run in this store, and is logged anew.
+    A training that the store was not told of in full is told now, and its files are logged where they lack: another
+    machine may have put them where only it can read them. A model that came out of DVC's cache has no run in this
+    store, and is logged anew.
     """
     digest = file_digest(TRAINED / model / "model.ckpt")
     path = _note_path(digest)
@@ -216,6 +236,7 @@ def run_of(model: str) -> str:
         note = Note(**read_json(path)) if path.exists() else _note_anew(model)
         run_id = _complete(note, digest)
         path.unlink(missing_ok=True)
+    _log_lacking(run_id, [path for name in ARTIFACTS if (path := TRAINED / model / name).exists()])
     _complete_evaluation(model, run_id)
     return run_id
 
@@ -250,11 +271,17 @@ def _complete(note: Note, digest: str) -> str:
                     rows, source=str(SPLIT_RECORDS), name=f"{context} records", digest=data_digest
                 )
             mlflow.log_input(dataset, context=context)
-        for name in ARTIFACTS:
-            if (path := TRAINED / note.model / name).exists():
-                mlflow.log_artifact(str(path))
     client().set_tag(run_id, CHECKPOINT_TAG, digest)
     return run_id
+
+
+def _log_lacking(run_id: str, paths: list[Path], place: str | None = None) -> None:
+    """Log the files that a run lacks at some place."""
+    store = client()
+    there = {Path(its.path).name for its in store.list_artifacts(run_id, place)}
+    for path in paths:
+        if path.name not in there:
+            store.log_artifact(run_id, str(path), place)
 
 
 def _complete_evaluation(model: str, run_id: str) -> None:
@@ -265,7 +292,7 @@ def _complete_evaluation(model: str, run_id: str) -> None:
         return
     digest, store = " ".join(file_digest(path)[:16] for path in paths), client()
     if store.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
-        return
+        return _log_lacking(run_id, paths, "evaluation")
     for split, figures in read_json(folder / "metrics.json").items():
         for name, value in figures.items():
             if value is not None:
@@ -273,3 +300,23 @@ def _complete_evaluation(model: str, run_id: str) -> None:
     for path in paths:
         store.log_artifact(run_id, str(path), "evaluation")
     store.set_tag(run_id, EVALUATION_TAG, digest)
+
+
+def log_report(run_id: str, path: Path) -> None:
+    """Log the report with a run, unless the run has just this one."""
+    digest, store = file_digest(path), client()
+    if store.get_run(run_id).data.tags.get(REPORT_TAG) != digest:
+        store.log_artifact(run_id, str(path), "report")
+        store.set_tag(run_id, REPORT_TAG, digest)
+
+
+def lineage_of(version: ModelVersion) -> dict[str, str]:
+    """Give all that is known of where a version comes from: by its run's file, and by its tags, which older ones have.
+
+    Tags that were set since count more.
+    """
+    store, known = client(), {}
+    if LINEAGE in {its.path for its in store.list_artifacts(version.run_id)}:
+        with TemporaryDirectory(prefix="waymark-") as folder:
+            known = read_json(Path(store.download_artifacts(version.run_id, LINEAGE, folder)))
+    return {**known, **version.tags}

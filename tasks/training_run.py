@@ -1,5 +1,8 @@
 """The run of a training in MLflow, which goes on without MLflow where it does not answer."""
 
+import logging
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from tasks.lineage import Lineage
 from tasks.outputs import read_json
 from tasks.tracking import Note
 
+SAMPLE_S = 5  # between two looks at processor, memory and GPU, unless MLflow's own variable says otherwise
+LEAVE_S = 5.0  # for the last of them, which a store that is away would hold up for minutes
 REST = 9.0  # times as long as a vain attempt took is none made: a dead store slows a training by a tenth at most
 
 
@@ -32,6 +37,7 @@ class TrainingRun(Logger):
         self.waiting: dict[int, dict[str, float]] = {}  # figures by epoch
         self.run_id: str | None = None  # once it is known to be in the store
         self.rests_until = 0.0
+        self.monitor: Any = None
         self._tell()
 
     @property
@@ -74,10 +80,26 @@ class TrainingRun(Logger):
             note = self.note
             self.run_id = tracking.begin_run(note, self.params)
             note._replace(run_id=self.run_id).write(self.path)
+            self._watch_machine(self.run_id)
         if self.waiting:
             tracking.log_epochs(self.run_id, self.waiting)
             self.waiting.clear()
 
+    def _watch_machine(self, run_id: str) -> None:
+        """Let MLflow log how busy processor, memory and GPU are, in a thread of its own."""
+        if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "true":
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # that it begins and ends is no news
+        uri = tracking.tracking_uri()
+        self.monitor = SystemMetricsMonitor(run_id, SAMPLE_S, resume_logging=True, tracking_uri=uri)
+        self.monitor.start()
+
     def end(self) -> None:
         """Log what the training made."""
+        if self.monitor is not None:
+            leaving = threading.Thread(target=self.monitor.finish, daemon=True)
+            leaving.start()
+            leaving.join(LEAVE_S)
         tracking.end_training(self.model, self.note)

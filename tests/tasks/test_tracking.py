@@ -1,5 +1,6 @@
 """A training outlives MLflow's server, and the server learns all of it afterwards. Real servers, real kills."""
 
+import getpass
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from closure import ROOT
@@ -19,6 +21,8 @@ from waymark.processes import die_with_parent
 pytestmark = pytest.mark.slow
 
 EPOCHS = 12
+FILES = ("training.json", "exposure.parquet", "evaluation/predictions.parquet")
+SAMPLES = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}  # seconds: the training is short
 PLAIN = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its own language models: more processes
 
 
@@ -72,7 +76,7 @@ def project(data_stages, tmp_path):
 
 
 def environment(uri):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "MLFLOW_TRACKING_URI": uri}
+    return {**os.environ, **SAMPLES, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "MLFLOW_TRACKING_URI": uri}
 
 
 def python(folder, uri, *arguments):
@@ -115,13 +119,23 @@ def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(projec
     (cut_off,) = runs(server.uri)
     assert cut_off.info.status == "RUNNING"
     assert set(told_epochs(server.uri, cut_off)) < set(range(EPOCHS))
-    for _ in range(2):  # the second finds everything told
-        python(project, server.uri, "-c", "from tasks.tracking import run_of; run_of('cells')")
+    kept = server.folder / "artifacts" / cut_off.info.experiment_id / cut_off.info.run_id / "artifacts"
+    tell = ("-c", "from tasks.tracking import run_of; run_of('cells')")
+    python(project, server.uri, *tell)
+    for name in FILES:  # as where another machine has put them on a disk of its own
+        (kept / name).rename(server.folder / Path(name).name)
+    python(project, server.uri, *tell)  # finds the rest told
+    for name in FILES:
+        assert (kept / name).read_bytes() == (server.folder / Path(name).name).read_bytes()
     (whole,) = runs(server.uri)
     assert (whole.info.run_id, whole.info.status) == (cut_off.info.run_id, "FINISHED")
     assert sorted(told_epochs(server.uri, whole)) == list(range(EPOCHS))
     assert whole.data.tags["waymark.hardware"] == cut_off.data.tags["waymark.hardware"]
     assert "waymark.logged_anew" not in whole.data.tags
+    assert "system/cpu_utilization_percentage" in whole.data.metrics
+    assert whole.info.run_name.startswith("cells 20")
+    assert whole.data.tags["mlflow.source.name"] == "tasks/train.py cells"
+    assert whole.data.tags["mlflow.user"] == getpass.getuser()
     test = json.loads((project / "reports/models/cells/metrics.json").read_text())["test"]
     assert whole.data.metrics["test.mean_km"] == test["mean_km"]
     assert {item.dataset.name for item in whole.inputs.dataset_inputs} == {"train records", "val records"}
