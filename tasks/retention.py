@@ -19,6 +19,11 @@ from waymark.addresses import is_web
 from waymark.registry import LANDMARK, LOCATION
 
 HISTORY = (PREVIOUS, NEXT)
+DATABASE = "WAYMARK_MLFLOW_DATABASE"
+PURGE = """import os, sys
+from mlflow.cli import gc
+gc(["--backend-store-uri", os.environ["WAYMARK_MLFLOW_DATABASE"], *sys.argv[1:]])
+"""  # `mlflow gc` takes its database as an argument alone, which may hold a password that ps would show
 REVISIONS = ("waymark.git.locked_revision", "waymark.git.revision")  # the first has the dvc.lock
 
 
@@ -88,8 +93,12 @@ def _size(uri: str) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_absolute() else 0
 
 
-def forget(what: Forgettable) -> bool:
-    """Delete runs, versions and models; where the store is a database at hand, with their artifacts.
+def forget(what: Forgettable, database: str | None = None) -> bool:
+    """Delete runs, versions and models; where the store's database is known, with their artifacts.
+
+    Args:
+        what: to delete.
+        database: of MLflow's server, where the store is one that runs on this machine.
 
     Returns:
         Whether the artifacts went, too. `mlflow gc` purges every experiment that somebody has deleted besides, and
@@ -103,10 +112,11 @@ def forget(what: Forgettable) -> bool:
     for run in what.runs:
         store.delete_run(run)
     uri = tracking.tracking_uri()
-    if is_web(uri) or not what.logged_models or store.search_experiments(view_type=ViewType.DELETED_ONLY):
+    database = database if is_web(uri) else uri
+    if not database or not what.logged_models or store.search_experiments(view_type=ViewType.DELETED_ONLY):
         return False
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
-    command += ["--run-ids", ",".join(what.runs)] if what.runs else []
-    command += ["--logged-model-ids", ",".join(what.logged_models)]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    names = ["--run-ids", ",".join(what.runs)] if what.runs else []
+    names += ["--logged-model-ids", ",".join(what.logged_models)]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": uri, DATABASE: database}
+    command = [sys.executable, "-c", PURGE, *names]
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
