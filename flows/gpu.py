@@ -18,6 +18,7 @@ from prefect.states import Cancelling, Completed, Crashed, Failed, State
 
 from flows import children, cores, sharing
 from flows.addresses import GPU
+from flows.handover import HANDED_BACK
 from flows.lifeline import Token
 from flows.queues import ANY_MACHINE, own_queue
 from flows.repro import Hear, reproduce
@@ -87,8 +88,9 @@ def _train_in_pool(stage: str, training: Training, hear: Hear) -> State[Any]:
             state = _wait(run.id, token, training.remote)
     except WaymarkError as error:
         return Failed(message=str(error))
-    if state is None:
-        hear(f"the pool {GPU} has no worker any more; training here")
+    if state is None or state.name == HANDED_BACK:
+        why = f"the pool {GPU} has no worker any more" if state is None else state.message
+        hear(f"{why}; training here")
         return _train_here(stage, training, hear)
     if not state.is_completed():
         return Failed(message=state.message or f"the training ended as {state.name}")

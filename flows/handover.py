@@ -6,9 +6,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.repository import LOCK, CheckoutError, commit_tree, find, git, untracked
+from waymark.errors import WaymarkError
 
+HANDED_BACK = "Handed back"  # state of a training that a worker cannot do
 REF = "refs/waymark/handover"
 REPOSITORY = "repository"  # name in the archive
+
+
+class UnreachableError(WaymarkError):
+    """This machine does not reach what a training needs."""
 
 
 def pack(archive: Path) -> None:

@@ -54,7 +54,7 @@ class Outcome:
     entries: list[Entry]
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="register", cache_policy=NO_CACHE)
 def register() -> list[Registered]:
     """Register the models that are best on val."""
     return register_best()

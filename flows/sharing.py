@@ -15,7 +15,7 @@ from dvc.fs import get_cloud_fs
 from prefect.states import Completed, Failed, State
 
 from flows.graph import open_repo
-from flows.handover import pack, unpack
+from flows.handover import UnreachableError, pack, unpack
 from flows.repro import Hear, complaint, reproduce, run_dvc
 from waymark.errors import WaymarkError
 
@@ -82,7 +82,8 @@ def handed_over(remote: str) -> Iterator[str]:
     """Put this checkout's code into the remote, for the time of a training; give the name by which `train_apart` asks.
 
     Raises:
-        WaymarkError: this is no git checkout, or the remote cannot be written.
+        CheckoutError: this is no git checkout.
+        UnreachableError: the remote cannot be written.
     """
     store, name = _handovers(remote), uuid4().hex
     place = store.join(name)
@@ -109,7 +110,8 @@ def train_apart(stage: str, handover: str, remote: str, variables: Mapping[str, 
         hear: takes each line.
 
     Raises:
-        WaymarkError: the remote cannot be reached, or another run trains the same.
+        UnreachableError: the remote cannot be reached from here.
+        WaymarkError: another run trains the same.
     """
     with _folder_of(stage) as folder:
         _bring(folder, handover, remote)
@@ -175,4 +177,4 @@ def _reaching(remote: str) -> Iterator[None]:
         yield
     except Exception as error:  # each kind of remote has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WaymarkError(f"{socket.gethostname()} cannot reach the remote {remote}: {reason}") from error
+        raise UnreachableError(f"{socket.gethostname()} cannot reach the remote {remote}: {reason}") from error

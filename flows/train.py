@@ -11,6 +11,7 @@ from prefect import flow, get_run_logger
 from prefect.states import Cancelled, Failed, State
 
 from flows import children
+from flows.handover import HANDED_BACK, UnreachableError
 from flows.lifeline import take, watching
 from flows.repro import Hear, reproduce
 from flows.worker import end_with_worker
@@ -61,6 +62,8 @@ def train(
                     ended = reproduce(stage, variables, hear)
             else:
                 ended = _train_apart(stage, handover, remote, _elsewhere(variables), hear)
+    except UnreachableError as error:
+        ended = Failed(name=HANDED_BACK, message=str(error))
     except WaymarkError as error:
         ended = Failed(message=str(error))
     finally:
@@ -74,7 +77,7 @@ def _train_apart(
     from flows import sharing  # late, for DVC takes a second that a training here does not need
 
     if handover is None or remote is None:
-        raise WaymarkError(
+        raise UnreachableError(
             f"{socket.gethostname()} does not see the checkout that asks for {stage}; start its worker with"
             " python -m flows.worker, or the pipeline with a DVC remote that both reach: --remote URL"
         )

@@ -117,7 +117,7 @@ class Night:
 
 def trainings(services):
     found = services.flow_runs(flows={"name": {"any_": ["train"]}})
-    return [(its["work_pool_name"], its["state"]["type"], its["state"]["message"]) for its in found]
+    return [(its["work_pool_name"], its["state"]["name"], its["state"]["message"]) for its in found]
 
 
 def test_four_nights(services):
@@ -158,9 +158,13 @@ def test_four_nights(services):
     assert git(folder, "log", "-1", "--format=%b", "nights") == "- models.cells.optimizer.lr: 0.002 -> 0.0015"
     assert "models.cells.optimizer.lr: 0.002 -> 0.0015" in services.artifacts("night")[-1]["data"]
 
+    assert trainings(services) == [("gpu", "Pushed", f"trained on {NAME}")]
+
     take_photos(services.folder / "input", range(80, 110))
-    fourth = night(services, **share)
+    fourth = night(services, remote=str(folder / "unseen"))  # by that machine, which cannot do it, and hands it back
     assert fourth.ran == STAGES
-    assert trainings(services) == [("gpu", "COMPLETED", f"trained on {NAME}")] * 2
+    (_, back) = trainings(services)
+    assert back[:2] == ("gpu", "Handed back")
+    assert back[2].startswith(f"{NAME} cannot reach the remote {folder}/unseen: ")
     assert len(fourth.split) == len(third.split) + 30
     assert fourth.split[third.split.index].equals(third.split)
