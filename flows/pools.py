@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, Worker
+from prefect.client.schemas.objects import FlowRun, StateType, Worker
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -22,6 +23,7 @@ from waymark.errors import WaymarkError
 
 NIGHT = "nightly"
 OPEN = ["RUNNING", "PENDING", "CANCELLING"]  # states of runs that have begun and not ended
+AGAIN = "repeated"  # tag of a nightly run that stands in for one that was cut off
 OF_WORKER = "prefect.worker.name"  # label of a run that a worker has taken
 
 
@@ -95,6 +97,17 @@ def crash(client: SyncPrefectClient, runs: Iterable[FlowRun], message: str) -> N
         state = client.read_flow_run(run.id).state
         if state is None or not state.is_final():
             client.set_flow_run_state(run.id, Crashed(message=message))
+
+
+def repeat(client: SyncPrefectClient, runs: Iterable[FlowRun]) -> None:
+    """Let nightly runs that a power cut ended begin again, each once: what it does may be what ends the machine."""
+    for run in runs:
+        with suppress(ObjectNotFound):  # its deployment is gone
+            wanted = run.deployment_id is not None and client.read_deployment(run.deployment_id).name == NIGHT
+            if wanted and AGAIN not in run.tags and run.state_type != StateType.CANCELLING:
+                client.create_flow_run_from_deployment(
+                    run.deployment_id, parameters=run.parameters, tags=[*run.tags, AGAIN]
+                )
 
 
 def next_night(client: SyncPrefectClient) -> str:

@@ -18,6 +18,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
+from flows.addresses import addresses, settings
 from flows.command import add_debug, as_command
 from flows.names import dated
 from flows.night import BRANCH, HELD
@@ -26,6 +27,8 @@ from flows.worker import end_with_worker
 from flows.worktree import CHECKOUT
 from tasks.retention import Forgettable, forget, forgettable, needed
 from tasks.stage import WORK, one_line
+from tasks.tracking import tracking_uri
+from waymark.addresses import same_server
 from waymark.errors import ParameterError, WaymarkError
 
 WORK_KEY = re.compile(r"[0-9a-f]{16}")
@@ -180,12 +183,18 @@ def _remove(root: Path, plan: Plan) -> str:
     for folder, _ in plan.work:
         shutil.rmtree(folder, ignore_errors=True)
     git(root, "worktree", "prune")
-    if not plan.mlflow.runs or forget(plan.mlflow):
+    if not plan.mlflow.runs or forget(plan.mlflow, _database()):
         return "Removed."
     return (
         "Removed, but for the artifacts of the runs: they go with `mlflow gc --backend-store-uri DATABASE` on the"
         " machine of MLflow's server, which also purges experiments and logged models that were deleted there."
     )
+
+
+def _database() -> str | None:
+    """Give the database of MLflow's server, where it is the one of this checkout."""
+    at = addresses(settings())
+    return at.mlflow_store if same_server(tracking_uri(), at.mlflow_url) else None
 
 
 def main() -> None:

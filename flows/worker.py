@@ -65,7 +65,7 @@ def work(pool: str, name: str = "") -> None:
     """Turn into a worker that works in this checkout.
 
     Runs that a worker of this name had when it was killed are dead, as they end with it: they become Crashed first,
-    so that none of them blocks another.
+    so that none of them blocks another; a nightly run begins again.
 
     Raises:
         WaymarkError: a worker of this name is at work here.
@@ -76,10 +76,13 @@ def work(pool: str, name: str = "") -> None:
         os.environ.update(worker_environment(pool))
         from flows import pools, queues  # late, for Prefect reads its environment when it is imported
 
+        listened = queues.listen(pool)
         with pools.client(os.environ["PREFECT_API_URL"]) as client:
-            pools.crash(client, pools.open_runs(client, [name]), "the process of its worker is gone")
+            dead = pools.open_runs(client, [name])
+            pools.crash(client, dead, "the process of its worker is gone")
+            pools.repeat(client, dead)
         sys.argv = ["prefect", "worker", "start", "--pool", pool, "--name", name, "--type", "process"]
-        sys.argv += [word for queue in queues.listen(pool) for word in ("--work-queue", queue)]
+        sys.argv += [word for queue in listened for word in ("--work-queue", queue)]
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 

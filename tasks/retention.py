@@ -22,6 +22,8 @@ HISTORY = (PREVIOUS, NEXT)
 DATABASE = "WAYMARK_MLFLOW_DATABASE"
 PURGE = """import os, sys
 from mlflow.cli import gc
+from waymark.artifacts import read_without_server
+read_without_server()
 gc(["--backend-store-uri", os.environ["WAYMARK_MLFLOW_DATABASE"], *sys.argv[1:]])
 """  # `mlflow gc` takes its database as an argument alone, which may hold a password that ps would show
 REVISIONS = ("waymark.git.locked_revision", "waymark.git.revision")  # the first has the dvc.lock

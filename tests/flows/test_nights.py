@@ -67,15 +67,21 @@ def services(tmp_path_factory):
     listening = {"PREFECT_SERVER_API_HOST": "0.0.0.0", "MLFLOW_HOST": "0.0.0.0"}
     with SecondMachine(top / "second", project.folder) as second:
         second.clone(top / "origin.git")
-        allowed = f"{second.first}:*,127.0.0.1:*,localhost:*"
-        with Services(project, **listening, MLFLOW_SERVER_ALLOWED_HOSTS=allowed, WAYMARK_POOLS="default") as running:
+        with Services(project, **listening, WAYMARK_ALLOWED_HOSTS=second.first, WAYMARK_POOLS="default") as running:
+            user, password = running.auth
             second.start(
                 *(sys.executable, "-m", "flows.worker", "gpu"),
                 PREFECT_API_URL=f"http://{second.first}:{running.prefect_port}/api",
+                PREFECT_API_AUTH_STRING=f"{user}:{password}",
                 MLFLOW_TRACKING_URI=f"http://{second.first}:{running.mlflow_port}",
+                MLFLOW_TRACKING_USERNAME=user,
+                MLFLOW_TRACKING_PASSWORD=password,
             )
             until(lambda: running.ask("POST", "/work_pools/gpu/workers/filter"), 120, second.log.read_text)
-            yield running
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLFLOW_TRACKING_USERNAME", user)
+                patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+                yield running
 
 
 def theirs(folder):
@@ -149,7 +155,10 @@ def test_four_nights(services):
     assert third.ran == {*OF_CELLS, "ensemble", "compare"}
     assert set(third.versions) == {"1", "2"}
     assert "was trained on" not in third.versions["2"].tags["waymark.promotion.reason"]  # what it has seen is known
-    assert third.artifacts["2"] >= {"training.json", "exposure.parquet"}
+    assert third.artifacts["2"] >= {"training.json", "exposure.parquet", "lineage.json", "report"}
+    assert f"]({services.mlflow_url}/#/experiments/" in services.artifacts("report")[-1]["data"]
+    shown = {name for name, _ in services.task_runs()}
+    assert {f"drift of {LOCATION}", "smoke test of version 2", "score the champion, version 1"} <= shown
     head = third.versions["2"].tags["waymark.git.revision"]
     assert len(git(folder, "log", "-1", "--format=%P", head).split()) == 2  # a merge that no origin has
     assert git(folder, "log", "-1", "--format=%s", "nights").endswith(
@@ -168,3 +177,5 @@ def test_four_nights(services):
     assert back[2].startswith(f"{NAME} cannot reach the remote {folder}/unseen: ")
     assert len(fourth.split) == len(third.split) + 30
     assert fourth.split[third.split.index].equals(third.split)
+    drifted = services.command(sys.executable, "-m", "flows.drift", LOCATION)
+    assert f"{LOCATION}: the data in {folder}/.nights/checkout against those of the champion" in drifted

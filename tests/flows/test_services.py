@@ -151,11 +151,17 @@ def test_runs_that_a_power_cut_left_running_and_pending_become_crashed_and_block
     elsewhere = services.deploy_run("train/train")
     until(lambda: services.state(elsewhere).type == "PENDING", 600, services.all_logs)
     services.cut_power()
+    mark.unlink()
     services.variables |= {"WAYMARK_SILENT_S": "31", "WAYMARK_PENDING_S": "31"}  # the least for heartbeats of 30 s
     services.variables |= {"WAYMARK_POOLS": "default"}  # so that no worker is here that could know of the second
     services.up()
     state = services.state(at_work)
     assert (state.name, state.message) == ("Crashed", "the process of its worker is gone")
+    until(mark.exists, 600, services.all_logs)  # the night has begun again
+    (again,) = (its for its in services.flow_runs() if "repeated" in its["tags"])
+    assert again["parameters"] == {"mark": str(mark), "seconds": 600}
+    services.cancel(again["id"])
+    assert services.wait(again["id"]).type == "CANCELLED"
     assert services.wait(services.deploy_run("nightly/nightly")).name == "Completed"
     assert services.wait(elsewhere).name == "Crashed"
     assert services.state(elsewhere).message == "no sign of life for 31 s: its process is gone"
