@@ -4,6 +4,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pandas as pd
@@ -16,11 +17,15 @@ from prefect.artifacts import (
 )
 from prefect.futures import PrefectFuture, as_completed
 
+from flows.addresses import ANYWHERE
 from flows.ledger import Entry
+from flows.state import SETTINGS
 from tasks import tracking
+from tasks.checkout import checkout
 from tasks.outputs import read_json
 from waymark.addresses import is_web
 from waymark.lookup import BEST
+from waymark.registry import SERVICES, is_served_from
 
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
@@ -66,6 +71,14 @@ def _has_server() -> bool:
     return is_web(tracking.tracking_uri())
 
 
+def _site() -> str:
+    """Give the address of MLflow's pages; by the name of this machine where others may reach them."""
+    uri, known = tracking.tracking_uri().rstrip("/"), checkout() / SERVICES / SETTINGS
+    if is_served_from(checkout(), uri) and known.exists() and read_json(known).get("MLFLOW_HOST") in ANYWHERE:
+        return f"http://{socket.gethostname()}:{urlsplit(uri).port}"
+    return uri
+
+
 def _show_page(key: str, description: str, path: Path, model: str | None, artifact: str) -> None:
     """Link to a page where a model's run keeps it on an MLflow server; without one say on which machine it lies."""
     if model is None or not _has_server():
@@ -74,7 +87,7 @@ def _show_page(key: str, description: str, path: Path, model: str | None, artifa
         return
     run = tracking.client().get_run(tracking.run_of(model)).info
     place = f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{artifact}"
-    link = f"{tracking.tracking_uri().rstrip('/')}/{place}"
+    link = f"{_site()}/{place}"
     create_link_artifact(link=link, link_text=description, key=key, description=description)
 
 

@@ -28,8 +28,8 @@ from flows.worktree import CHECKOUT
 from tasks.retention import Forgettable, forget, forgettable, needed
 from tasks.stage import WORK, one_line
 from tasks.tracking import tracking_uri
-from waymark.addresses import same_server
 from waymark.errors import ParameterError, WaymarkError
+from waymark.registry import is_served_from
 
 WORK_KEY = re.compile(r"[0-9a-f]{16}")
 BEGINNING = datetime.fromtimestamp(0, UTC)
@@ -193,8 +193,7 @@ def _remove(root: Path, plan: Plan) -> str:
 
 def _database() -> str | None:
     """Give the database of MLflow's server, where it is the one of this checkout."""
-    at = addresses(settings())
-    return at.mlflow_store if same_server(tracking_uri(), at.mlflow_url) else None
+    return addresses(settings()).mlflow_store if is_served_from(Path.cwd(), tracking_uri()) else None
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ That machine has a clone of a bare origin, which nobody pushes to meanwhile, see
 and reaches its servers over the network alone. Models travel through a DVC remote.
 """
 
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,7 +157,8 @@ def test_four_nights(services):
     assert set(third.versions) == {"1", "2"}
     assert "was trained on" not in third.versions["2"].tags["waymark.promotion.reason"]  # what it has seen is known
     assert third.artifacts["2"] >= {"training.json", "exposure.parquet", "lineage.json", "report"}
-    assert f"]({services.mlflow_url}/#/experiments/" in services.artifacts("report")[-1]["data"]
+    page = f"]({services.mlflow_url.replace('127.0.0.1', socket.gethostname())}/#/experiments/"
+    assert page in services.artifacts("report")[-1]["data"]  # as people elsewhere reach it
     shown = {name for name, _ in services.task_runs()}
     assert {f"drift of {LOCATION}", "smoke test of version 2", "score the champion, version 1"} <= shown
     head = third.versions["2"].tags["waymark.git.revision"]
