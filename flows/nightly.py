@@ -15,10 +15,11 @@ from flows.explain import write
 from flows.names import dated
 from flows.night import night_checkout
 from flows.night_report import Account, Verdict, message, page
+from flows.parameters import Address, SecretName, address, secret_name
 from flows.pipeline import COMPARISON, check_params, pipeline, plan
 from flows.promote import promote as judge
 from flows.steps import as_task
-from flows.word import SecretName, secret_name, tell
+from flows.word import tell
 from flows.worker import end_with_worker
 from tasks import tracking
 from tasks.outputs import read_json
@@ -42,7 +43,7 @@ night_name = dated("night of")
 @flow(name="nightly", flow_run_name=night_name)
 def nightly(
     committed_only: bool = False,
-    remote: str | None = None,
+    remote: Address | None = None,
     notify: SecretName | None = None,
     gate: Gate = DEFAULT,
     promote: bool = True,
@@ -148,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.nightly", description=__doc__)
     parser.add_argument("--explain", action="store_true", help="say what would run and why, and run nothing")
     parser.add_argument("--committed-only", action="store_true", help="leave out changes that are in no commit")
-    parser.add_argument("--remote", help="DVC remote for workers on other machines")
+    parser.add_argument("--remote", type=address, help="DVC remote for workers on other machines")
     parser.add_argument("--notify", type=secret_name, help="Secret with the URL that hears how the night ended")
     parser.add_argument(
         "--gate", type=json.loads, default={}, help='what a challenger must show: {"least_records": 30}'

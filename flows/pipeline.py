@@ -23,6 +23,7 @@ from flows.graph import Node, open_repo, read_graph
 from flows.ledger import Entry, Ledger
 from flows.lifeline import watching
 from flows.names import dated
+from flows.parameters import Address, address
 from flows.stages import task_of
 from tasks import tracking
 from tasks.lineage import FLOW_RUN_VARIABLE
@@ -61,7 +62,7 @@ def register() -> list[Registered]:
 
 
 @flow(name="pipeline", flow_run_name=dated("pipeline"), task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
-def pipeline(remote: str | None = None) -> Outcome | State[Any]:
+def pipeline(remote: Address | None = None) -> Outcome | State[Any]:
     """Bring every stage up to date, then register the models that are best on val, for places and for landmarks.
 
     Args:
@@ -189,7 +190,7 @@ def main() -> None:
         description="Bring every stage up to date, register the best models, and say where the report is.",
     )
     parser.add_argument("--explain", action="store_true", help="say which change causes which stages to run, and stop")
-    parser.add_argument("--remote", help="DVC remote to share through: a folder, ssh://..., s3://...")
+    parser.add_argument("--remote", type=address, help="DVC remote to share through: a folder, ssh://..., s3://...")
     add_debug(parser)
     arguments = parser.parse_args()
     with as_command(debug=arguments.debug):

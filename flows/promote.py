@@ -12,8 +12,9 @@ from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
 from flows.names import dated
+from flows.parameters import SecretName, secret_name
 from flows.steps import as_task
-from flows.word import SecretName, secret_name, tell
+from flows.word import tell
 from flows.worker import end_with_worker
 from tasks.stage import one_line
 from waymark.errors import WaymarkError

@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed, State
 
 from flows import children
 from flows.ledger import SKIPPED
+from waymark.addresses import without_credentials
 
 CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
 WHY_NOT = {  # what DVC says of a stage that it does not run
@@ -36,6 +37,7 @@ def run_dvc(arguments: list[str], variables: Mapping[str, str], hear: Hear) -> t
     lines: list[str] = []
 
     def listen(line: str) -> None:
+        line = without_credentials(line)  # of a remote
         lines.append(line)
         if line and not line.startswith(CHATTER):
             hear(line)

@@ -17,6 +17,7 @@ from prefect.states import Completed, Failed, State
 from flows.graph import open_repo
 from flows.handover import UnreachableError, pack, unpack
 from flows.repro import Hear, complaint, reproduce, run_dvc
+from waymark.addresses import without_credentials
 from waymark.errors import WaymarkError
 
 REMOTE = "waymark"  # name of the remote in .dvc/config.local
@@ -35,6 +36,7 @@ def use_remote(url: str, cache: Path | None = None) -> str:
         The address, that of a folder in full.
     """
     url = url if "://" in url else str(Path(url).resolve())
+    Path(".dvc", Config.CONFIG_LOCAL).touch(mode=0o600)  # where people put the password of a remote
     with Config(".dvc").edit("local") as local:  # which writes ASCII alone, so that folders are said from here
         kept = local.setdefault("remote", {}).setdefault(REMOTE, {})  # such as its credentials
         kept["url"] = url if "://" in url else os.path.relpath(url)
@@ -177,4 +179,6 @@ def _reaching(remote: str) -> Iterator[None]:
         yield
     except Exception as error:  # each kind of remote has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UnreachableError(f"{socket.gethostname()} cannot reach the remote {remote}: {reason}") from error
+        raise UnreachableError(
+            without_credentials(f"{socket.gethostname()} cannot reach the remote {remote}: {reason}")
+        ) from error

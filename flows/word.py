@@ -3,11 +3,10 @@
 import getpass
 import logging
 import os
-import re
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import apprise
 from prefect.automations import AutomationCore, EventTrigger, SendNotification
@@ -17,30 +16,13 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from pydantic import Field
+
+from flows.parameters import secret_name
 
 NOTIFY = "WAYMARK_NOTIFY"  # where all of it goes that names no URL of its own, and word of crashes
-SECRET_NAME = "[a-z0-9][a-z0-9-]*"
 BLOCK = "waymark-word"
 CRASHED = "waymark: word of a crash"
 FLOWS = ("nightly", "promote", "rollback")  # what runs inside a night is told by the night
-
-
-def secret_name(text: str) -> str:
-    """Check the name of a Secret, where somebody may have written the URL itself.
-
-    Raises:
-        ArgumentTypeError: it is none; the message does not repeat it.
-    """
-    if re.fullmatch(SECRET_NAME, text) is None:
-        raise ArgumentTypeError(
-            "names a Secret of Prefect (letters, digits and dashes), not the URL itself, which ps and Prefect's pages"
-            f" would show; keep the URL with `python -m flows.word NAME`, or in {NOTIFY}"
-        )
-    return text
-
-
-SecretName = Annotated[str, Field(pattern=f"^{SECRET_NAME}$")]  # what Prefect checks before it keeps a parameter
 
 
 def tell(notify: str | None, title: str, body: str) -> None:

@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+from mlflow.tracking import MlflowClient
+
+from waymark.addresses import sqlite_path
+from waymark.artifacts import SCHEME, on_this_disk
 from waymark.processes import die_with_parent
 
 TIMEOUT_S = 300
@@ -40,7 +44,7 @@ def smoke_fault(name: str, version: str, tracking_uri: str, needed: tuple[str, .
     """
     try:
         result = subprocess.run(
-            [sys.executable, "-P", "-c", CODE.format(mark=MARK), tracking_uri, f"models:/{name}/{version}"],
+            [sys.executable, "-P", "-c", CODE.format(mark=MARK), tracking_uri, _model_uri(name, version, tracking_uri)],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -54,6 +58,15 @@ def smoke_fault(name: str, version: str, tracking_uri: str, needed: tuple[str, .
     if result.returncode != 0 or not told:
         return _last_line(result.stderr) or f"it ended with exit code {result.returncode}"
     return _fault(json.loads(told[-1]), needed)
+
+
+def _model_uri(name: str, version: str, tracking_uri: str) -> str:
+    """Name the version; where it lies on this disk and only a server would find it, its folder."""
+    named = f"models:/{name}/{version}"
+    if sqlite_path(tracking_uri) is None:
+        return named
+    source = MlflowClient(tracking_uri).get_model_version_download_uri(name, version)
+    return on_this_disk(source, tracking_uri) if source.startswith(SCHEME) else named
 
 
 def _fault(answer: dict[str, list[str]], needed: tuple[str, ...]) -> str | None:

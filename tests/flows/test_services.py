@@ -4,12 +4,14 @@ import os
 import re
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from servers import Services, free_port, until
 from toy import clone, yaml
@@ -103,6 +105,24 @@ def test_up_again_starts_nothing_and_status_tells_what_runs(services):
     assert status.count("online") == 2
     night = until(lambda: next_night(services), 120, services.all_logs)
     assert night.astimezone(ZoneInfo("Europe/Zagreb")).hour == 2
+
+
+def test_both_servers_ask_for_the_secret_and_refuse_pages_and_names_of_others(services):
+    """A page that is open in the operator's browser could have had a worker run a command; see flows/guard.py."""
+    assert stat.S_IMODE((services.folder / ".services/secret").stat().st_mode) == 0o600
+    deployment = f"{services.api_url}/deployments/"
+    runs = f"{services.mlflow_url}/api/2.0/mlflow/experiments/search?max_results=1"
+    for way, url in (("POST", deployment), ("GET", runs), ("GET", services.mlflow_url)):
+        assert httpx.request(way, url, timeout=60).status_code == 401
+        for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+            body = {"content": "{}", "headers": {**headers, "Content-Type": "text/plain"}}
+            assert httpx.request(way, url, auth=services.auth, timeout=60, **body).status_code == 403
+    asking = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for url in (deployment, runs):
+        answered = httpx.options(url, headers=asking, timeout=60)
+        assert (answered.status_code, answered.headers.get("access-control-allow-origin")) == (403, None)
+    assert httpx.get(runs, auth=services.auth, timeout=60).status_code == 200
+    assert not [process for process in services.family() if services.auth[1] in " ".join(process.cmdline())]
 
 
 def test_the_deployments_are_those_of_prefect_yaml(services):

@@ -12,19 +12,23 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.callables import parameter_schema
 from receiver import receiver
 
+from flows.promote import promote
 from flows.word import crash_word, tell
 from waymark.processes import die_with_parent
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_message_is_logged_and_sent(caplog):
+def test_a_message_is_logged_and_sent(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     with receiver() as (url, told):
-        tell(url, "the night failed", "grid: no record is left")
+        monkeypatch.setenv("WAYMARK_NOTIFY", url)
+        tell(None, "the night failed", "grid: no record is left")
     message = told.get_nowait()
     assert (message["title"], message["message"]) == ("the night failed", "grid: no record is left")
     assert "the night failed\ngrid: no record is left" in caplog.text
@@ -37,24 +41,19 @@ def test_without_a_url_the_log_has_it(caplog):
     assert "refused\ntoo few records" in caplog.text
 
 
-def test_what_names_no_url_goes_where_the_environment_says(monkeypatch):
-    with receiver() as (url, told):
-        monkeypatch.setenv("WAYMARK_NOTIFY", url)
-        tell(None, "promoted", "version 3")
-    assert told.get_nowait()["title"] == "promoted"
-
-
 @pytest.mark.parametrize("url", ["json://user:secret@127.0.0.1:1/", "nonsense://secret", "secret", "json://:secret@"])
-def test_what_cannot_be_sent_is_said_without_the_url(caplog, url):
+def test_what_cannot_be_sent_is_said_without_the_url(caplog, url, monkeypatch):
     caplog.set_level(logging.DEBUG, logger="flows")
-    tell(url, "promoted", "version 3")
+    monkeypatch.setenv("WAYMARK_NOTIFY", url)
+    tell(None, "promoted", "version 3")
     assert "the message 'promoted' was not sent" in caplog.text
     assert not [record for record in caplog.records if "secret" in record.getMessage() and record.name == "flows.word"]
 
 
-def test_a_receiver_that_refuses_is_said(caplog):
+def test_a_receiver_that_refuses_is_said(caplog, monkeypatch):
     with receiver(status=500) as (url, told):
-        tell(url, "promoted", "version 3")
+        monkeypatch.setenv("WAYMARK_NOTIFY", url)
+        tell(None, "promoted", "version 3")
     assert not told.empty()
     assert "nobody took it" in caplog.text
 
@@ -97,10 +96,49 @@ def prefect_server(folder):
         server.wait()
 
 
-def test_the_server_tells_of_a_run_that_crashed(tmp_path):
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    with prefect_server(tmp_path_factory.mktemp("server")) as api:
+        yield api
+
+
+def test_notify_names_a_secret_of_prefect_that_shows_its_url_to_nobody(api, caplog):
+    keep = [sys.executable, "-m", "flows.word", "ops"]
+    with receiver() as (url, told), temporary_settings({PREFECT_API_URL: api}):
+        caplog.set_level(logging.WARNING)
+        tell("ops", "promoted", "version 3")
+        assert "Prefect has no Secret 'ops'; make it with `python -m flows.word ops`" in caplog.text
+        environment = {**os.environ, "PREFECT_API_URL": api}
+        kept = subprocess.run(keep, input=url, env=environment, capture_output=True, text=True, check=True)
+        assert kept.stdout == "kept; give --notify ops, or set the parameter notify of a flow run to ops\n"
+        tell("ops", "promoted", "version 3")
+        assert told.get_nowait()["title"] == "promoted"
+        with get_client(sync_client=True) as client:
+            shown = client.request("POST", "/block_documents/filter", json={}).text
+    assert url not in kept.stdout + kept.stderr + shown
+
+
+def test_a_url_in_place_of_a_name_is_refused_before_prefect_keeps_it(api):
+    """As in a form of Prefect's pages, where everybody would read it."""
+    secret = "json://user:password@127.0.0.1:1/"
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        flow_id = client.create_flow(promote)
+        schema = parameter_schema(promote).model_dump_for_openapi()
+        made = client.create_deployment(flow_id, "promote", parameter_openapi_schema=schema)
+        with pytest.raises(PrefectHTTPStatusError) as refused:
+            client.create_flow_run_from_deployment(made, parameters={"notify": secret})
+        assert refused.value.response.status_code == 409
+        client.create_flow_run_from_deployment(made, parameters={"notify": "ops"})
+        assert [run.parameters.get("notify") for run in client.read_flow_runs()] == ["ops"]
+    typed = [sys.executable, "-m", "flows.promote", "--notify", secret]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert "names a Secret of Prefect" in done.stderr
+    assert secret not in done.stderr
+
+
+def test_the_server_tells_of_a_run_that_crashed(api):
     """No code of ours runs any more when a process is killed outright."""
     with (
-        prefect_server(tmp_path) as api,
         receiver() as (url, told),
         temporary_settings({PREFECT_API_URL: api}),
         get_client(sync_client=True) as client,

@@ -56,3 +56,28 @@ def test_a_store_that_was_being_made_when_its_maker_was_killed_is_made_anew(tmp_
     (after,) = opening(tmp_path, "b")
     assert after.communicate(timeout=120)[0] == "1\n"
     assert not list(tmp_path.glob(".mlflow.db.new*"))
+
+
+LOG = """
+from pathlib import Path
+from tasks import tracking
+store = tracking.client()
+run = store.create_run(tracking.experiment_id()).info.run_id
+Path("text.txt").write_text("x")
+store.log_artifact(run, "text.txt")
+print([its.path for its in store.list_artifacts(run)])
+"""
+
+
+def test_database_and_artifacts_lie_in_a_checkout_whatever_its_path_holds(tmp_path):
+    folder = tmp_path / "what? 50% #1 ü" / "waymark"
+    folder.mkdir(parents=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", LOG], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "['text.txt']\n"
+    assert sorted(path.name for path in folder.iterdir()) == [".work", "mlflow.db", "mlruns", "text.txt"]
+    assert len(list((folder / "mlruns").rglob("text.txt"))) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["what? 50% #1 ü"]

@@ -174,3 +174,41 @@ def test_a_model_without_a_run_is_logged_anew_with_the_lineage_of_its_training(p
     assert anew.data.tags["waymark.logged_anew"] == "true"
     assert "waymark.hardware" not in anew.data.tags  # nobody knows it any more
     assert {item.dataset.digest for item in anew.inputs.dataset_inputs} == {anew.data.tags["waymark.data.digest"]}
+
+
+WHERE = """
+from pathlib import Path
+from tasks import tracking
+store, its = tracking.client(), tracking.experiment_id()
+run = store.create_run(its).info.run_id
+Path("text.txt").write_text("x")
+store.log_artifact(run, "text.txt")
+print(store.get_experiment(its).name, [its.path for its in store.list_artifacts(run)], len(tracking.all_experiments()))
+"""
+
+
+def test_artifacts_of_another_machine_go_through_the_server_and_never_to_the_same_path_on_its_own_disk(
+    server, tmp_path
+):
+    """The experiment was made by a run without a server, so that MLflow's clients write to a path of their own disk."""
+    server.start()
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    MlflowClient(server.uri).create_experiment("waymark", artifact_location=(here / "mlruns").as_uri())
+    clients = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""}
+    (here / ".services").mkdir()
+    (here / ".services/clients.json").write_text(json.dumps(clients))  # whose own server it is
+    assert python(here, server.uri, "-c", WHERE) == "waymark ['text.txt'] 1\n"
+    assert len(list((here / "mlruns").rglob("text.txt"))) == 1
+    for _ in range(2):
+        assert python(there, server.uri, "-c", WHERE) == "waymark-elsewhere ['text.txt'] 2\n"
+    assert len(list((server.folder / "artifacts").rglob("text.txt"))) == 2
+    assert len(list((here / "mlruns").rglob("text.txt"))) == 1
+
+
+def test_artifacts_that_a_server_was_given_are_read_and_written_without_it_on_its_own_disk(tmp_path):
+    store = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    store.create_experiment("waymark", artifact_location="mlflow-artifacts:/1")
+    assert python(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "-c", WHERE) == "waymark ['text.txt'] 1\n"
+    assert len(list((tmp_path / "mlruns/1").rglob("text.txt"))) == 1
