@@ -1,11 +1,8 @@
 """All of it: DVC's graph stage by stage, then the best models into the registry."""
 
 import argparse
-import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
@@ -26,16 +23,13 @@ from flows.names import dated
 from flows.parameters import Address, address
 from flows.stages import task_of
 from tasks import tracking
+from tasks.document import check_params
 from tasks.lineage import FLOW_RUN_VARIABLE
 from tasks.outputs import read_json
 from tasks.register import Registered, register_best
 from tasks.stage import load_params
-from waymark.errors import ParameterError, nearest_name
 from waymark.lookup import BEST
 
-ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-LISTS = ("models", "grids", "gap", "ensembles")  # sections whose keys are names of the user's own
-GRIDS = "data/grids/"
 SPARED = "neither it nor anything before it changed"
 THREADS = 64  # most of which wait for stages before theirs; `stages` says how many are at work
 
@@ -133,46 +127,6 @@ def _share() -> State[Any] | None:
         return sharing.push_all(get_run_logger().info)
     finally:
         children.stop_all()
-
-
-def check_params() -> None:
-    """Refuse parameters that a stage would refuse, before DVC removes that stage's outputs.
-
-    Raises:
-        ParameterError: the first wrong key.
-    """
-    document = load_params()
-    for section in LISTS:
-        _entries(document, section)
-    if not document["models"]:
-        raise ParameterError("params.yaml: models must hold at least one model")
-    known: set[str] = set()
-    for module in sorted(Path("tasks").glob("*.py")):
-        stage = getattr(import_module(f"tasks.{module.stem}"), "STAGE", None)
-        if stage is not None:
-            known.update(key.split(".")[0] for key in stage.params("entry"))
-            for entry in _entries(document, stage.each):
-                stage.read(document, entry)
-    for name, entry in document["models"].items():
-        if (target := entry["target"]).startswith(GRIDS) and target.removeprefix(GRIDS) not in document["grids"]:
-            hint = nearest_name(target.removeprefix(GRIDS), document["grids"])
-            raise ParameterError(f"params.yaml: models.{name}.target {target} is no entry of grids; {hint}")
-    if unknown := sorted(set(map(str, document)) - known):
-        raise ParameterError(f"params.yaml: unknown section {unknown[0]}; {nearest_name(unknown[0], known)}")
-
-
-def _entries(document: dict[str, Any], section: str | None) -> list[Any]:
-    """List the names under a section for each of which a stage runs; one None without a section."""
-    if section is None:
-        return [None]
-    entries = document.get(section)
-    if not isinstance(entries, dict):
-        raise ParameterError(
-            f"params.yaml: {section} must be a section with names; leave it empty with {section}: {{}}"
-        )
-    if wrong := [name for name in entries if not ENTRY_NAME.fullmatch(str(name))]:
-        raise ParameterError(f"params.yaml: {section}.{wrong[0]}: names consist of letters, digits, _ and -")
-    return list(entries)
 
 
 def _say(registered: list[Registered]) -> None:

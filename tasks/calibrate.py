@@ -2,15 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tasks.examples import make_examples, read_target
+from tasks.kinds import Batch, Few, Fraction, PositiveFraction
 from tasks.landmark_classes import NAMES, first_landmark
 from tasks.outputs import whole_folder
 from tasks.stage import STRICT, Stage
@@ -43,10 +43,10 @@ class Calibrate:
             landmark; null always names one.
     """
 
-    neighbours: Annotated[int, Field(gt=0)] = 10
-    batch_size: Annotated[int, Field(gt=0)] = 64
-    retrieval_weight: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
-    precision: Annotated[float, Field(gt=0, le=1)] | None = None
+    neighbours: Few = 10
+    batch_size: Batch = 64
+    retrieval_weight: Fraction | Literal["auto"] = "auto"
+    precision: PositiveFraction | None = None
 
 
 STAGE = Stage("calibrate", Calibrate, each="models")

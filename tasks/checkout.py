@@ -1,5 +1,6 @@
 """Where the user's checkout is, also from inside an experiment or a night."""
 
+import os
 from pathlib import Path
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # where `dvc exp run --queue` makes a folder for each, and removes it afterwards
@@ -19,3 +20,8 @@ def checkout() -> Path:
         if folder.parts[-3:] == EXPERIMENTS and folder != here:
             return folder.parents[2]
     return here
+
+
+def share_caches() -> None:
+    """Keep the weights that torch downloads in the checkout, unless the environment says where else."""
+    os.environ.setdefault("TORCH_HOME", str(checkout() / ".cache" / "torch"))

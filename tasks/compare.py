@@ -25,6 +25,8 @@ from tasks.contents import (
     squares_on_blocks,
 )
 from tasks.ensemble_entry import answers_of
+from tasks.geography import Region
+from tasks.kinds import Name
 from tasks.outputs import read_json, whole_file, write_json
 from tasks.stage import STRICT, Stage
 from waymark.errors import ParameterError, nearest_name
@@ -55,10 +57,10 @@ class Compare:
         evaluate: of which `relevant` matters here: the queries that count.
     """
 
-    region: str | None
-    models: dict[str, dict[str, Any]]
-    ensembles: dict[str, dict[str, Any]]
-    gap: dict[str, Any]
+    region: Region | None
+    models: dict[Name, dict[str, Any]]
+    ensembles: dict[Name, dict[str, Any]]
+    gap: dict[Name, Any]
     evaluate: dict[str, Any]
 
     @property
@@ -75,11 +77,10 @@ def check(settings: Compare) -> None:
     """
     for name in settings.gap:
         if name not in settings.models:
-            raise ParameterError(f"params.yaml: gap.{name} names no model; {nearest_name(name, settings.models)}")
+            raise ParameterError(f"gap.{name} names no model; {nearest_name(name, settings.models)}")
         if "places" not in answers_of(settings.models[name]):
             raise ParameterError(
-                f"params.yaml: gap.{name} is a model that answers no places, and a block split is one by place; take it"
-                " out of gap"
+                f"gap.{name} is a model that answers no places, and a block split is one by place; take it out of gap"
             )
 
 

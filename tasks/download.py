@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from tasks.kinds import AtLeastOne, FewOrNone, Made, MadeOrNone, NoneOrMore, PathText, Seconds, Seed
 from tasks.outputs import file_digest, whole_folder, write_json
 from tasks.stage import STRICT, WORK, Stage
 from waymark.errors import SourceError
@@ -33,10 +34,10 @@ class Synthetic:
         seed: another seed is another country's worth of pictures.
     """
 
-    places: Annotated[int, Field(gt=0)] = 3000
-    landmarks: Annotated[int, Field(ge=0)] = 24
-    photos: Annotated[int, Field(ge=0)] = 400
-    seed: int = 1
+    places: Made = 3000
+    landmarks: MadeOrNone = 24
+    photos: MadeOrNone = 400
+    seed: Seed = 1
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,7 +48,7 @@ class Table:
         file: name of the table in the folder `download.path`, where that holds several.
     """
 
-    file: str | None = None
+    file: PathText | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,7 +61,7 @@ class Quads:
         missing_views: `keep` masks a view that is missing, `drop` drops its place.
     """
 
-    folders: tuple[str, ...] | None = None
+    folders: tuple[PathText, ...] | None = None
     missing_views: Literal["keep", "drop"] = "keep"
 
     @field_validator("folders")
@@ -103,16 +104,18 @@ class Gldv2:
         retries: how many attempts in a row may bring nothing new.
     """
 
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] = BASE_URL
-    tars: dict[Split, tuple[Annotated[int, Field(ge=0)], ...] | None] = Field(default_factory=lambda: {"train": None})
+    base_url: Annotated[
+        str, Field(pattern=r"^https?://[^\s/]+", max_length=2048, description="an address, https://...")
+    ] = BASE_URL
+    tars: dict[Split, tuple[FewOrNone, ...] | None] = Field(default_factory=lambda: {"train": None})
     subset: Subset = "clean"
-    landmarks: tuple[int, ...] | None = None
-    min_images: Annotated[int, Field(ge=1)] | None = None
-    largest: Annotated[int, Field(ge=1)] | None = None
+    landmarks: tuple[NoneOrMore, ...] | None = None
+    min_images: AtLeastOne | None = None
+    largest: AtLeastOne | None = None
     at_once: Annotated[int, Field(ge=1, le=64)] = 4
     keep_tars: bool = False
-    timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    retries: Annotated[int, Field(ge=0)] = 8
+    timeout_s: Seconds = 60.0
+    retries: FewOrNone = 8
 
     @field_validator("tars")
     @classmethod
@@ -128,7 +131,7 @@ class Gldv2:
 
     @field_validator("landmarks")
     @classmethod
-    def _some(cls, landmarks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _some(cls, landmarks: tuple[NoneOrMore, ...] | None) -> tuple[int, ...] | None:
         if landmarks is not None and not landmarks:
             raise ValueError("must name at least one landmark, or be null for all")
         return landmarks
@@ -149,7 +152,7 @@ class Download:
     """
 
     source: Literal["synthetic", "table", "quads", "photos", "gldv2"]
-    path: str
+    path: PathText
     synthetic: Synthetic = Field(default_factory=Synthetic)
     table: Table = Field(default_factory=Table)
     quads: Quads = Field(default_factory=Quads)

@@ -14,6 +14,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from tasks.ensemble_entry import Answer, EnsembleEntry, answers_together, check_ensembles
+from tasks.kinds import Name
 from tasks.outputs import whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark.ensembling import combined_candidates, combined_places, combined_ranks
@@ -49,9 +50,9 @@ class Ensemble:
         evaluate: of which `relevant` matters here: the queries that count.
     """
 
-    ensembles: dict[str, EnsembleEntry]
-    models: dict[str, dict[str, Any]]
-    gap: dict[str, Any]
+    ensembles: dict[Name, EnsembleEntry]
+    models: dict[Name, dict[str, Any]]
+    gap: dict[Name, Any]
     calibrate: dict[str, Any]
     evaluate: dict[str, Any]
 

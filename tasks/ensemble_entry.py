@@ -1,17 +1,15 @@
 """One entry of `ensembles:` in params.yaml."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.kinds import Name, PositiveWeight
 from tasks.model_entry import LANDMARKS
 from tasks.stage import STRICT
 from waymark.errors import ParameterError, nearest_name
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 Answer = Literal["places", "landmarks"]
 Models = Mapping[str, Mapping[str, Any]]  # section models, as it stands in params.yaml
@@ -28,8 +26,8 @@ class EnsembleEntry:
         combine: of places: the median, which one model that is far off moves little, or the mean.
     """
 
-    models: Annotated[tuple[str, ...], Field(min_length=2)]
-    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    models: Annotated[tuple[Name, ...], Field(min_length=2)]
+    weights: tuple[PositiveWeight, ...] | None = None
     combine: Literal["median", "mean"] = "median"
 
     @property
@@ -59,13 +57,11 @@ def check_ensembles(ensembles: Mapping[str, EnsembleEntry], models: Models) -> N
     """Refuse ensembles that cannot answer.
 
     Raises:
-        ParameterError: a name is no folder's or a model's, an entry names no model or one twice, its weights do not
+        ParameterError: a name is a model's, an entry names no model or one twice, its weights do not
             fit, or its models have no kind of answer in common.
     """
     for name, entry in ensembles.items():
-        at = f"params.yaml: ensembles.{name}"
-        if not NAME.fullmatch(name):
-            raise ParameterError(f"{at}: names consist of letters, digits, _ and -")
+        at = f"ensembles.{name}"
         if name in models:
             raise ParameterError(f"{at} bears the name of a model; give the ensemble a name of its own")
         for model in entry.models:

@@ -3,18 +3,19 @@
 import logging
 import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import geopandas
 import numpy as np
 import pandas as pd
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tasks import tracking
 from tasks.attention import drawn_attention, view_maps, write_attention
 from tasks.examples import read_target
 from tasks.gallery import gallery_of, inside
+from tasks.geography import Region
+from tasks.kinds import Batch, FewOrNone, PathText
 from tasks.landmark_classes import NAMES
 from tasks.landmark_gallery import confusions, landmark_gallery
 from tasks.outputs import read_json, whole_folder, write_json
@@ -63,10 +64,10 @@ class Evaluate:
             training.
     """
 
-    region: str | None
-    regions: str | None = None
-    gallery: Annotated[int, Field(ge=0)] = 6
-    batch_size: Annotated[int, Field(gt=0)] = 64
+    region: Region | None
+    regions: PathText | None = None
+    gallery: FewOrNone = 6
+    batch_size: Batch = 64
     relevant: Relevant = "all"
 
 

@@ -5,14 +5,14 @@ import logging
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.geography import Region
+from tasks.kinds import AtLeastOne, PositiveFraction, Seed, ShoreKm, Text
 from tasks.outputs import whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark.census import dimension_figures, landmark_figures
@@ -44,22 +44,17 @@ class Filter:
         exclude: ids of records, or landmarks, to leave out.
     """
 
-    region: str | None
-    shore_km: Annotated[float, Field(ge=0)] = 5.0
-    min_images: Annotated[int, Field(ge=1)] | None = None
-    max_images: Annotated[int, Field(ge=1)] | None = None
-    largest: Annotated[int, Field(ge=1)] | None = None
-    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    seed: int = 1
-    exclude: tuple[str, ...] = ()
+    region: Region | None
+    shore_km: ShoreKm = 5.0
+    min_images: AtLeastOne | None = None
+    max_images: AtLeastOne | None = None
+    largest: AtLeastOne | None = None
+    fraction: PositiveFraction = 1.0
+    seed: Seed = 1
+    exclude: tuple[Text, ...] = ()
 
 
-def _check(settings: Filter) -> None:
-    if settings.region is not None:
-        load_region(settings.region)
-
-
-STAGE = Stage("filter", Filter, shared=("region",), check=_check)
+STAGE = Stage("filter", Filter, shared=("region",))
 
 
 def filter_records(settings: Filter) -> None:

@@ -5,17 +5,18 @@ import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from tasks.calibrate import Calibrate, learn_certainty
 from tasks.grid import LEARNT
+from tasks.kinds import BufferM, Fraction, Seed, SpacingM
 from tasks.lesson import heads_of, prepare, teach
 from tasks.model_entry import ModelEntry
 from tasks.outputs import read_json, whole_folder, work_folder, write_json
@@ -49,10 +50,10 @@ class Gap:
     """
 
     calibrate: Calibrate
-    block_m: Annotated[float, Field(gt=0)] = 20_000.0
-    buffer_m: Annotated[float, Field(ge=0)] = 2_000.0
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    seed: int = 1
+    block_m: SpacingM = 20_000.0
+    buffer_m: BufferM = 2_000.0
+    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    seed: Seed = 1
 
 
 STAGE = Stage(

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.geography import Region
+from tasks.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
 from tasks.outputs import whole_folder
 from tasks.stage import STRICT, Stage
 from waymark.errors import ParameterError
@@ -47,14 +48,14 @@ class Grid:
         min_spacing_m: quadtree: side below which no square is cut.
     """
 
-    region: str | None
+    region: Region | None
     kind: Literal["squares", "quadtree"] = "squares"
-    spacing_m: Annotated[float, Field(gt=0)] | None = None
-    spacing_deg: Annotated[float, Field(gt=0)] | None = None
-    cells: Annotated[int, Field(gt=0)] | None = None
-    min_records: Annotated[int, Field(ge=1)] = 20
-    max_records: Annotated[int, Field(ge=1)] | None = None
-    min_spacing_m: Annotated[float, Field(ge=1)] = 1000.0
+    spacing_m: SpacingM | None = None
+    spacing_deg: SpacingDeg | None = None
+    cells: Cells | None = None
+    min_records: AtLeastOne = 20
+    max_records: AtLeastOne | None = None
+    min_spacing_m: SpacingM = 1000.0
 
 
 def check_grid(settings: Grid) -> None:
@@ -66,10 +67,10 @@ def check_grid(settings: Grid) -> None:
     given = [name for name in ("spacing_m", "spacing_deg", "cells") if getattr(settings, name) is not None]
     if len(given) != 1:
         names = " and ".join(given) or "none of them"
-        raise ParameterError(f"params.yaml: one of spacing_m, spacing_deg and cells must be set, not {names}")
+        raise ParameterError(f"one of spacing_m, spacing_deg and cells must be set, not {names}")
     if settings.kind == "quadtree" and settings.spacing_m is None:
         raise ParameterError(
-            f"params.yaml: {given[0]} is for kind: squares; kind: quadtree takes spacing_m, the side of its widest"
+            f"{given[0]} is for kind: squares; kind: quadtree takes spacing_m, the side of its widest"
             f" squares: set that, and {given[0]} to null"
         )
 

@@ -2,16 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.kinds import AtLeastOne, DistanceKm, Few, Margin, OrName, Scale, Share, Weight, Width
 from tasks.stage import STRICT
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Hidden = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(strict=False)]
-OrName = BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)  # `head: cells` will do
+# Not strict: behind the name of a union pydantic takes YAML's lists for Python's, which are no tuples.
+Hidden = Annotated[tuple[Width, ...], Field(strict=False, max_length=16)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,8 +27,8 @@ class Cells:
     name: Literal["cells"]
     answer: Literal["mean", "best", "median", "score"] = "mean"
     position: Literal["training", "centre"] = "training"
-    smoothing_km: Positive | None = None
-    score_km: Positive | None = None
+    smoothing_km: DistanceKm | None = None
+    score_km: DistanceKm | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,9 +46,9 @@ class Hybrid:
     name: Literal["hybrid"]
     answer: Literal["mean", "best", "median", "score"] = "mean"
     position: Literal["training", "centre"] = "training"
-    smoothing_km: Positive | None = None
-    score_km: Positive | None = None
-    offset_weight: NotNegative = 1.0
+    smoothing_km: DistanceKm | None = None
+    score_km: DistanceKm | None = None
+    offset_weight: Weight = 1.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -82,9 +80,9 @@ class Landmarks:
             pictures get a class of their own. 0 leaves them out.
     """
 
-    least_images: Annotated[int, Field(gt=0)] = 1
+    least_images: AtLeastOne = 1
     label_smoothing: Share = 0.0
-    background: NotNegative = 0.0
+    background: Weight = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -110,8 +108,8 @@ class _Cosines(Landmarks):
         centres: of each landmark, of which the nearest counts.
     """
 
-    scale: Positive | None = 30.0
-    centres: Annotated[int, Field(gt=0)] = 1
+    scale: Scale | None = 30.0
+    centres: Few = 1
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -125,9 +123,9 @@ class ArcFace(_Cosines):
     """
 
     name: Literal["arcface"] = "arcface"
-    margin: NotNegative | Literal["dynamic"] | None = None
-    margin_low: NotNegative = 0.05
-    margin_high: NotNegative = 0.5
+    margin: Margin | Literal["dynamic"] | None = None
+    margin_low: Margin = 0.05
+    margin_high: Margin = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -135,9 +133,9 @@ class CosFace(_Cosines):
     """Head `cosface`: a margin on the cosine, as of `arcface`."""
 
     name: Literal["cosface"] = "cosface"
-    margin: NotNegative | Literal["dynamic"] | None = None
-    margin_low: NotNegative = 0.05
-    margin_high: NotNegative = 0.5
+    margin: Margin | Literal["dynamic"] | None = None
+    margin_low: Margin = 0.05
+    margin_high: Margin = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -145,7 +143,7 @@ class SphereFace(_Cosines):
     """Head `sphereface`: the angle of the record's own landmark times `margin`; null as of `arcface`."""
 
     name: Literal["sphereface"] = "sphereface"
-    margin: Annotated[float, Field(ge=1)] | None = None
+    margin: Annotated[Margin, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,10 +160,10 @@ class Attention(Landmarks):
     """
 
     name: Literal["attention"] = "attention"
-    stage: Annotated[int, Field(lt=0)] = -1
+    stage: Annotated[int, Field(ge=-1000, lt=0)] = -1
     apply: Literal["residual", "product"] = "residual"
-    alpha: NotNegative = 1.0
-    beta: NotNegative = 1.0
+    alpha: Weight = 1.0
+    beta: Weight = 1.0
     hidden: Hidden = ()
     dropout: Share = 0.0
 
@@ -187,5 +185,5 @@ class Joint:
     name: Literal["joint"]
     place: Annotated[PlaceEntry, Field(discriminator="name"), OrName]
     landmark: Annotated[LandmarkEntry, Field(discriminator="name"), OrName]
-    place_weight: NotNegative = 1.0
-    landmark_weight: NotNegative = 1.0
+    place_weight: Weight = 1.0
+    landmark_weight: Weight = 1.0

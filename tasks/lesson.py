@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
 from tasks.examples import Target, make_examples, read_target
-from tasks.head_entry import Coordinates, Joint, LandmarkEntry, PlaceEntry
+from tasks.head_entry import Attention, Coordinates, Joint, LandmarkEntry, PlaceEntry
 from tasks.landmark_classes import (
     LandmarkClasses,
     balanced_chances,
@@ -34,7 +35,7 @@ from waymark.images.datamodule import RecordDataModule
 from waymark.images.shards import Shards
 from waymark.images.transforms import Augmentation, check_size
 from waymark.images.views import heading_slots
-from waymark.models.backbones import backbone_names
+from waymark.models.backbones import ANOTHER, Backbone, backbone_names
 from waymark.models.finetuning import Unfreeze, unfreeze_steps
 from waymark.models.fitting import Fitted, fit
 from waymark.models.heads import (
@@ -49,6 +50,7 @@ from waymark.models.heads.cells import cell_positions
 from waymark.models.heads.hybrid import cell_boxes
 from waymark.models.locator import Blueprint, Locator
 from waymark.models.module import LocatorModule, Optimization
+from waymark.models.optimization import LEAST_CYCLE_BATCHES, build_optimizer, build_schedule
 from waymark.models.tuning import Tuned, tune
 
 MOST_WORKERS = 8
@@ -90,9 +92,7 @@ def check_entry(entry: ModelEntry) -> None:
     if entry.backbone not in backbone_names():
         raise ModelError(f"unknown backbone {entry.backbone!r}; {nearest_name(entry.backbone, backbone_names())}")
     if entry.weights not in ("default", "none") and not Path(entry.weights).is_file():
-        raise ModelError(
-            f"weights {entry.weights} do not exist; set weights to default, none, or the path of a state dict"
-        )
+        raise ModelError(f"weights {entry.weights} do not exist; {ANOTHER}")
     plan = heads_of(entry)
     _check_target(entry, plan)
     if entry.snap_to_land and (entry.region is None or plan.place is None):
@@ -108,12 +108,35 @@ def check_entry(entry: ModelEntry) -> None:
             raise ModelError("attention weighs one map, and pooling levels takes all; set pooling to mean, gem or grid")
     elif entry.sampling == "balanced":
         raise ModelError("sampling balanced shows each landmark equally often; set it to natural without landmarks")
+    _check_stage(entry, plan.landmark)
+    _check_schedule(entry)
     for step in _unfreezing(entry) or ():
         if step.epoch >= entry.epochs:
             raise ModelError(
                 f"the backbone is to learn from epoch {step.epoch}, and the training ends after {entry.epochs} epochs;"
                 " set epochs higher, or unfreeze_epoch or unfreeze lower"
             )
+
+
+def _check_stage(entry: ModelEntry, head: LandmarkEntry | None) -> None:
+    """Refuse a branch after a stage that the backbone has not."""
+    if isinstance(head, Attention):
+        _outline(entry.backbone).channels(head.stage)
+
+
+@cache
+def _outline(backbone: str) -> Backbone:
+    """Build a backbone without any numbers in it."""
+    with torch.device("meta"):
+        return Backbone(backbone)
+
+
+def _check_schedule(entry: ModelEntry) -> None:
+    """Refuse a rate and a schedule that do not go together; one that is found before the training may fit."""
+    optimizer, schedule = asdict(entry.optimizer), asdict(entry.schedule)
+    if optimizer["lr"] != "auto":
+        built = build_optimizer(optimizer.pop("name"), [torch.nn.Parameter(torch.zeros(1))], **optimizer)
+        build_schedule(schedule.pop("name"), built, epochs=entry.epochs, batches=LEAST_CYCLE_BATCHES, **schedule)
 
 
 def heads_of(entry: ModelEntry) -> Plan:

@@ -5,7 +5,25 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.head_entry import Joint, LandmarkEntry, OrName, PlaceEntry, Share
+from tasks.head_entry import Joint, LandmarkEntry, PlaceEntry
+from tasks.kinds import (
+    NAME,
+    Batch,
+    Epoch,
+    Epochs,
+    Few,
+    Fraction,
+    Half,
+    Noise,
+    OrName,
+    PathText,
+    PositiveFraction,
+    Seed,
+    Share,
+    SizePx,
+    Text,
+    Width,
+)
 from tasks.optimization_entry import (
     AdaBound,
     Adam,
@@ -22,7 +40,11 @@ from tasks.stage import STRICT
 
 LANDMARKS = "data/filtered/landmarks.parquet"
 Target = Annotated[
-    str, Field(pattern=r"^data/(grid|projected|grids/[A-Za-z0-9][A-Za-z0-9_-]*|filtered/landmarks\.parquet)$")
+    str,
+    Field(
+        pattern=rf"^data/(grid|projected|grids/{NAME.pattern}|filtered/landmarks\.parquet)$",
+        description=f"data/grid, data/grids/NAME, data/projected or {LANDMARKS}",
+    ),
 ]
 
 
@@ -32,15 +54,15 @@ class Augment:
 
     flip: bool = False
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
-    translate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
-    crop_px: Annotated[int, Field(gt=0)] | None = None
+    translate: Half = 0.0
+    crop: PositiveFraction = 1.0
+    crop_px: SizePx | None = None
     auto: Literal["imagenet", "trivial", "rand"] | None = None
     light: Share = 0.0
     saturation: Share = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    grey: Annotated[float, Field(ge=0, le=1)] = 0.0
-    noise: Annotated[float, Field(ge=0)] = 0.0
+    hue: Half = 0.0
+    grey: Fraction = 0.0
+    noise: Noise = 0.0
     drop_view: Share = 0.0
 
 
@@ -78,10 +100,10 @@ class ModelEntry:
         sampling: natural shows each training record once in an epoch, balanced each landmark equally often.
     """
 
-    region: str | None
+    region: PathText | None
     target: Target
-    backbone: str
-    weights: str
+    backbone: Text
+    weights: PathText
     views: Literal["concat", "mean", "attention"]
     head: Annotated[
         PlaceEntry | LandmarkEntry | Joint,
@@ -92,17 +114,17 @@ class ModelEntry:
     schedule: Annotated[
         Constant | Step | Plateau | Cosine | WarmRestarts | OneCycle, Field(discriminator="name"), OrName
     ]
-    epochs: Annotated[int, Field(gt=0)]
-    batch_size: Annotated[int, Field(gt=0)] | Literal["auto"]
-    seed: int
-    unfreeze_epoch: Annotated[int, Field(ge=0)] | None = 0
+    epochs: Epochs
+    batch_size: Batch | Literal["auto"]
+    seed: Seed
+    unfreeze_epoch: Epoch | None = 0
     unfreeze: tuple[Unfreezing, ...] = ()
-    patience: Annotated[int, Field(gt=0)] | None = None
-    size_px: Annotated[int, Field(gt=0)] | None = None
+    patience: Epochs | None = None
+    size_px: SizePx | None = None
     snap_to_land: bool = False
     precision: Literal["32", "auto", "16-mixed", "bf16-mixed"] = "32"
-    threads: Annotated[int, Field(gt=0)] | None = None
+    threads: Few | None = None
     augmentation: Augment = Field(default_factory=Augment)
     pooling: Literal["mean", "gem", "grid", "levels"] = "mean"
-    embedding: Annotated[int, Field(gt=0)] | None = None
+    embedding: Width | None = None
     sampling: Literal["natural", "balanced"] = "natural"

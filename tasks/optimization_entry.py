@@ -5,15 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.kinds import Decay, Epoch, Epochs, Factor, Few, Rate, RateOrNone, Share, Times
 from tasks.stage import STRICT
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Rate = Positive | Literal["auto"]  # auto looks for it before the training
+Found = Rate | Literal["auto"]  # auto looks for it before the training
 # Not strict: behind the name of a union pydantic takes YAML's lists for Python's, which are no tuples.
 Betas = Annotated[tuple[Share, Share], Field(strict=False)]
-Factor = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -21,9 +18,9 @@ class Sgd:
     """Optimizer `sgd`, with Nesterov momentum."""
 
     name: Literal["sgd"]
-    lr: Rate = 0.01
+    lr: Found = 0.01
     momentum: Share = 0.9
-    weight_decay: NotNegative = 0.0
+    weight_decay: Decay = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,9 +28,9 @@ class Adam:
     """Optimizer `adam`, or `adamw` with decoupled weight decay."""
 
     name: Literal["adam", "adamw"]
-    lr: Rate = 0.001
+    lr: Found = 0.001
     betas: Betas = (0.9, 0.999)
-    weight_decay: NotNegative = 0.0
+    weight_decay: Decay = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,11 +38,11 @@ class AdaBound:
     """Optimizer `adabound`: Adam that turns into SGD of the rate `final_lr`, the faster the larger `gamma`."""
 
     name: Literal["adabound"]
-    lr: Rate = 0.001
-    final_lr: Positive = 0.1
+    lr: Found = 0.001
+    final_lr: Rate = 0.1
     gamma: Factor = 0.001
     betas: Betas = (0.9, 0.999)
-    weight_decay: NotNegative = 0.0
+    weight_decay: Decay = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,7 +57,7 @@ class Step:
     """Schedule `step`: times `factor` every `step_epochs`."""
 
     name: Literal["step"]
-    step_epochs: Annotated[int, Field(gt=0)] = 10
+    step_epochs: Epochs = 10
     factor: Factor = 0.1
 
 
@@ -70,7 +67,7 @@ class Plateau:
 
     name: Literal["plateau"]
     factor: Factor = 0.1
-    patience: Annotated[int, Field(ge=0)] = 5
+    patience: Epoch = 5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -78,7 +75,7 @@ class Cosine:
     """Schedule `cosine`: down to `lr_min` at the last epoch."""
 
     name: Literal["cosine"]
-    lr_min: NotNegative = 0.0
+    lr_min: RateOrNone = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -86,9 +83,9 @@ class WarmRestarts:
     """Schedule `warm_restarts`: cosines down to `lr_min`, the first of `t_0` epochs, each `t_mult` times the last."""
 
     name: Literal["warm_restarts"]
-    t_0: Annotated[int, Field(gt=0)] = 10
-    t_mult: Annotated[int, Field(gt=0)] = 1
-    lr_min: NotNegative = 0.0
+    t_0: Epochs = 10
+    t_mult: Few = 1
+    lr_min: RateOrNone = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -97,8 +94,8 @@ class OneCycle:
 
     name: Literal["one_cycle"]
     warmup: Factor = 0.3
-    div_factor: Annotated[float, Field(gt=1)] = 25.0
-    final_div_factor: Annotated[float, Field(gt=1)] = 10_000.0
+    div_factor: Times = 25.0
+    final_div_factor: Times = 10_000.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -111,6 +108,6 @@ class Unfreezing:
         lr: their own learning rate; null for the optimizer's.
     """
 
-    epoch: Annotated[int, Field(ge=0)]
-    blocks: Annotated[int, Field(gt=0)] | None = None
-    lr: Positive | None = None
+    epoch: Epoch
+    blocks: Few | None = None
+    lr: Rate | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic.dataclasses import dataclass
 
+from tasks.geography import Crs, Region
 from tasks.outputs import whole_folder
 from tasks.stage import STRICT, Stage
 from waymark.geo import describe_crs, load_region, project, region_lat_lon, resolve_crs
@@ -28,8 +29,8 @@ class Project:
         region: what `auto` must serve besides the places; null for these alone.
     """
 
-    crs: str
-    region: str | None
+    crs: Crs
+    region: Region | None
 
 
 STAGE = Stage("project", Project, section="", shared=("crs", "region"))

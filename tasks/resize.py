@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
+from tasks.kinds import Fraction, Pixels, SizePx
 from tasks.outputs import link_or_copy, whole_folder, work_folder
 from tasks.stage import STRICT, Stage
 from waymark.errors import ImageError
@@ -49,9 +49,9 @@ class Resize:
         max_quarantined: share of pictures that may be undecodable before the stage refuses.
     """
 
-    size_px: Annotated[int, Field(ge=8, le=4096)]
-    max_pixels: Annotated[int, Field(gt=0)]
-    max_quarantined: Annotated[float, Field(ge=0, le=1)]
+    size_px: SizePx
+    max_pixels: Pixels
+    max_quarantined: Fraction
     fit: Fit = "crop"
 
 

@@ -3,15 +3,15 @@
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.kinds import BufferM, Fraction, Seed, SpacingM
 from tasks.outputs import whole_folder, write_json
 from tasks.stage import STRICT, Stage
 from waymark import splits
@@ -49,10 +49,10 @@ class Split:
     """
 
     by: Literal["hash", "stratified", "blocks", "column"]
-    fractions: tuple[float, float, float]
-    seed: int = 1
-    block_m: Annotated[float, Field(gt=0)] = 20_000.0
-    buffer_m: Annotated[float, Field(ge=0)] = 2_000.0
+    fractions: tuple[Fraction, Fraction, Fraction]
+    seed: Seed = 1
+    block_m: SpacingM = 20_000.0
+    buffer_m: BufferM = 2_000.0
     duplicates: Literal["yield", "keep"] | None = None
 
     @property

@@ -4,31 +4,28 @@ import argparse
 import dataclasses
 import errno
 import fcntl
-import json
 import logging
 import os
 import sys
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import ConfigDict
 
-from tasks.checkout import checkout
-from waymark.errors import ParameterError, WaymarkError, nearest_name
+from tasks.checkout import share_caches
+from tasks.kinds import check_name
+from tasks.params import PARAMS_FILE, load_params, look_up, printable, shown
+from tasks.validation import validate
+from waymark.errors import ParameterError, WaymarkError
 from waymark.processes import die_with, die_with_parent
 
 logger = logging.getLogger(__name__)
 
-PARAMS_FILE = Path("params.yaml")
 WORK = Path(".work")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError, when no more can be written
-STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 S = TypeVar("S")
 
@@ -62,23 +59,35 @@ class Stage(Generic[S]):
         """Turn the stage's part of params.yaml into its settings.
 
         Raises:
-            ParameterError: a key is unknown, missing or of the wrong type.
+            WaymarkError: a key is unknown, missing or of the wrong type, or the settings do not fit together.
         """
+        if self.each is not None and entry is not None:
+            check_name(self.each, entry)
         values: dict[str, Any] = {}
-        for dotted in self.params(entry):
-            found = _look_up(document, dotted)
+        for dotted, found in self.values(document, entry).items():
             if dotted in self.shared:
                 values[dotted] = found
             elif found is not None and not isinstance(found, dict):
-                raise ParameterError(f"params.yaml: {dotted} must be a section with keys, not {found!r}")
+                raise ParameterError(f"params.yaml: {dotted} must be a section with keys (it is {shown(repr(found))})")
             else:
                 self._refuse_shared(dotted, found or {})
                 values.update(found or {})
         place = self.params(entry)[0] if self.section != "" else ""
         settings = validate(self.settings, values, place, self.shared)
         if self.check is not None:
-            self.check(settings)
+            try:
+                self.check(settings)
+            except WaymarkError as error:
+                raise type(error)(f"params.yaml: {place}{': ' if place else ''}{printable(str(error))}") from error
         return settings
+
+    def values(self, document: dict[str, Any], entry: str | None = None) -> dict[str, Any]:
+        """Find what params.yaml holds for the stage, by dotted key.
+
+        Raises:
+            ParameterError: something is missing.
+        """
+        return {dotted: look_up(document, dotted) for dotted in self.params(entry)}
 
     def _refuse_shared(self, section: str, keys: Iterable[str]) -> None:
         for key in self.shared:
@@ -90,10 +99,12 @@ class Stage(Generic[S]):
         arguments = _parse(self, body)
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
         logging.captureWarnings(True)
-        os.environ.setdefault("TORCH_HOME", str(checkout() / ".cache" / "torch"))
+        share_caches()
         end_with_parent()
         entry = getattr(arguments, "entry", None)
         try:
+            if self.each is not None and entry is not None:
+                check_name(self.each, entry)  # before it is the name of a lock
             with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
                 settings = self.read(load_params(), entry)
                 body(*([settings] if entry is None else [entry, settings]))
@@ -116,100 +127,19 @@ def one_line(error: Exception) -> str:
         return f"{error.strerror}: {error.filename or Path.cwd()}; make room and run again, finished work is kept"
     if isinstance(error, FileNotFoundError):
         return f"{error.filename or error} is missing; run the stages before this one with dvc repro"
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m tasks.{stage.name}",
         description=(body.__doc__ or "").strip().splitlines()[0],
-        epilog=f"Reads {', '.join(stage.params('ENTRY'))} of params.yaml.",
+        epilog=f"Reads {', '.join(stage.params('ENTRY'))} of {PARAMS_FILE}.",
     )
     if stage.each is not None:
         parser.add_argument("entry", help=f"name of an entry of {stage.each}: in params.yaml")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args()
-
-
-def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Read params.yaml as DVC reads it (YAML 1.2).
-
-    Raises:
-        ParameterError: the file is missing or no YAML mapping.
-    """
-    try:
-        document = YAML(typ="safe").load(path)
-    except FileNotFoundError:
-        raise ParameterError(f"{path} is missing; run from the root of the checkout") from None
-    except YAMLError as error:
-        raise ParameterError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ParameterError(f"{path} must hold sections with keys")
-    return document
-
-
-def _look_up(document: dict[str, Any], dotted: str) -> Any:
-    found: Any = document
-    for depth, key in enumerate(dotted.split(".")):
-        if not isinstance(found, dict) or key not in found:
-            at = ".".join(dotted.split(".")[:depth])
-            known = found if isinstance(found, dict) else {}
-            where = f"{at}." if at else ""
-            raise ParameterError(f"params.yaml has no {where}{key}; {nearest_name(key, map(str, known))}")
-        found = found[key]
-    return found
-
-
-def validate(settings: type[S], values: dict[str, Any], place: str, shared: tuple[str, ...] = ()) -> S:
-    """Check values against a frozen dataclass, and name the wrong key.
-
-    Raises:
-        ParameterError: the first key that is unknown, missing or of the wrong type.
-    """
-    try:
-        text = json.dumps(values)
-    except TypeError as error:
-        raise ParameterError(f"params.yaml: {place}: {error}") from None
-    try:
-        return TypeAdapter(settings).validate_json(text)
-    except ValidationError as error:
-        raise ParameterError("params.yaml: " + _explain(error, settings, place, shared)) from None
-
-
-def _explain(error: ValidationError, settings: type, place: str, shared: tuple[str, ...]) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    inside = path[:1] and path[0] in shared
-    dotted = ".".join(path if inside or not place else [place, *path])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown key {dotted}; {nearest_name(path[-1], _names_at(settings, path[:-1]))}"
-    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{dotted} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
-    return f"{dotted}: {message}{value}"
-
-
-def _names_at(settings: Any, path: list[str]) -> set[str]:
-    """List the keys known at a place inside nested settings, over every branch of a union."""
-    kinds = [settings]
-    for part in path:
-        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
-    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
-
-
-def _inside(kind: Any, part: str) -> list[Any]:
-    hints = typing.get_type_hints(kind)
-    if part not in hints:  # the tag of a union stands in pydantic's path, too
-        return [kind] if typing.get_args(hints.get("name")) == (part,) else []
-    found, queue = [], [hints[part]]
-    while queue:
-        hint = queue.pop()
-        if dataclasses.is_dataclass(hint):
-            found.append(hint)
-        elif typing.get_origin(hint) in (typing.Union, types.UnionType, typing.Annotated):
-            queue.extend(typing.get_args(hint))
-    return found
 
 
 def end_with_parent() -> None:

@@ -37,9 +37,9 @@ def check_fractions(fractions: Sequence[float]) -> None:
         SplitError: not three, one of them negative, nothing to train on, or a sum that is not 1.
     """
     if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0:
-        raise SplitError(f"split.fractions must be three shares (train, val, test) from 0 to 1, not {list(fractions)}")
+        raise SplitError(f"fractions must be three shares (train, val, test) from 0 to 1, not {list(fractions)}")
     if not abs(sum(fractions) - 1) <= SUM_TOLERANCE:  # NaN is no sum either
-        raise SplitError(f"split.fractions {list(fractions)} add up to {sum(fractions):.9g}; make them add up to 1")
+        raise SplitError(f"fractions {list(fractions)} add up to {sum(fractions):.9g}; make them add up to 1")
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float], seed: int) -> Assignment:

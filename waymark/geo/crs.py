@@ -25,6 +25,7 @@ GRACE_DEG = 0.5  # outlines reach a little beyond the area of use: Croatia's by 
 UTM_EXTENT_DEG = 6.0  # the width of one zone
 UTM_SOUTH_DEG, UTM_NORTH_DEG = -80.0, 84.0  # where UTM is defined
 CONTINENT_RADIUS_DEG = 45.0  # about 5000 km; Lambert's angles are up to 9 degrees wrong there, and grow fast beyond
+LONGEST = 60  # letters of a wrong CRS that are shown; WKT is a page long
 WORLD_CRS = "EPSG:8857"  # Equal Earth: every place on Earth, areas true
 
 Points = NDArray[np.float64]
@@ -95,6 +96,16 @@ def unproject(xy_m: ArrayLike, crs: str, *, anywhere: bool = False) -> Points:
     if not anywhere:
         _check_area_of_use(lat_lon, crs)
     return lat_lon
+
+
+def check_crs(crs: str) -> None:
+    """Refuse what `resolve_crs` and `project` would refuse for any data.
+
+    Raises:
+        CoordinateError: the CRS is unknown or not in metres.
+    """
+    if crs != "auto":
+        _parse(crs)
 
 
 def resolve_crs(crs: str, lat_lon: ArrayLike) -> str:
@@ -199,10 +210,14 @@ def _parse(crs: str) -> CRS:
     try:
         parsed = CRS.from_user_input(crs)
     except CRSError as error:
-        raise CoordinateError(f"crs {crs!r} is unknown to PROJ; take a code such as EPSG:3765, or auto") from error
+        raise CoordinateError(
+            f"crs {crs[:LONGEST]!r} is unknown to PROJ; take a code such as EPSG:3765, or auto"
+        ) from error
     if not parsed.is_projected or any(axis.unit_conversion_factor != 1 for axis in parsed.axis_info[:2]):
         unit = parsed.axis_info[0].unit_name if parsed.axis_info else "no unit"
-        raise CoordinateError(f"crs {crs} is no map in metres (its unit: {unit}); take one such as EPSG:3765, or auto")
+        raise CoordinateError(
+            f"crs {crs[:LONGEST]} is no map in metres (its unit: {unit}); take one such as EPSG:3765, or auto"
+        )
     return parsed
 
 

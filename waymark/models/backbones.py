@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 import sys
+import urllib.request
 from contextlib import redirect_stderr
 from http.client import HTTPException
 from pathlib import Path
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 FAMILIES = ("resnet", "resnext", "efficientnet_b", "vgg16", "convnext", "mobilenet")
 CLASSIFIERS = ("fc.", "classifier.")  # prefixes of the tensors that a state dict may lack
 LEVELS_PX = 256  # so large that no level of any network has lost its size to rounding
+ANOTHER = "set weights to default, none, or the path of a state dict of the same backbone"
+ASK_S = 10.0  # that the server of torchvision's weights has for an answer
 SCRATCH_BN_MOMENTUM = 0.1  # torchvision's mobile nets carry 0.01, which suits hundreds of epochs only
 
 
@@ -142,6 +145,33 @@ def _ends_of_levels(features: nn.Module) -> list[tuple[int, int]]:
     return [(n, shape[1]) for n, (shape, after) in enumerate(zip(shapes, following, strict=True)) if shape[2] != after]
 
 
+def check_weights(name: str, weights: str) -> None:
+    """Refuse weights that cannot be had or are another network's, hours before they are needed.
+
+    Nothing is downloaded: where torchvision's are not in torch's cache, their server is asked whether it has them.
+
+    Args:
+        name: of a torchvision model.
+        weights: as of `Backbone`.
+
+    Raises:
+        ModelError: there are none, or they do not fit.
+    """
+    if weights == "none":
+        return
+    path = _cache(name) if weights == "default" else Path(weights)
+    if weights == "default" and not path.exists():
+        try:
+            asked = urllib.request.Request(_url(name), method="HEAD")
+            urllib.request.urlopen(asked, timeout=ASK_S).close()
+        except (OSError, HTTPException) as error:
+            raise _unreachable(name, path, error) from error
+        return
+    with torch.device("meta"):
+        network = zoo.get_model(name)
+    _fitting(network, path, "meta")
+
+
 def _build(name: str, weights: str) -> nn.Module:
     network: nn.Module = zoo.get_model(name)
     if weights == "default":
@@ -151,46 +181,70 @@ def _build(name: str, weights: str) -> nn.Module:
     return network
 
 
+def _url(name: str) -> str:
+    """Say where torchvision has its best weights."""
+    return str(zoo.get_model_weights(name).DEFAULT.url)
+
+
+def _cache(name: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_url(name)).name
+
+
+def _unreachable(name: str, path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"weights of {name} are not cached and cannot be downloaded ({error}); put {path.name} into {path.parent},"
+        " set weights to a path, or to none"
+    )
+
+
 def _cached_weights(name: str) -> Path:
     """Find torchvision's best weights in torch's cache, and download them where they are not there."""
-    url = zoo.get_model_weights(name).DEFAULT.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    path = _cache(name)
     if path.exists():
         return path
     digest = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the start of their sha256
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with redirect_stderr(sys.stdout):  # torch.hub reports there; stderr is for errors
-            torch.hub.download_url_to_file(url, str(path), digest)
+            torch.hub.download_url_to_file(_url(name), str(path), digest)
     except (OSError, HTTPException, RuntimeError) as error:  # torch.hub raises the last where the digest is wrong
-        raise ModelError(
-            f"weights of {name} are not cached and cannot be downloaded ({error}); put {path.name} into {path.parent},"
-            " set weights to a path, or to none"
-        ) from error
+        raise _unreachable(name, path, error) from error
     return path
 
 
 def _load(network: nn.Module, path: Path) -> None:
+    fitting = _fitting(network, path, "cpu")
+    network.load_state_dict(fitting, strict=False)
+    logger.info("loaded %d of %d tensors from %s", len(fitting), len(network.state_dict()), os.fspath(path))
+
+
+def _fitting(network: nn.Module, path: Path, device: str) -> dict[str, Tensor]:
+    """Read the tensors of a network from a file.
+
+    Raises:
+        ModelError: there is no such file, or it holds something else.
+    """
     if not path.is_file():
-        raise ModelError(f"weights {path} do not exist; set weights to default, none, or the path of a state dict")
+        raise ModelError(f"weights {path} do not exist; {ANOTHER}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # pickle raises anything on a file that is none
         reason = type(error).__name__
-        raise ModelError(f"weights {path} are no state dict that loads without running code ({reason})") from error
+        raise ModelError(
+            f"weights {path} are no state dict that loads without running code ({reason}); {ANOTHER}"
+        ) from error
     if not isinstance(state, dict):
-        raise ModelError(f"weights {path} hold a {type(state).__name__}, not a state dict")
+        raise ModelError(f"weights {path} hold a {type(state).__name__}, not a state dict; {ANOTHER}")
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and _shape(value) == own[key].shape}
-    wrong = [key for key in sorted({*own, *state} - {*fitting}) if not key.startswith(CLASSIFIERS)]
+    wrong = [key for key in sorted(map(str, {*own, *state} - {*fitting})) if not key.startswith(CLASSIFIERS)]
     wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]  # older files lack it, nothing reads it
     if wrong:
         raise ModelError(
             f"weights {path} do not fit: {len(wrong)} tensors are missing, of another shape or of another network,"
-            f" such as {wrong[0]}"
+            f" such as {wrong[0]}; {ANOTHER}"
         )
-    network.load_state_dict(fitting, strict=False)
-    logger.info("loaded %d of %d tensors from %s", len(fitting), len(own), os.fspath(path))
+    return fitting
 
 
 def _shape(value: object) -> torch.Size | None:
