@@ -27,6 +27,8 @@ WORK = Path(".work")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError, when no more can be written
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+DVC_STAGE = "DVC_STAGE"  # set by DVC for each command
+
 S = TypeVar("S")
 
 
@@ -101,8 +103,8 @@ class Stage(Generic[S]):
         logging.captureWarnings(True)
         share_caches()
         end_with_parent()
-        entry = getattr(arguments, "entry", None)
         try:
+            entry = _entry(self, arguments)
             if self.each is not None and entry is not None:
                 check_name(self.each, entry)  # before it is the name of a lock
             with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
@@ -137,9 +139,23 @@ def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:
         epilog=f"Reads {', '.join(stage.params('ENTRY'))} of {PARAMS_FILE}.",
     )
     if stage.each is not None:
-        parser.add_argument("entry", help=f"name of an entry of {stage.each}: in params.yaml")
+        parser.add_argument("entry", nargs="?", help=f"name of an entry of {stage.each}: in params.yaml")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args()
+
+
+def _entry(stage: Stage[Any], arguments: argparse.Namespace) -> str | None:
+    """Give the entry that the command line names, else DVC.
+
+    DVC hands the address of its stage on in a variable, such as train@cells. In dvc.yaml no command has the name for an
+    argument, for DVC lets a shell run it, which would run what somebody wrote into params.yaml for a name.
+    """
+    if stage.each is None or arguments.entry is not None:
+        return getattr(arguments, "entry", None)
+    group, _, entry = os.environ.get(DVC_STAGE, "").rpartition("dvc.yaml:")[2].partition("@")
+    if group != stage.name or not entry:
+        raise ParameterError(f"name an entry of {stage.each}: python -m tasks.{stage.name} NAME")
+    return entry
 
 
 def end_with_parent() -> None:
