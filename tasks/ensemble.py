@@ -68,6 +68,7 @@ STAGE = Stage(
     section="",
     shared=("ensembles", "models", "gap", "calibrate", "evaluate"),
     check=lambda settings: check_ensembles(settings.ensembles, settings.models),
+    prepare=lambda settings: remove_leftovers({*settings.models, *(f"{model}@blocks" for model in settings.gap)}),
 )
 
 
@@ -80,7 +81,6 @@ class Member(NamedTuple):
 
 def ensemble(settings: Ensemble) -> None:
     """Let several models answer together, from what each of them answered."""
-    remove_leftovers({*settings.models, *(f"{model}@blocks" for model in settings.gap)})
     groups = pd.read_parquet(RECORDS, columns=["record_id", "group"]).set_index("record_id")["group"]
     index: dict[str, Any] = {}
     with whole_folder(ENSEMBLES) as folder:

@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tasks import provenance
 from tasks.stage import WORK
 
 
 @contextmanager
 def whole_folder(destination: Path) -> Iterator[Path]:
-    """Give a folder to write into that replaces `destination` when the block ends well."""
+    """Give a folder to write into that replaces `destination` when the block ends well.
+
+    Raises:
+        ChangedError: the stage's parameters, code or inputs have changed since it began.
+    """
     beside = destination.with_name(f".{destination.name}.new")
     old = destination.with_name(f".{destination.name}.old")
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +30,7 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        provenance.check()  # also at the stage's end; here its unfinished work is still there, for the next run
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise

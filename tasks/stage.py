@@ -14,6 +14,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from pydantic import ConfigDict
 
+from tasks import provenance
 from tasks.checkout import share_caches
 from tasks.kinds import check_name
 from tasks.params import PARAMS_FILE, load_params, look_up, printable, shown
@@ -43,6 +44,7 @@ class Stage(Generic[S]):
         shared: top-level keys that the stage reads besides.
         each: section of params.yaml for each entry of which the stage runs once, such as `models`.
         check: raises where the settings do not fit together, or name what is not there.
+        prepare: what is done before the inputs count as those that the stage began with.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stage(Generic[S]):
     shared: tuple[str, ...] = ()
     each: str | None = None
     check: Callable[[S], None] | None = None
+    prepare: Callable[[S], None] | None = None
 
     def params(self, entry: str | None = None) -> list[str]:
         """List the keys that dvc.yaml must declare for this stage."""
@@ -104,12 +107,7 @@ class Stage(Generic[S]):
         share_caches()
         end_with_parent()
         try:
-            entry = _entry(self, arguments)
-            if self.each is not None and entry is not None:
-                check_name(self.each, entry)  # before it is the name of a lock
-            with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
-                settings = self.read(load_params(), entry)
-                body(*([settings] if entry is None else [entry, settings]))
+            self._run(body, _entry(self, arguments))
         except (WaymarkError, OSError) as error:
             if arguments.debug or not _is_known(error):
                 raise
@@ -117,6 +115,25 @@ class Stage(Generic[S]):
         except KeyboardInterrupt:
             sys.exit(130)
         sys.exit(0)
+
+    def _run(self, body: Callable[..., None], entry: str | None) -> None:
+        """Run the body as the only writer, and take back what it wrote where what it was made from has changed."""
+        if self.each is not None and entry is not None:
+            check_name(self.each, entry)  # before it is the name of a lock
+        with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
+            document = load_params()
+            settings = self.read(document, entry)
+            if self.prepare is not None:
+                self.prepare(settings)
+            item = None if self.each is None else look_up(document, f"{self.each}.{entry}")
+            edges = provenance.read_edges(self.name, {**document, "key": entry, "item": item})
+            provenance.begin(edges, self.values(document, entry), lambda: self.values(load_params(), entry))
+            body(*([settings] if entry is None else [entry, settings]))
+            try:
+                provenance.check()
+            except WaymarkError:
+                provenance.withdraw()
+                raise
 
 
 def _is_known(error: Exception) -> bool:
@@ -152,7 +169,7 @@ def _entry(stage: Stage[Any], arguments: argparse.Namespace) -> str | None:
     """
     if stage.each is None or arguments.entry is not None:
         return getattr(arguments, "entry", None)
-    group, _, entry = os.environ.get(DVC_STAGE, "").rpartition("dvc.yaml:")[2].partition("@")
+    group, _, entry = os.environ.get(DVC_STAGE, "").rpartition(f"{provenance.GRAPH}:")[2].partition("@")
     if group != stage.name or not entry:
         raise ParameterError(f"name an entry of {stage.each}: python -m tasks.{stage.name} NAME")
     return entry

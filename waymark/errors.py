@@ -12,6 +12,10 @@ class ParameterError(WaymarkError):
     """A parameter is unknown, of the wrong type, or out of its range."""
 
 
+class ChangedError(WaymarkError):
+    """Something changed while it was in use."""
+
+
 class SourceError(WaymarkError):
     """A source of records is missing, unreadable or without its columns."""
 
