@@ -12,10 +12,12 @@ from tasks.kinds import AtLeastOne, FewOrNone, Made, MadeOrNone, NoneOrMore, Pat
 from tasks.outputs import file_digest, whole_folder, write_json
 from tasks.stage import STRICT, WORK, Stage
 from waymark.errors import SourceError
+from waymark.paths import exists
 from waymark.records import landmarks_table, write_table
 from waymark.sources import Fetched, Gldv2Source, PhotosSource, QuadsSource, Source, SyntheticSource, TableSource
 from waymark.sources.gldv2.choice import Choice
 from waymark.sources.gldv2.layout import BASE_URL, SIZES, Split, Subset
+from waymark.sources.guessing import check_source
 from waymark.sources.quad_folders import find_parts
 
 logger = logging.getLogger(__name__)
@@ -177,10 +179,17 @@ WANTED = {
 
 
 def _check(settings: Download) -> None:
-    if settings.source in WANTED and not Path(settings.path).exists():
+    if settings.path.startswith("~"):
+        raise SourceError(
+            f"download.path {settings.path} begins with ~, which DVC takes for a name; write"
+            f" {Path.home() / settings.path.removeprefix('~').lstrip('/')}"
+        )
+    if settings.source in WANTED and not exists(Path(settings.path)):
         raise SourceError(f"{settings.path} does not exist; set download.path to {WANTED[settings.source]}")
     if settings.source == "quads":
         find_parts(Path(settings.path), settings.quads.folders)
+    if settings.source in ("photos", "quads"):
+        check_source(Path(settings.path), settings.source)
 
 
 STAGE = Stage("download", Download, check=_check)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from waymark.errors import SourceError
+from waymark.names import one_form
 
 VIEW = pa.struct([pa.field("path", pa.string(), nullable=False), ("heading_deg", pa.float64())])
 
@@ -45,7 +46,7 @@ def records_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     Raises:
         SourceError: two rows share a `record_id`, or a record has no view.
     """
-    rows = [{"landmarks": [], **row} for row in rows]
+    rows = [_in_one_form(row) for row in rows]
     rows.sort(key=lambda row: row["record_id"])
     for before, after in pairwise(rows):
         if before["record_id"] == after["record_id"]:
@@ -54,6 +55,12 @@ def records_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         if not row["views"]:
             raise SourceError(f"record {row['record_id']!r} has no view; give it a picture or leave it out")
     return pa.Table.from_pylist(rows, schema=RECORD_SCHEMA)
+
+
+def _in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Write names in one form; paths stay, for they open files."""
+    texts = {name: one_form(value) for name, value in row.items() if isinstance(value, str)}
+    return {**row, **texts, "landmarks": [one_form(landmark) for landmark in row.get("landmarks", ())]}
 
 
 def landmarks_table(records: pa.Table, names: Mapping[str, str] | None = None) -> pa.Table:
@@ -71,7 +78,7 @@ def landmarks_table(records: pa.Table, names: Mapping[str, str] | None = None) -
         for landmark in landmarks:
             counts[landmark] = counts.get(landmark, 0) + 1
     rows = [
-        {"landmark": landmark, "name": (names or {}).get(landmark, landmark), "images": counts[landmark]}
+        {"landmark": landmark, "name": one_form((names or {}).get(landmark, landmark)), "images": counts[landmark]}
         for landmark in sorted(counts)
     ]
     return pa.Table.from_pylist(rows, schema=LANDMARK_SCHEMA)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from waymark.errors import CoordinateError
 from waymark.geo import project, region_lat_lon, resolve_crs
+from waymark.names import one_form
 
 Dropped = dict[str, str]  # record_id -> "reason: detail"
 
@@ -117,7 +118,7 @@ def coordinates(records: pa.Table) -> NDArray[np.float64]:
 
 def excluded(records: pa.Table, names: Sequence[str]) -> Dropped:
     """Drop records that are named, by their id or by a landmark of theirs."""
-    unwanted = pa.array(names, pa.string())
+    unwanted = pa.array([one_form(name) for name in names], pa.string())
     shown = pc.list_parent_indices(records["landmarks"]).filter(
         pc.is_in(pc.list_flatten(records["landmarks"]), unwanted)
     )

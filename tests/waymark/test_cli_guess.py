@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from tiny_model import CELLS, CENTRES, LANDMARKS, NEW, make_tiny_model, write_pi
 from typer.testing import CliRunner
 
 from waymark.cli import app
+from waymark.commands.pictures import open_upright
+from waymark.errors import ImageError
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 
@@ -107,6 +110,31 @@ def test_of_several_photos_the_good_ones_are_answered_and_the_broken_ones_named(
     assert [answer["images"] for answer in json.loads(result.stdout)["answers"]] == [["photos/castle.png"]]
     assert result.exit_code == 1
     assert "waymark: photos/broken.jpg: " in result.stderr
+
+
+def test_what_the_sources_leave_out_is_named_and_not_answered(tmp_path):
+    """A raw file holds a thumbnail that Pillow would take for the photo."""
+    raw = write_picture(tmp_path / "castle.tif", 77).rename(tmp_path / "castle.NEF")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    result = run("photos/castle.png", str(raw), str(tmp_path / "pipe.jpg"), "--each", "--json", model="single")
+    assert result.exit_code == 1
+    assert [row["images"] for row in json.loads(result.stdout)["answers"]] == [["photos/castle.png"]]
+    assert "castle.NEF: raw files are not decoded; give a JPEG of it" in result.stderr
+    assert "pipe.jpg: OSError: " in result.stderr
+
+
+def test_a_picture_is_shown_as_the_model_sees_it(tmp_path):
+    """One decoder: 16 bits are not clipped, and what is turned is upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = np.full((40, 60), 0x8000, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png", exif=exif)
+    shown = open_upright(tmp_path / "grey.png")
+    assert (shown.size, shown.mode) == ((40, 60), "RGB")
+    assert set(np.asarray(shown).flatten()) == {128}
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"broken\.jpg: cannot identify image file"):
+        open_upright(tmp_path / "broken.jpg")
 
 
 def test_geojson_has_the_place_its_radii_and_the_cells():

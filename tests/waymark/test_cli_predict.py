@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import unicodedata
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from waymark.answering import LANDMARK, PLACE
 from waymark.cli import app
 from waymark.commands import predict
 from waymark.commands.predict import find_queries
+from waymark.errors import SourceError
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +182,35 @@ def test_folders_that_say_nothing_clear_are_refused(folder, tmp_path):
     assert "two pictures of one heading" in refusal(folder, "double")
 
 
-def test_linked_folders_are_followed_once(tmp_path):
-    write_picture(tmp_path / "elsewhere/a.jpg", 1)
-    (tmp_path / "photos").mkdir()
+def test_what_is_no_photo_is_left_out_and_counted_as_in_the_source(folder, tmp_path):
+    write_picture(tmp_path / "photos/a.jpg", 1)
+    for name in ("@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/._a.jpg", ".thumbnails/a.jpg", "._a.jpg"):
+        write_picture(tmp_path / "photos" / name, 1)
+    for name in ("a.NEF", "a.dng", "a.xmp", "a.mov", "Thumbs.db", "notes.txt"):
+        (tmp_path / "photos" / name).write_bytes((tmp_path / "photos/a.jpg").read_bytes())
+    write_picture(tmp_path / "elsewhere/b.jpg", 2)
     (tmp_path / "photos/link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere/round").symlink_to(tmp_path / "photos")
-    assert [query.name for query in find_queries(tmp_path / "photos", "auto")] == ["link/a.jpg"]
+    (tmp_path / "photos/round").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/b.jpg").symlink_to(tmp_path / "elsewhere/b.jpg")
+    (tmp_path / "photos/gone.jpg").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "photos/pipe.jpg")
+    table, said = predicted(folder, "photos", model="single")
+    assert table["uuid"].tolist() == ["a.jpg"]
+    counted = (
+        "1 broken links, 5 hidden, 2 linked folders, 1 links out, 1 others, 2 raw, 1 sidecars, 1 special files, 1 v"
+    )
+    assert f"skipped: {counted}ideos" in said.splitlines()
+    (tmp_path / "photos/a.jpg").unlink()
+    with pytest.raises(SourceError, match=r"photos holds no picture \(skipped: 1 broken links, 5 hidden"):
+        find_queries(tmp_path / "photos", "auto")
+
+
+@pytest.mark.parametrize("layout", ["photos", "quads"])
+def test_names_that_are_no_utf8_or_in_another_form_reach_the_table(folder, tmp_path, layout):
+    names = [os.fsencode(unicodedata.normalize("NFD", "Café")), b"caf\xe9"]
+    for name in names:
+        place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/photos/" + name))
+        write_picture(place / "0.jpg", 1)
+    table, _ = predicted(folder, "photos", "--layout", layout, model="single")
+    suffix = "/0.jpg" if layout == "photos" else ""
+    assert table["uuid"].tolist() == ["Café" + suffix, "caf\\xe9" + suffix]

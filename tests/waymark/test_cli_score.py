@@ -1,5 +1,6 @@
 import json
 import math
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -283,11 +284,45 @@ def test_places_and_landmarks_are_scored_together_or_what_there_is(tables, worke
     assert "predictions.csv has no place, so only landmarks are scored" in said
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_compared_in_one_form(worked, form):
+    predictions, truth = worked
+    names = {"7": "Café", "4": "Đé", "a": "é", "b": "è"}
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+
+    def named(table, form):
+        return table.replace({old: unicodedata.normalize(form, new) for old, new in names.items()})
+
+    truth["landmarks"] = ["7", "3 4", "9", "", ""]
+    expected, _ = score(predictions, truth)
+    truth["landmarks"] = [unicodedata.normalize(other, text) for text in ("Café", "3 Đé", "9", "", "")]
+    figures, said = score(named(predictions, form), named(truth, other))
+    assert (figures, said) == (expected, "")
+    assert figures["gap"] > 0.3
+
+
+def test_columns_that_differ_in_capitals_are_refused(tables):
+    predictions, truth, _ = tables
+    doubled = predictions.assign(Latitude=predictions["latitude"])
+    assert "predictions.csv has the columns 'latitude' and 'Latitude', which differ in capi" in refusal(doubled, truth)
+    assert "truth.csv, row 2: longitude is '1_0', no number" in refusal(predictions, truth.assign(longitude="1_0"))
+
+
+def test_tables_of_a_european_excel_are_scored(tables):
+    predictions, truth, km = tables
+    truth.to_csv("truth.csv", index=False)
+    predictions.to_csv("predictions.csv", index=False, sep=";", decimal=",", encoding="utf-16")
+    figures = json.loads(run("predictions.csv", "truth.csv", "--json").stdout)
+    assert figures["mean_km"] == pytest.approx(km.mean(), rel=1e-6)
+
+
 def test_landmarks_that_cannot_be_ranked_are_refused(worked):
     predictions, truth = worked
     assert "no column landmark_score" in refusal(predictions.drop(columns="landmark_score"), truth)
     predictions["landmark_score"] = predictions["landmark_score"].astype(object)
     predictions.loc[2, "landmark_score"] = "high"
+    assert "row 4: landmark_score is 'high', no number" in refusal(predictions, truth)
+    predictions.loc[2, "landmark_score"] = None
     assert "the answer '4' for 'b' has no number in landmark_score" in refusal(predictions, truth)
     nothing = predictions[["id"]].assign(latitude=1.0, longitude=2.0)
     assert "names no landmark; it needs the columns landmark and landmark_score" in refusal(nothing, truth)

@@ -1,5 +1,6 @@
 import json
 import shutil
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,15 @@ def test_a_taught_file_can_be_taught_again(tmp_path):
     assert (names["Toranj"], names["Most"], names["L1"]) == ("Toranj", "Most", LANDMARKS["L1"])
     first, second = answers(two, "new/tower.png", "others/60.png")
     assert (first["landmark"], second["landmark"]) == ("Toranj", "Most")
+
+
+def test_a_name_is_known_in_whatever_form_it_is_written(tmp_path):
+    out = tmp_path / "cafe.waymark"
+    composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    run("teach", decomposed, *TOWER, "--out", out)
+    assert load_model(str(out)).guesser.names[composed] == composed
+    result = run("teach", composed, *TOWER, "--model", out, "--out", tmp_path / "again.waymark", code=1)
+    assert "knows the landmark Café already" in result.stderr
 
 
 def test_few_pictures_are_advised_against(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from pyproj import Geod
 
 from waymark.commands.grid import grid_preview
-from waymark.errors import GridError, SourceError
+from waymark.errors import GridError, SourceError, WaymarkError
 from waymark.geo import assign_cells, build_grid, build_quadtree, load_region, project, unproject
 from waymark.preview import preview_grids, preview_table
 
@@ -151,15 +151,21 @@ def test_without_a_region_only_squares_with_records_are_shown(table, tmp_path, c
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lat,lon\n45,16\n", "has no column latitude; it has lat, lon"),
+        ("north,east\n45,16\n", "has no column latitude; it has north, east"),
         ("latitude,longitude\n,\n", "has no record with coordinates"),
-        ('latitude,longitude\n"45,1",16\n', "latitude is not all numbers .*write degrees with a point"),
+        (
+            "latitude,longitude\n95,16\n",
+            "row 2: latitude 95, longitude 16, which is no place on Earth; .* look swapped",
+        ),
+        ("latitude,Latitude,longitude\n45,45,16\n", "'latitude' and 'Latitude', which differ in capitals"),
+        ("latitude,longitude\n45,16\n1_0,16\n", "row 3: latitude is '1_0', no number"),
+        ('latitude,longitude\n"45,1",16\n', "row 2: latitude '45,1' has a comma; write decimals with a point"),
         ("latitude,longitude\n45,16\n", "has no column record_id to join"),
     ],
 )
 def test_tables_that_say_no_places_are_refused(tmp_path, text, message):
     (tmp_path / "places.csv").write_text(text)
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(WaymarkError, match=message):
         grid_preview(tmp_path / "places.csv", split=tmp_path / "split.parquet")
 
 

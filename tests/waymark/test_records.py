@@ -1,4 +1,5 @@
 import hashlib
+import unicodedata
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,19 @@ def test_records_are_in_the_order_of_their_ids_with_null_for_what_is_unknown():
     assert table["latitude"].to_pylist() == [None, 45.5, None]
     assert table["landmarks"].to_pylist() == [[], [], ["x"]]
     assert table["views"].to_pylist()[1] == [{"path": "images/b.jpg", "heading_deg": None}]
+
+
+def test_names_are_in_one_form_and_paths_open_what_they_name():
+    decomposed = unicodedata.normalize("NFD", "Café")
+    given = row(decomposed, landmarks=[decomposed], group=decomposed, split="tést")
+    (record,) = records_table([given]).to_pylist()
+    assert (record["record_id"], record["landmarks"], record["group"]) == ("Café", ["Café"], "Café")
+    assert record["views"][0]["path"] == f"images/{decomposed}.jpg"
+    assert landmarks_table(records_table([given]), {"Café": decomposed}).to_pylist() == [
+        {"landmark": "Café", "name": "Café", "images": 1}
+    ]
+    with pytest.raises(SourceError, match="record_id 'Café' stands twice"):
+        records_table([given, row("Café")])
 
 
 def test_records_do_not_depend_on_the_order_of_the_rows():

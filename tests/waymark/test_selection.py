@@ -1,4 +1,5 @@
 import time
+import unicodedata
 from collections import Counter
 
 import geopandas as gpd
@@ -71,6 +72,8 @@ def test_excluded_goes_by_id_and_by_any_landmark():
     assert excluded(records, ["tower", "d", "nobody"]).keys() == {"a", "b", "d"}
     assert excluded(records, []) == {}
     assert set(excluded(records, ["d"]).values()) == {"excluded by name"}
+    records = records_table([row("Café"), row("x", landmarks=["Đé"]), row("y")])
+    assert set(excluded(records, [unicodedata.normalize("NFD", name) for name in ("Café", "Đé")])) == {"Café", "x"}
 
 
 @pytest.mark.parametrize(

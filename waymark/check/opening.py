@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from waymark.errors import SourceError, nearest_name
 from waymark.records import read_records
 from waymark.sources import PhotosSource, QuadsSource, Source, TableSource
-from waymark.sources.quad_folders import find_parts
+from waymark.sources.guessing import RAW, guess_source
 
-RAW = "raw"
 SOURCES: dict[str, Callable[[Path], Source]] = {"table": TableSource, "photos": PhotosSource, "quads": QuadsSource}
 
 
@@ -69,38 +67,6 @@ def open_source(path: Path, source: str | None, *, beside: Path) -> Iterator[Ope
         yield Opened(
             kind, fetched.records, Path(folder), dict(fetched.landmark_names), description, dict(fetched.counts)
         )
-
-
-def guess_source(path: Path) -> str:
-    """Tell by what lies there which source it is.
-
-    `records.parquet` is what the stage download wrote; a table with a column `path` lists pictures; `data.csv`, here
-    or in the folders within, lists quadruplets; all else is a tree of photos.
-    """
-    if path.is_file():
-        return "table"
-    if (path / "records.parquet").is_file():
-        return RAW
-    tables = [file for file in sorted(path.iterdir()) if file.suffix.lower() in (".csv", ".parquet")]
-    if any(_lists_pictures(table) for table in tables):
-        return "table"
-    return "quads" if _holds_quads(path) else "photos"
-
-
-def _holds_quads(folder: Path) -> bool:
-    try:
-        return bool(find_parts(folder))
-    except SourceError:  # no data.csv, here or within
-        return False
-
-
-def _lists_pictures(table: Path) -> bool:
-    try:
-        if table.suffix.lower() == ".parquet":
-            return "path" in pq.read_schema(table).names
-        return "path" in pd.read_csv(table, nrows=0).columns
-    except (ValueError, OSError):  # no table after all
-        return False
 
 
 def _fetched(folder: Path) -> Opened:

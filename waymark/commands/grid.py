@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 
+from waymark.commands.tables import read_places
 from waymark.commands.terminal import say, write_text
 from waymark.errors import SourceError
 from waymark.geo import describe_crs, extent_region, load_region
 from waymark.preview import GridPreview, preview_grids, preview_table
 from waymark.report.content import Grid
 from waymark.report.grids import grids_page
+from waymark.tables import read_table
 
 RECORDS = Path("data/filtered/records.parquet")
 SPLIT = Path("data/split/records.parquet")
@@ -109,39 +110,30 @@ def _grid(preview: GridPreview) -> Grid:
 
 
 def _places(path: Path) -> pd.DataFrame:
-    """Read the rows that have a place."""
-    table = _read(path)
-    for name in ("latitude", "longitude"):
-        if name not in table:
-            raise SourceError(f"{path} has no column {name}; it has {', '.join(map(str, table.columns))}")
-        try:
-            table[name] = pd.to_numeric(table[name])
-        except (TypeError, ValueError) as error:
-            raise SourceError(f"{path}: {name} is not all numbers ({error}); write degrees with a point") from error
-    table = table.dropna(subset=["latitude", "longitude"])
-    if table.empty:
-        raise SourceError(f"{path} has no record with coordinates; there is nothing to lay a grid for")
-    return table
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
+    """Read the rows that have a place, with their ids where there are any."""
+    if path == RECORDS and not path.is_file():
         raise SourceError(f"{path} does not exist; give a Parquet or CSV file, or run dvc repro filter")
-    try:
-        return pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else pd.read_csv(path)
-    except (ValueError, pa.ArrowException) as error:
-        raise SourceError(f"{path} cannot be read as a table: {error}") from error
+    table = read_table(path)
+    places = pd.DataFrame(read_places(table), columns=["latitude", "longitude"])
+    if (column := table.find(["record_id"])) is not None:
+        places["record_id"] = table.texts(column)
+    places = places.dropna(subset=["latitude", "longitude"])
+    if places.empty:
+        raise SourceError(f"{path} has no record with coordinates; there is nothing to lay a grid for")
+    return places
 
 
-def _divided(table: pd.DataFrame, path: Path, split: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _divided(places: pd.DataFrame, path: Path, split: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Give the training records and those of val."""
-    if "record_id" not in table:
+    if "record_id" not in places:
         raise SourceError(f"{path} has no column record_id to join {split} by; leave out the split")
-    rows = _read(split)
-    if not {"record_id", "split"} <= set(rows):
+    table = read_table(split)
+    columns = [table.find([name]) for name in ("record_id", "split")]
+    if None in columns:
         raise SourceError(f"{split} has no columns record_id and split; take data/split/records.parquet")
-    its = table["record_id"].map(rows.set_index("record_id")["split"])
-    train, val = table[its == "train"], table[its == "val"]
+    of_record = dict(zip(*(table.texts(str(column)) for column in columns), strict=True))
+    splits = places["record_id"].map(of_record)
+    train, val = places[splits == "train"], places[splits == "val"]
     if train.empty or val.empty:
         raise SourceError(f"{split} leaves {len(train)} train and {len(val)} val records with coordinates in {path}")
     return train, val

@@ -14,11 +14,11 @@ from PIL import Image
 from waymark.answering import BEST, COLUMNS, Pixels, Query, attention_maps, cell_probabilities
 from waymark.commands.asking import Square, ask, square_of, squares_of, view_slots
 from waymark.commands.geojson import feature_collection
-from waymark.commands.pictures import as_jpeg, open_upright, with_attention
+from waymark.commands.pictures import as_jpeg, open_upright, read_named, with_attention
 from waymark.commands.terminal import say, whole_file, write_text
 from waymark.errors import ImageError, ParameterError
 from waymark.geo import load_land
-from waymark.images.decode import MAX_PIXELS, Picture, read_picture
+from waymark.images.decode import Picture
 from waymark.images.views import Heading
 from waymark.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
@@ -145,7 +145,7 @@ def _count(views: int) -> str:
 
 def _read(query: Query, models: Models) -> Asked:
     def decoded(square: Square) -> list[Picture]:
-        return [read_picture(path, square.side_px, max_pixels=MAX_PIXELS, fit=square.fit) for path in query.pictures]
+        return [read_named(path, square.side_px, square.fit) for path in query.pictures]
 
     return Asked(query, {square: decoded(square) for square in squares_of(models)})
 

@@ -5,19 +5,30 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from waymark.images.decode import Fit, centred_square
+from waymark.images.decode import MAX_PIXELS, Fit, Picture, centred_square, read_picture, read_upright
 from waymark.report.heat import draw_attention
+from waymark.sources.walking import SKIPPED
 
 SHOWN_PX = 480  # longer side of a picture on the page
 DRAWN_PX = 1600  # longer side of a picture on which attention is drawn
 
 
+def read_named(path: Path, size_px: int, fit: Fit) -> Picture:
+    """Decode a picture that somebody names; what is left out of a folder is left out here, too, with the reason."""
+    if (kind := SKIPPED.get(path.suffix.lower())) is not None:
+        return Picture("unreadable", f"{kind} files are not decoded; give a JPEG of it", None)
+    return read_picture(path, size_px, max_pixels=MAX_PIXELS, fit=fit)
+
+
 def open_upright(path: Path) -> Image.Image:
-    """Open a picture as it is looked at, in RGB."""
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+    """Open a picture as it is looked at, in RGB, its longer side at most `DRAWN_PX` or little more.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    return read_upright(path, DRAWN_PX, max_pixels=MAX_PIXELS)
 
 
 def as_jpeg(picture: Image.Image) -> bytes:

@@ -1,7 +1,6 @@
 """`waymark predict`: answers for a folder of pictures, in one table."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from waymark.errors import ImageError, SourceError
 from waymark.images.decode import MAX_PIXELS
 from waymark.images.resizing import read_pictures
 from waymark.lookup import load_models
-from waymark.sources.photos import PHOTOS
+from waymark.names import one_form
 from waymark.sources.quad_folders import VIEW_NAMES
+from waymark.sources.walking import Walk, walk_photos
 
 AT_ONCE = 1024  # places whose pictures and embeddings are held in memory
 DECIMALS = {"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6, "landmark_score": 6}
@@ -29,7 +29,8 @@ def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: s
         SourceError: the folder is missing, or holds no picture.
         ImageError: no picture of it can be decoded.
     """
-    queries = find_queries(folder, layout)
+    walk = _walk(folder)
+    queries = _queries(folder, walk, layout)
     models = load_models(references)
     paths = [path for query in queries for path in query.pictures]
     pictures = {
@@ -46,12 +47,14 @@ def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: s
         undecodable += answers.undecodable
     table = pd.concat(tables, ignore_index=True).rename(columns={"name": "uuid"})
     for picture in undecodable:
-        say(f"{picture.path}: {picture.reason}")
+        say(f"{one_form(str(picture.path))}: {picture.reason}")
     if table.empty:
         raise ImageError(f"no picture of {folder} can be decoded, so there is nothing to write")
     with whole_file(out) as path:
         _tidy(table).to_csv(path, index=False)
     say(_summary(len(table), len(queries), len(undecodable), out, models.name))
+    if walk.skipped:
+        say(f"skipped: {walk.summary()}")
     most = max(len(query.pictures) for query in queries)
     for model in models.each:
         if view_slots(model) < most:
@@ -73,21 +76,33 @@ def find_queries(folder: Path, layout: str) -> list[Query]:
     """Find the places or photos of a folder, in the order of their names.
 
     Args:
-        folder: to search, with its folders; names that begin with a dot are left out.
+        folder: to search, with its folders; what is no photo is left out, as the source `photos` does.
         layout: `quads` takes folders whose pictures are called 0, 90, 180 and 270 for places, `photos`
             each picture for one of its own; `auto` takes quads where all pictures are named so.
 
     Raises:
         SourceError: the folder is missing, holds no picture, or is not laid out so.
     """
+    return _queries(folder, _walk(folder), layout)
+
+
+def _walk(folder: Path) -> Walk:
     if not folder.is_dir():
         raise SourceError(f"{folder} is no folder; for single pictures use waymark guess")
-    folders = {place: pictures for place, pictures in _walk(folder) if pictures}
-    if not folders:
-        raise SourceError(f"{folder} holds no picture")
+    walk = walk_photos(folder)
+    if not walk.photos:
+        held = f" (skipped: {walk.summary()})" if walk.skipped else ""
+        raise SourceError(f"{folder} holds no picture{held}")
+    return walk
+
+
+def _queries(folder: Path, walk: Walk, layout: str) -> list[Query]:
+    folders: dict[Path, list[Path]] = {}
+    for photo in walk.photos:
+        folders.setdefault(photo.path.parent, []).append(photo.path)
     quads = {place: its for place, its in folders.items() if all(path.stem in VIEW_NAMES for path in its)}
     if layout == "photos" or (layout == "auto" and not quads):
-        return _photos(folder, folders.values())
+        return [Query(photo.name, (photo.path,), (None,)) for photo in walk.photos]
     others = [its[0] for place, its in folders.items() if place not in quads]
     if layout == "auto" and others:
         raise SourceError(
@@ -95,39 +110,18 @@ def find_queries(folder: Path, layout: str) -> list[Query]:
         )
     if not quads:
         raise SourceError(f"{folder} holds no place; a place is a folder with 0.jpg, 90.jpg, 180.jpg and 270.jpg")
-    return _quads(quads)
+    return _places(quads)
 
 
-def _photos(folder: Path, pictures: Iterable[list[Path]]) -> list[Query]:
-    paths = sorted(path for its in pictures for path in its)
-    return [Query(path.relative_to(folder).as_posix(), (path,), (None,)) for path in paths]
-
-
-def _quads(quads: dict[Path, list[Path]]) -> list[Query]:
+def _places(quads: dict[Path, list[Path]]) -> list[Query]:
     found: dict[str, Query] = {}
     for place, pictures in sorted(quads.items()):
         by_heading = sorted(pictures, key=lambda path: (int(path.stem), path.name))
         headings = tuple(float(path.stem) for path in by_heading)
+        name = one_form(place.name)
         if len(set(headings)) < len(headings):
             raise SourceError(f"{place} has two pictures of one heading; keep one of them")
-        if place.name in found:
-            raise SourceError(f"{place} and {found[place.name].pictures[0].parent} have one name; rename one of them")
-        found[place.name] = Query(place.name, tuple(by_heading), headings)
+        if name in found:
+            raise SourceError(f"{place} and {found[name].pictures[0].parent} have one name; rename one of them")
+        found[name] = Query(name, tuple(by_heading), headings)
     return [found[name] for name in sorted(found)]
-
-
-def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """List the pictures of each folder, also behind links, but of no folder twice."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(place) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(place))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), [Path(place, name) for name in sorted(files) if is_picture(name)]
-
-
-def is_picture(name: str) -> bool:
-    """Tell pictures by their name, as the source of photos does."""
-    return not name.startswith(".") and Path(name).suffix.lower() in PHOTOS

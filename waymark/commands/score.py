@@ -8,7 +8,7 @@ import typer
 
 from waymark.commands.score_landmarks import asks_landmarks, gives_landmarks, score_landmarks
 from waymark.commands.score_places import asks_places, gives_places, score_places
-from waymark.commands.tables import Scored, Table, read_rows
+from waymark.commands.tables import Rows, Scored, read_rows
 from waymark.commands.terminal import say
 from waymark.errors import SourceError
 from waymark.metrics.intervals import Interval
@@ -33,11 +33,11 @@ def score_files(predictions: Path, truth: Path, split: str | None, *, allow_miss
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
     else:
         typer.echo("\n".join(_line(name, value, intervals.get(name)) for name, value in known.items()))
-    if extra := len(set(predicted.rows.index) - set(scored.ids)):
+    if extra := len(set(predicted.ids) - set(scored.ids)):
         say(f"{extra} predictions have no truth and do not count")
 
 
-def _score(predicted: Table, true: Table, *, allow_missing: bool) -> Scored:
+def _score(predicted: Rows, true: Rows, *, allow_missing: bool) -> Scored:
     """Score what the truth asks for and the predictions answer; say what they do not."""
     landmarks = asks_landmarks(true) and gives_landmarks(predicted)
     places = asks_places(true) and gives_places(predicted)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from waymark.commands.tables import EMPTY, Scored, Table, check_missing, is_empty
+from waymark.commands.tables import EMPTY, Rows, Scored, check_missing
 from waymark.errors import SourceError
 from waymark.metrics.figures import landmark_figures
 from waymark.metrics.intervals import landmark_intervals
+from waymark.names import one_form
 
 MANY, ONE = "landmarks", "landmark"  # columns of the truth
 ANSWERS = ("predicted_landmark", "landmark")
@@ -17,17 +18,17 @@ SCORES = ("score", "landmark_score")
 BEST = ("best_landmark",)
 
 
-def asks_landmarks(truth: Table) -> bool:
+def asks_landmarks(truth: Rows) -> bool:
     """Tell whether any row of the truth names a landmark."""
     return any(_truths(truth))
 
 
-def gives_landmarks(predictions: Table) -> bool:
+def gives_landmarks(predictions: Rows) -> bool:
     """Tell whether anything in the predictions answers which landmark it is; no landmark is an answer, too."""
     return predictions.column(SCORES) is not None or predictions.column(ANSWERS) is not None
 
 
-def score_landmarks(predictions: Table, truth: Table, *, allow_missing: bool) -> Scored:
+def score_landmarks(predictions: Rows, truth: Rows, *, allow_missing: bool) -> Scored:
     """Sum up how landmarks were recognised, with intervals.
 
     A truth without prediction is a query without an answer, and an answer where there is no landmark lengthens the
@@ -36,55 +37,49 @@ def score_landmarks(predictions: Table, truth: Table, *, allow_missing: bool) ->
     Raises:
         SourceError: no id in common, a truth without prediction, or an answer without a score.
     """
-    check_missing(
-        predictions, truth, truth.rows.index.intersection(predictions.rows.index), allow_missing=allow_missing
-    )
+    check_missing(predictions, truth, truth.ids.intersection(predictions.ids), allow_missing=allow_missing)
     rows = _rows(predictions, truth)
     figures = landmark_figures(rows)
     unknown = {"top5"} if predictions.column(BEST) is not None else {"top5", "gap_unrejected"}
-    missing = int((~truth.rows.index.isin(predictions.rows.index)).sum())
+    missing = int((~truth.ids.isin(predictions.ids)).sum())
     summed = {"records": len(rows), "missing": missing, **figures}
     known = {name: value for name, value in summed.items() if name not in unknown}
-    return Scored(known, landmark_intervals(rows).figures, truth.rows.index)
+    return Scored(known, landmark_intervals(rows).figures, truth.ids)
 
 
-def _rows(predictions: Table, truth: Table) -> pd.DataFrame:
+def _rows(predictions: Rows, truth: Rows) -> pd.DataFrame:
     """Give rows such as those of predictions.parquet."""
-    answers = predictions.needed(ANSWERS, "landmark")
-    scores = predictions.needed(SCORES, "landmark_score")
+    answers = predictions.texts(predictions.table.needed(ANSWERS, "landmark"))
+    scores = predictions.table.needed(SCORES, "landmark_score")
     best = predictions.column(BEST)
     given = pd.DataFrame(
         {
-            "predicted_landmark": _ids(answers),
-            "best_landmark": _ids(answers if best is None else best),
-            "score": pd.to_numeric(scores.mask(is_empty(scores)), errors="coerce").astype(np.float64),
+            "predicted_landmark": answers,
+            "best_landmark": answers if best is None else predictions.texts(best),
+            "score": predictions.numbers(scores),
         }
     )
     unranked = given[given["best_landmark"].notna() & given["score"].isna()]
     if len(unranked):
         raise SourceError(
             f"{predictions.path}: the answer {unranked['best_landmark'].iloc[0]!r} for {unranked.index[0]!r} has no"
-            f" number in {scores.name}; GAP ranks answers by it"
+            f" number in {scores}; GAP ranks answers by it"
         )
-    rows = pd.DataFrame({"landmarks": pd.Series(_truths(truth), truth.rows.index, dtype=object)}).join(given)
+    rows = pd.DataFrame({"landmarks": pd.Series(_truths(truth), truth.ids, dtype=object)}).join(given)
     right = [name in true for name, true in zip(rows["best_landmark"], rows["landmarks"], strict=True)]
     return rows.assign(rank=np.where(right, 1.0, np.nan)).rename_axis("record_id").reset_index()
 
 
-def _ids(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    return column.astype(str).str.strip().astype(object).where(~is_empty(column), None)
-
-
-def _truths(truth: Table) -> list[list[str]]:
+def _truths(truth: Rows) -> list[list[str]]:
     """Read the landmarks of each row; as text they stand with spaces between, as in Google Landmarks."""
-    if MANY in truth.rows:
-        return [_listed(cell) for cell in truth.rows[MANY]]
-    if ONE in truth.rows:
-        return [[] if its is None else [its] for its in _ids(truth.rows[ONE])]
-    return [[] for _ in range(len(truth.rows))]
+    if (many := truth.table.find([MANY])) is not None:
+        return [_listed(cell) for cell in truth.cells(many)]
+    if (one := truth.table.find([ONE])) is not None:
+        return [[] if its is None else [its] for its in truth.texts(one)]
+    return [[] for _ in truth.ids]
 
 
 def _listed(cell: Any) -> list[str]:
-    if isinstance(cell, Iterable) and not isinstance(cell, str):
-        return [str(its) for its in cell]
-    return [] if str(cell).strip().lower() in EMPTY else str(cell).split()
+    if isinstance(cell, Iterable) and not isinstance(cell, (str, bytes)):
+        return [one_form(str(its)) for its in cell]
+    return [] if str(cell).strip().lower() in EMPTY else one_form(str(cell)).split()

@@ -4,38 +4,59 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from waymark.errors import SourceError
+from waymark.errors import CoordinateError, SourceError
 from waymark.metrics.intervals import Interval
+from waymark.names import one_form
+from waymark.tables import LATITUDE, LONGITUDE, Table, read_table, shown
 
 IDS = ("uuid", "record_id", "id", "path")
 EMPTY = ("", "nan", "none", "null", "na", "<na>")
 
+Floats = NDArray[np.float64]
 
-class Table(NamedTuple):
-    """Rows by their id, with the names of columns in lower case."""
 
-    path: Path
-    rows: pd.DataFrame
+class Rows(NamedTuple):
+    """A table whose rows have ids."""
 
-    def column(self, names: Sequence[str]) -> "pd.Series[Any] | None":
+    table: Table
+    ids: "pd.Index[Any]"
+
+    @property
+    def path(self) -> Path:
+        """The file of the table."""
+        return self.table.path
+
+    def column(self, names: Sequence[str]) -> str | None:
         """Give the first column of those names, None where there is none or nothing in it."""
-        found = next((name for name in names if name in self.rows), None)
-        return None if found is None or is_empty(self.rows[found]).all() else self.rows[found]
+        found = self.table.find(names)
+        return None if found is None or is_empty(self.table.frame[found]).all() else found
 
-    def needed(self, names: Sequence[str], called: str) -> "pd.Series[Any]":
-        """Give the first column of those names, of which people know one.
+    def cells(self, column: str) -> list[Any]:
+        """Give the cells of a column as they stand in the file."""
+        return self.table.frame[column].tolist()
+
+    def texts(self, column: str) -> "pd.Series[Any]":
+        """Read a column of names by id, each in one form; None where nothing stands, or a word for it."""
+        texts = pd.Series(self.table.texts(column), self.ids, dtype=object)
+        return texts.where(~is_empty(texts), None)
+
+    def numbers(self, column: str) -> "pd.Series[float]":
+        """Read a column of numbers by id; NaN where nothing stands."""
+        return pd.Series(self.table.numbers(column), self.ids)
+
+    def places(self, latitude: Sequence[str], longitude: Sequence[str]) -> pd.DataFrame:
+        """Read latitude and longitude in degrees by id, from the first columns of those names.
 
         Raises:
-            SourceError: there is none.
+            SourceError: there is no such column.
+            CoordinateError: a place that is none.
         """
-        found = next((name for name in names if name in self.rows), None)
-        if found is None:
-            raise SourceError(f"{self.path} has no column {called}; it has {', '.join(map(str, self.rows.columns))}")
-        return self.rows[found]
+        lat_lon = read_places(self.table, latitude, longitude)
+        return pd.DataFrame(lat_lon, self.ids, columns=["latitude", "longitude"])
 
 
 class Scored(NamedTuple):
@@ -46,34 +67,48 @@ class Scored(NamedTuple):
     ids: "pd.Index[Any]"  # of the truths that count
 
 
-def read_rows(path: Path, split: str | None = None) -> Table:
+def read_rows(path: Path, split: str | None = None) -> Rows:
     """Read a table, or the rows of one split.
 
     Raises:
         SourceError: the file is missing, no table, without a column `split`, or an id stands twice.
     """
-    frame = _frame(path)
-    frame.columns = frame.columns.map(lambda name: str(name).strip().lower())
+    table = read_table(path)
     if split is not None:
-        if "split" not in frame:
+        if (column := table.find(["split"])) is None:
             raise SourceError(f"{path} has no column split; leave out --split")
-        frame = frame[frame["split"] == split]
-    ids = frame[next((name for name in IDS if name in frame), frame.columns[0])].astype(str).str.strip()
-    if len(twice := ids[ids.duplicated()]):
-        raise SourceError(f"{path}: {twice.iloc[0]!r} stands twice; ids must be unique")
-    return Table(path, frame.set_axis(pd.Index(ids, name="id")))
+        chosen = [its == one_form(split) for its in table.texts(column)]
+        table = table._replace(frame=table.frame[chosen])
+    if table.frame.columns.empty:
+        raise SourceError(f"{path} has no column; its first one names the rows")
+    column = table.find(IDS) or str(table.frame.columns[0])
+    first: dict[str, object] = {}
+    for row, name in zip(table.frame.index, table.texts(column), strict=True):
+        if (other := first.setdefault(name or "", row)) != row:
+            raise SourceError(
+                f"{table.where(row, column)} {shown(name or '')} stands twice, as in row {other}; ids must be unique"
+            )
+    return Rows(table, pd.Index(list(first), name="id", dtype=object))
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            frame: pd.DataFrame = pq.read_table(path).to_pandas(integer_object_nulls=True)  # else 3 is 3.0 beside a gap
-            return frame
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pa.ArrowException) as error:
-        raise SourceError(f"{path} cannot be read as a table: {error}") from error
+def read_places(table: Table, latitude: Sequence[str] = LATITUDE, longitude: Sequence[str] = LONGITUDE) -> Floats:
+    """Read `(N, 2)` latitude, longitude in degrees, NaN where a row has none.
+
+    Raises:
+        SourceError: there is no such column, or no number in it.
+        CoordinateError: a place that is none.
+    """
+    columns = [table.needed(*named) for named in ((latitude, "latitude"), (longitude, "longitude"))]
+    lat_lon = np.stack([table.numbers(column) for column in columns], axis=1)
+    outside = np.flatnonzero((np.abs(lat_lon[:, 0]) > 90) | (np.abs(lat_lon[:, 1]) > 360))
+    if len(outside):
+        north, east = lat_lon[outside[0]]
+        swapped = "; latitude and longitude look swapped" if abs(east) <= 90 else ""
+        raise CoordinateError(
+            f"{table.path}, row {table.frame.index[outside[0]]}: latitude {north:g}, longitude {east:g}, which is no"
+            f" place on Earth{swapped}"
+        )
+    return lat_lon
 
 
 def is_empty(values: "pd.Series[Any]") -> "pd.Series[bool]":
@@ -81,21 +116,21 @@ def is_empty(values: "pd.Series[Any]") -> "pd.Series[bool]":
     return values.isna() | values.astype(str).str.strip().str.lower().isin(EMPTY)
 
 
-def check_missing(predictions: Table, truth: Table, answered: "pd.Index[Any]", *, allow_missing: bool) -> None:
+def check_missing(predictions: Rows, truth: Rows, answered: "pd.Index[Any]", *, allow_missing: bool) -> None:
     """Refuse tables without a common id, and unless they are allowed, truths without an answer.
 
     Raises:
         SourceError: it is so.
     """
     if answered.empty:
-        one, other = next(iter(truth.rows.index), "nothing"), next(iter(predictions.rows.index), "nothing")
+        one, other = next(iter(truth.ids), "nothing"), next(iter(predictions.ids), "nothing")
         raise SourceError(
             f"{predictions.path} and {truth.path} have no id in common (such as {other!r} and {one!r});"
             " name the column that joins them uuid in both"
         )
-    missing = truth.rows.index.difference(answered, sort=False)
+    missing = truth.ids.difference(answered, sort=False)
     if len(missing) and not allow_missing:
         raise SourceError(
-            f"{len(missing)} of {len(truth.rows)} truths have no prediction, such as {missing[0]!r}; figures over the"
+            f"{len(missing)} of {len(truth.ids)} truths have no prediction, such as {missing[0]!r}; figures over the"
             " rest would flatter, --allow-missing gives them all the same"
         )

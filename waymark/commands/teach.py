@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from waymark.answering import make_example
 from waymark.commands.export import check_destination
+from waymark.commands.pictures import read_named
 from waymark.commands.terminal import say, whole_file
 from waymark.errors import ImageError, ModelError, ParameterError
 from waymark.exported import ModelFiles, export_model
 from waymark.images.batches import stack
-from waymark.images.decode import MAX_PIXELS, read_picture
 from waymark.lookup import model_files
 from waymark.models.calibration import unit_length
 from waymark.models.guesser import Guesser, load_guesser
 from waymark.models.inference import run
+from waymark.names import one_form
 from waymark.registry import LANDMARK
 
 ENOUGH = 3  # pictures of a landmark; with fewer, one that is unlike the others decides
@@ -45,7 +46,7 @@ def teach_landmark(name: str, images: Sequence[Path], reference: str | None, out
         ImageError: an image cannot be decoded.
     """
     check_destination(out)
-    landmark = landmark or name
+    name, landmark = one_form(name), one_form(landmark or name)
     if len({image.resolve() for image in images}) < len(images):
         raise ParameterError("an image is given twice; leave one of them out")
     with model_files(reference, prefer=LANDMARK) as files, TemporaryDirectory(prefix="waymark-") as folder:
@@ -72,17 +73,17 @@ def _check_model(guesser: Guesser, model: str) -> None:
 
 def _check_new(guesser: Guesser, landmark: str, name: str) -> None:
     assert guesser.recogniser is not None
-    if landmark in guesser.recogniser.landmarks:
+    if landmark in map(one_form, guesser.recogniser.landmarks):
         called = guesser.names.get(landmark, landmark)
         raise ParameterError(f"the model knows the landmark {landmark} already ({called}); give another --id")
-    if name in guesser.names.values():
+    if name in map(one_form, guesser.names.values()):
         raise ParameterError(f"the model knows a landmark called {name} already; give another name")
 
 
 def _embed(guesser: Guesser, images: Sequence[Path]) -> NDArray[np.float32]:
     """Give the `(N, D)` embeddings of pictures, each a photo of its own."""
     blueprint = guesser.locator.blueprint
-    pictures = [read_picture(image, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit) for image in images]
+    pictures = [read_named(image, blueprint.shard_px, blueprint.fit) for image in images]
     broken = [f"{path}: {its.reason or its.status}" for path, its in zip(images, pictures, strict=True)
               if its.pixels is None]  # fmt: skip
     if broken:

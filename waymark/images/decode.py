@@ -145,3 +145,28 @@ def _late_exif(file: IO[bytes]) -> bytes | None:
         file.seek(length + 4, os.SEEK_CUR)  # the content and its checksum
     file.seek(here)
     return found
+
+
+def read_upright(path: Path, longest_px: int, *, max_pixels: int) -> Image.Image:
+    """Decode a picture to be looked at: upright, in RGB, and where it is larger scaled down.
+
+    Args:
+        path: of a file, or of a member of a tar.
+        longest_px: of the longer side.
+        max_pixels: width times height beyond which it is not decoded.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    try:
+        data = read_bytes(path.parent, path.name)
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")
+            if image.width * image.height > max_pixels:
+                raise ImageError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+            image.draft("RGB", (longest_px, longest_px))
+            upright = _in_colour(ImageOps.exif_transpose(image))
+            upright.thumbnail((longest_px, longest_px))
+            return upright
+    except Exception as error:  # the border again
+        raise ImageError(f"{path}: {error}") from error

@@ -1,5 +1,7 @@
 """Pictures in a few uncompressed tars instead of in many files: written the same every time, read by name."""
 
+import errno
+import stat
 import tarfile
 from functools import cache
 from io import BytesIO
@@ -42,11 +44,14 @@ def read_bytes(root: Path, path: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file, tar or member.
+        OSError: it is a folder, or a pipe or device, which might never end.
         tarfile.TarError: the tar is none.
     """
     file = root / path
     archive = file.parent
     if archive.suffix != SUFFIX or not archive.is_file():
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise OSError(errno.EINVAL, "no file but a folder, pipe or device", str(file))
         return file.read_bytes()
     state = archive.stat()
     members = _members(archive, state.st_ino, state.st_mtime_ns, state.st_size)

@@ -1,11 +1,16 @@
 """What every source gives: records, names of landmarks, and where they come from."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+from tqdm import tqdm
+
+from waymark.errors import SourceError
+from waymark.names import one_form
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,35 @@ class Fetched:
     landmark_names: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, object] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source finds in a folder of its user, where nothing is copied yet.
+
+    Attributes:
+        fetched: as it will be, once the pictures are copied.
+        pictures: where the picture of each path in the records lies now; those that are missing are left out.
+    """
+
+    fetched: Fetched
+    pictures: Mapping[str, Path]
+
+    def copy_to(self, folder: Path) -> Fetched:
+        """Copy the pictures, which stay as they are, into a folder.
+
+        Raises:
+            SourceError: this user may not read one.
+        """
+        for path, picture in tqdm(self.pictures.items(), unit="picture", desc="copy", disable=None):
+            destination = folder / path
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(picture, destination)
+            except PermissionError as error:
+                name = one_form(str(error.filename))
+                raise SourceError(f"{name}: permission denied; give yourself the right, or move it away") from None
+        return self.fetched
 
 
 class Source(Protocol):

@@ -1,10 +1,12 @@
 """Where the tables and the pictures of quadruplets lie: the layouts that people have."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from waymark.errors import SourceError, nearest_name
+from waymark.names import one_form
+from waymark.paths import Finder, is_file, is_folder, leads_out, list_folder
+from waymark.sources.walking import is_hidden
 
 TABLE = "data.csv"
 HEADINGS = (0, 90, 180, 270)
@@ -46,10 +48,10 @@ def find_parts(path: Path, folders: tuple[str, ...] | None = None) -> list[Part]
         return [part for name in folders for part in _named(path, name)]
     if parts := _parts(path):
         return parts
-    inside = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    inside = _folders_in(path)
     if parts := [part for folder in inside for part in _parts(folder)]:
         return parts
-    held = ", ".join(folder.name for folder in inside[:5]) or "no folder"
+    held = ", ".join(one_form(folder.name) for folder in inside[:5]) or "no folder"
     raise SourceError(
         f"{path} has no {TABLE}, nor has a folder in it (it holds {held}); set download.path to a folder with"
         f" {TABLE} (uuid, latitude, longitude) and images/<uuid>/"
@@ -59,9 +61,9 @@ def find_parts(path: Path, folders: tuple[str, ...] | None = None) -> list[Part]
 def _named(path: Path, name: str) -> list[Part]:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise SourceError(f"download.quads.folders: {name!r} leads out of {path}, which is all that DVC watches")
-    if parts := _parts(path / name):
+    if parts := _parts(Finder(path).find(name)):
         return parts
-    known = [folder.name for folder in path.iterdir() if folder.is_dir()]
+    known = [one_form(folder.name) for folder in _folders_in(path)]
     raise SourceError(f"download.quads.folders: {path / name} has no {TABLE}; {nearest_name(name, known)}")
 
 
@@ -80,9 +82,7 @@ def _parts(folder: Path) -> list[Part]:
 
 def _split_folders(folder: Path) -> list[Path]:
     """Give the folders of train, val and test, in the order in which their places stay."""
-    if not folder.is_dir():
-        return []
-    inside = [path for path in folder.iterdir() if path.name.lower() in SPLIT_FOLDERS and path.is_dir()]
+    inside = [path for path in _folders_in(folder) if path.name.lower() in SPLIT_FOLDERS]
     return sorted(inside, key=lambda path: (SPLIT_FOLDERS.index(path.name.lower()), path.name))
 
 
@@ -96,25 +96,34 @@ def find_places(part: Part) -> dict[str, Place]:
     bases += [Place(part.root / name, part.split) for name in PICTURE_FOLDERS]
     places: dict[str, Place] = {}
     for base in bases:
-        for name in _folders_in(base.folder):
-            if name.lower() not in (*PICTURE_FOLDERS, *SPLIT_FOLDERS):
-                places.setdefault(name, Place(base.folder / name, base.split))
+        for folder in _folders_in(base.folder):
+            if folder.name.lower() not in (*PICTURE_FOLDERS, *SPLIT_FOLDERS):
+                name = one_form(folder.name)
+                found = places.setdefault(name, Place(folder, base.split))
+                if found.folder.parent == folder.parent and found.folder != folder:
+                    raise SourceError(f"{base.folder} holds a folder {name!r} twice, in two Unicode forms; rename one")
     return places
 
 
-def _folders_in(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def _folders_in(folder: Path) -> list[Path]:
+    """List the folders in one, but for those that devices made."""
+    inside = list_folder(folder) if folder.is_dir() else []
+    return [path for path in inside if is_folder(path) and not is_hidden(path.name)]
 
 
-def find_views(folder: Path) -> dict[int, Path]:
-    """Find the views of a place by heading, of several files for one heading the first suffix."""
-    files = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
+def find_views(folder: Path, real_root: str) -> dict[int, Path]:
+    """Find the views of a place by heading, of several files for one heading the first suffix.
+
+    Raises:
+        SourceError: a link leads out of the folder that is read, whose real path is `real_root`.
+    """
+    files = {path.name.lower(): path for path in reversed(list_folder(folder)) if is_file(path)}
     found: dict[int, Path] = {}
     for heading in HEADINGS:
         for name in (f"{heading}{suffix}" for suffix in SUFFIXES):
             if name in files:
                 found.setdefault(heading, files[name])
+    for path in found.values():
+        if leads_out(path, real_root):
+            raise SourceError(f"{path} leads out of {real_root} by a link; copy the pictures into it")
     return found

@@ -1,19 +1,21 @@
 """Street View quadruplets: a table of places, and for each a folder with four views."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 from tqdm import tqdm
 
-from waymark.errors import SourceError, nearest_name
+from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
+from waymark.names import one_form
+from waymark.paths import NAME_BYTES, leads_out
 from waymark.records import records_table
-from waymark.sources.adapter import Fetched
+from waymark.sources.adapter import Fetched, Found
 from waymark.sources.quad_folders import (
     HEADINGS,
     SPLIT_FOLDERS,
@@ -24,7 +26,8 @@ from waymark.sources.quad_folders import (
     find_places,
     find_views,
 )
-from waymark.sources.rows import MEANT, cell_number, cell_text, copy_picture, read_frame
+from waymark.sources.rows import check_columns, optional_degrees, optional_texts
+from waymark.tables import read_table, shown
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +73,21 @@ class QuadsSource:
             SourceError: no `data.csv`, columns that are missing, uuids that are no name of a folder,
                 or no place that has a view.
         """
-        rows, pictures = [], []
+        return self.find().copy_to(folder)
+
+    def find(self) -> Found:
+        """List the places where their views lie.
+
+        Raises:
+            SourceError: as for `fetch`.
+        """
+        rows: list[dict[str, Any]] = []
+        pictures: dict[str, Path] = {}
         counts: Counter[str] = Counter()
-        for row, views in self._places(counts):
-            for view, source in zip(row["views"], views, strict=True):
-                pictures.append((source, folder / view["path"]))
-            rows.append((row, views[0]))
-        for source, destination in tqdm(pictures, unit="picture", desc="copy", disable=None):
-            copy_picture(source, destination)
-        for row, first in rows:
-            row["width"], row["height"] = upright_dimensions(first) or (None, None)
+        for row, views in tqdm(self._places(counts), unit="place", desc="read", disable=None):
+            pictures.update(zip((view["path"] for view in row["views"]), views, strict=True))
+            row["width"], row["height"] = upright_dimensions(views[0]) or (None, None)
+            rows.append(row)
         logger.info("%d places, %d pictures; %s", len(rows), len(pictures), _listed(counts))
         if not rows:
             raise SourceError(
@@ -88,19 +96,22 @@ class QuadsSource:
             )
         origin = {
             "name": "quads",
-            "description": f"{len(rows)} places of up to four views in {self.path.name or self.path}",
+            "description": f"{len(rows)} places of up to four views in {one_form(self.path.name or str(self.path))}",
             "licence": "as their owner says",
         }
-        return Fetched(records_table(row for row, _ in rows), origin=origin, counts=dict(counts))
+        return Found(Fetched(records_table(rows), origin=origin, counts=dict(counts)), pictures)
 
     def _places(self, counts: Counter[str]) -> Iterator[tuple[dict[str, Any], list[Path]]]:
         """Give the rows that stay, with the files of their views; count the others."""
         counts.update(dict.fromkeys(COUNTED, 0))
         uuids: set[str] = set()
         panoramas: dict[str, tuple[Part, str | None]] = {}  # and where each was seen first
+        real_root = os.path.realpath(self.path)
         for part in find_parts(self.path, self.folders):
             counts["folders"] += 1
             places = find_places(part)
+            if leads_out(part.table, real_root):
+                raise SourceError(f"{part.table} leads out of {self.path} by a link; copy the table into it")
             rows = _rows(part, places)
             for row in rows:
                 uuid, panorama, here = row["record_id"], row["group"], (part, row["split"])
@@ -108,16 +119,16 @@ class QuadsSource:
                     counts["duplicates_by_uuid"] += 1
                 elif panoramas.get(panorama, here) != here:
                     counts["duplicates_by_panorama"] += 1
-                elif views := self._views(row, places.get(uuid), counts):
+                elif views := self._views(row, places.get(uuid), real_root, counts):
                     uuids.add(uuid)
                     panoramas.update({} if panorama is None else {panorama: here})
                     yield row, views
             stray = places.keys() - {row["record_id"] for row in rows}
-            counts["folders_without_row"] += sum(bool(find_views(places[uuid].folder)) for uuid in stray)
+            counts["folders_without_row"] += sum(bool(find_views(places[uuid].folder, real_root)) for uuid in stray)
 
-    def _views(self, row: dict[str, Any], place: Place | None, counts: Counter[str]) -> list[Path]:
+    def _views(self, row: dict[str, Any], place: Place | None, real_root: str, counts: Counter[str]) -> list[Path]:
         """List the views of a row and give their files; none where the row is dropped."""
-        found = find_views(place.folder) if place is not None else {}
+        found = find_views(place.folder, real_root) if place is not None else {}
         counts["missing_views"] += len(HEADINGS) - len(found)
         counts["incomplete_places"] += len(found) < len(HEADINGS)
         if not found or (self.missing_views == "drop" and len(found) < len(HEADINGS)):
@@ -132,19 +143,20 @@ class QuadsSource:
 
 def _rows(part: Part, places: Mapping[str, Place]) -> list[dict[str, Any]]:
     """Read a table; the rows to test on come first, so that of two copies the one to train on yields."""
-    frame = _checked(read_frame(part.table), part.table)
+    table = read_table(part.table)
+    check_columns(table, NEEDED, NEEDED, f"it needs {', '.join(NEEDED)}")
     taken: dict[str, str | None] = {
-        field: next((name for name in names if name in frame.columns), None) for field, names in COLUMNS.items()
+        field: next((name for name in names if name in table.frame), None) for field, names in COLUMNS.items()
     }
-    unused = [name for name in map(str, frame.columns) if name not in (*NEEDED, *taken.values())]
+    unused = [name for name in map(str, table.frame.columns) if name not in (*NEEDED, *taken.values())]
     if unused:
         logger.info("%s: columns that a record has no field for: %s", part.table, ", ".join(unused))
+    fields: dict[str, list[Any]] = {field: optional_texts(table, column) for field, column in taken.items()}
+    fields |= {name: optional_degrees(table, name) for name in NEEDED[1:]}
     rows = []
-    for number, cells in enumerate(frame.to_dict("records"), start=2):
-        uuid = _folder_name(cell_text(cells["uuid"]), part.table, number)
-        row: dict[str, Any] = {field: cell_text(cells[column]) if column else None for field, column in taken.items()}
-        for name in NEEDED[1:]:
-            row[name] = cell_number(cell_text(cells[name]), name, part.table, number)
+    for place, (number, text) in enumerate(zip(table.frame.index, table.texts("uuid"), strict=True)):
+        uuid = _folder_name(text, table.where(number, "uuid"))
+        row = {field: values[place] for field, values in fields.items()}
         of_folder = places[uuid].split if uuid in places else None
         rows.append({**row, "record_id": uuid, "split": of_folder or row["split"]})
     return sorted(rows, key=_rank)
@@ -156,24 +168,13 @@ def _rank(row: dict[str, Any]) -> int:
     return SPLIT_FOLDERS.index(split) if split in SPLIT_FOLDERS else -1
 
 
-def _checked(frame: pd.DataFrame, table: Path) -> pd.DataFrame:
-    frame = frame.rename(columns=lambda name: str(name).strip())
-    for name in map(str, frame.columns):
-        meant = MEANT.get(name.lower(), name.lower())
-        if meant in NEEDED and meant not in frame.columns:
-            raise SourceError(f"{table} has a column {name!r}, which is not read; call it {meant}")
-    for name in NEEDED:
-        if name not in frame.columns:
-            hint = nearest_name(name, map(str, frame.columns))
-            raise SourceError(f"{table} has no column {name} ({hint}); it needs {', '.join(NEEDED)}")
-    return frame
-
-
-def _folder_name(uuid: str | None, table: Path, row: int) -> str:
+def _folder_name(uuid: str | None, where: str) -> str:
     if uuid is None:
-        raise SourceError(f"{table}, row {row}: uuid is empty; it names the folder of the place's pictures")
-    if uuid in (".", "..") or any(letter in uuid for letter in "/\\\0"):
-        raise SourceError(f"{table}, row {row}: uuid {uuid!r} leads out of the folder; it names one folder in images/")
+        raise SourceError(f"{where} is empty; it names the folder of the place's pictures")
+    if uuid in (".", "..") or any(letter in uuid for letter in "/\\"):
+        raise SourceError(f"{where} {shown(uuid)} leads out of the folder; it names one folder in images/")
+    if len(os.fsencode(uuid)) > NAME_BYTES:
+        raise SourceError(f"{where} {shown(uuid)} is too long; it names a folder, in at most {NAME_BYTES} bytes")
     return uuid
 
 

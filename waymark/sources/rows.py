@@ -1,78 +1,100 @@
-"""Rows of tables that people bring: read as text, and taken as numbers with care."""
+"""What the tables of sources have in common: their columns, and the files that their rows name."""
 
 import math
-import shutil
-import warnings
-from pathlib import Path
-from typing import Any
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
-import pandas as pd
+from waymark.errors import SourceError, nearest_name
+from waymark.names import one_form
+from waymark.paths import NAME_BYTES, PATH_BYTES, Finder, exists, is_file, is_folder, leads_out
+from waymark.sources.walking import SKIPPED
+from waymark.tables import MEANT, Table, shown
 
-from waymark.errors import SourceError
-
-NO_NUMBER = ("na", "n/a", "nan", "null", "none")
-MEANT = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
+DRIVE = re.compile(r"[A-Za-z]:/")
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file; the cells of a CSV stay text.
+def check_columns(table: Table, known: Sequence[str], needed: Iterable[str], why: str) -> None:
+    """Refuse columns that look like one that is read, and tables that lack one.
+
+    Args:
+        table: of a user.
+        known: names of columns that are read.
+        needed: those that must be there.
+        why: what the needed ones are for.
 
     Raises:
-        SourceError: the file is no such table.
+        SourceError: it is so.
     """
-    try:
-        return _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    except pd.errors.ParserWarning as error:
+    names = list(map(str, table.frame.columns))
+    for name in names:
+        meant = MEANT.get(name.casefold(), name.casefold())
+        if meant in known and meant not in names:
+            raise SourceError(f"{table.path} has a column {name!r}, which is not read; call it {meant}")
+    for name in needed:
+        if name not in names:
+            raise SourceError(
+                f"{table.path} has no column {name} ({shown(nearest_name(name, names), quoted=False)}); {why}"
+            )
+
+
+def optional_texts(table: Table, column: str | None) -> list[str | None]:
+    """Read a column of names; None in every row where there is no such column."""
+    found = column is not None and column in table.frame
+    return table.texts(column) if found and column is not None else [None] * len(table.frame)
+
+
+def optional_degrees(table: Table, column: str) -> list[float | None]:
+    """Read a column of degrees; None where nothing stands, or where there is no such column."""
+    if column not in table.frame:
+        return [None] * len(table.frame)
+    return [None if math.isnan(number) else number for number in table.numbers(column).tolist()]
+
+
+def relative_path(text: str, where: str) -> str:
+    """Make a path of what stands in a cell, with slashes and without detours.
+
+    Raises:
+        SourceError: it leads out of the folder, is too long, or names no picture.
+    """
+    path = PurePosixPath(text.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or DRIVE.match(str(path)):
+        raise SourceError(f"{where} {shown(text)} leads out of the folder; paths are relative to the table")
+    if not path.parts:
+        raise SourceError(f"{where} {shown(text)} is a folder; name one picture in it")
+    longest = max(len(os.fsencode(part)) for part in path.parts)
+    if longest > NAME_BYTES or len(os.fsencode(path)) > PATH_BYTES:
         raise SourceError(
-            f"{path} has rows with more cells than its header; quote a cell that holds a comma, and write decimals"
-            " with a point"
-        ) from error
-    except (ValueError, OSError) as error:  # what pandas and pyarrow raise on a file that is no table
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path} cannot be read as a table: {reason}") from error
+            f"{where} {shown(text)} is too long; a name has at most {NAME_BYTES} bytes, a path {PATH_BYTES}"
+        )
+    if (kind := SKIPPED.get(path.suffix.lower())) is not None:
+        raise SourceError(f"{where} {shown(text)} is one of the {kind} files, which are not decoded; name a JPEG of it")
+    return str(path)
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path, dtype_backend="numpy_nullable")  # else 3 becomes 3.0 beside an empty cell
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # else longer rows lose their last cells
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)  # NA is a name, not nothing
-
-
-def cell_text(value: Any) -> str | None:
-    """Give what stands in a cell, None where nothing does."""
-    if value is None or pd.isna(value) or str(value).strip() == "":
-        return None
-    return str(value).strip()
-
-
-def cell_number(text: str | None, name: str, table: Path, row: int) -> float | None:
-    """Read a number; what is no number stays NaN, which `filter` drops with its reason.
+def find_picture(finder: Finder, relative: str, real_root: str, where: str) -> Path | None:
+    """Find the picture that a row names; None where it is missing.
 
     Raises:
-        SourceError: the number has a decimal comma.
+        SourceError: it is a folder, no file, behind a file, or a link leads out of the folder to it.
     """
-    if text is None or text.lower() in NO_NUMBER:
+    path = finder.find(relative)
+    what = f"{where} {shown(relative)}"
+    if not os.path.lexists(path):
+        for parent in path.parents:
+            if parent == finder.root or is_folder(parent):
+                return None
+            if os.path.lexists(parent):
+                passed = one_form(parent.relative_to(finder.root).as_posix())
+                raise SourceError(f"{what} goes through {shown(passed)}, which is no folder; correct the path")
         return None
-    try:
-        return float(text)
-    except ValueError:
-        if "," in text and text.count(",") == 1:
-            raise SourceError(f"{table}, row {row}: {name} {text!r} has a comma; write decimals with a point") from None
-        return math.nan
-
-
-def copy_picture(source: Path, destination: Path) -> None:
-    """Copy a picture, which stays as it is; the folders on the way are made.
-
-    Raises:
-        SourceError: this user may not read it.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(source, destination)
-    except PermissionError as error:
-        raise SourceError(f"{error.filename}: permission denied; give yourself the right, or move it away") from None
+    if leads_out(path, real_root):
+        raise SourceError(f"{what} leads out of the folder by a link; copy the picture into it")
+    if is_folder(path):
+        raise SourceError(f"{what} is a folder; name one picture in it")
+    if not is_file(path):
+        if exists(path):
+            raise SourceError(f"{what} is a pipe, socket or device, no picture; take the row out")
+        return None  # a broken link
+    return path

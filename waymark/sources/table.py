@@ -1,21 +1,28 @@
 """A CSV or Parquet file that lists pictures, with what is known of each."""
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tqdm import tqdm
 
-from waymark.errors import SourceError, nearest_name
+from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
+from waymark.names import one_form
+from waymark.paths import Finder, exists, is_file, leads_out, list_folder
 from waymark.records import records_table
-from waymark.sources.adapter import Fetched
-from waymark.sources.rows import MEANT, cell_number, cell_text, copy_picture, read_frame
+from waymark.sources.adapter import Fetched, Found
+from waymark.sources.rows import (
+    check_columns,
+    find_picture,
+    optional_degrees,
+    optional_texts,
+    relative_path,
+)
+from waymark.tables import TABLES, Table, read_table, shown
 
 COLUMNS = ("path", "latitude", "longitude", "landmark", "group", "split")
-SUFFIXES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -38,83 +45,94 @@ class TableSource:
         Raises:
             SourceError: no table, no column `path`, or numbers and paths that are none.
         """
-        table_path = self._find()
-        rows = list(_rows(_read(table_path), table_path))
-        for row in tqdm(rows, unit="picture", desc="copy", disable=None):
-            _copy(table_path.parent, row, folder)
+        return self.find().copy_to(folder)
+
+    def find(self) -> Found:
+        """List the pictures where they lie.
+
+        Raises:
+            SourceError: no table, no column `path`, or numbers and paths that are none.
+        """
+        table = _read(self._find())
+        rows = _rows(table)
+        root = table.path.parent
+        finder, real_root = Finder(root), os.path.realpath(root)
+        pictures: dict[str, Path] = {}
+        numbered = zip(table.frame.index, rows, strict=True)
+        for number, row in tqdm(numbered, total=len(rows), unit="picture", desc="read", disable=None):
+            picture = find_picture(finder, row["record_id"], real_root, table.where(number, "path"))
+            if picture is not None:
+                pictures[row["views"][0]["path"]] = picture
+                row["width"], row["height"] = upright_dimensions(picture) or (None, None)
         origin = {
             "name": "table",
-            "description": f"{len(rows)} pictures listed in {table_path.name}",
+            "description": f"{len(rows)} pictures listed in {one_form(table.path.name)}",
             "licence": "as their owner says",
         }
-        return Fetched(records=records_table(rows), landmark_names={}, origin=origin)
+        counts = {"missing_pictures": len(rows) - len(pictures)}
+        return Found(Fetched(records_table(rows), origin=origin, counts=counts), pictures)
 
     def _find(self) -> Path:
-        if self.path.is_file():
+        if is_file(self.path):
             return self.path
         if not self.path.is_dir():
-            raise SourceError(
-                f"{self.path} does not exist; set download.path to a table or to the folder that holds it"
-            )
+            kind = "is no file" if exists(self.path) else "does not exist"
+            raise SourceError(f"{self.path} {kind}; set download.path to a table or to the folder that holds it")
         if self.file is not None:
-            if not (self.path / self.file).is_file():
+            table = Finder(self.path).find(self.file)
+            if not is_file(table):
                 raise SourceError(f"{self.path} has no {self.file}; set download.table.file to a table in it")
-            return self.path / self.file
-        found = sorted(path for path in self.path.iterdir() if path.suffix.lower() in SUFFIXES)
-        if len(found) != 1:
-            names = ", ".join(path.name for path in found) or "none"
+        else:
+            found = [path for path in list_folder(self.path) if is_table(path)]
+            if len(found) != 1:
+                names = ", ".join(one_form(path.name) for path in found) or "none"
+                raise SourceError(
+                    f"{self.path} must hold one .csv or .parquet table, it holds {names}; name it in"
+                    " download.table.file"
+                )
+            (table,) = found
+        if leads_out(table, os.path.realpath(self.path)):
             raise SourceError(
-                f"{self.path} must hold one .csv or .parquet table, it holds {names}; name it in download.table.file"
+                f"{table} leads out of {self.path}, which is all that DVC watches; move the table into it"
             )
-        return found[0]
+        return table
 
 
-def _read(path: Path) -> pd.DataFrame:
-    frame = read_frame(path)
-    for name in map(str, frame.columns):
-        meant = MEANT.get(name.strip().lower(), name.strip().lower())
-        if meant in COLUMNS and meant not in frame.columns:
-            raise SourceError(f"{path} has a column {name!r}, which is not read; call it {meant}")
-    if "path" not in frame.columns:
-        hint = nearest_name("path", map(str, frame.columns))
-        raise SourceError(f"{path} has no column path ({hint}); it must name each picture, relative to the table")
+def is_table(path: Path) -> bool:
+    """Tell tables by their name, where they are no notes that a device made."""
+    return path.suffix.lower() in TABLES and not path.name.startswith(".")
+
+
+def _read(path: Path) -> Table:
+    table = read_table(path)
+    check_columns(table, COLUMNS, ["path"], "it must name each picture, relative to the table")
     for one, other in (("latitude", "longitude"), ("longitude", "latitude")):
-        if one in frame.columns and other not in frame.columns:
-            hint = nearest_name(other, map(str, frame.columns))
-            raise SourceError(f"{path} has a column {one} but no {other}; {hint}")
-    if frame.empty:
+        if one in table.frame and other not in table.frame:
+            held = shown(", ".join(map(str, table.frame.columns)), quoted=False)
+            raise SourceError(f"{path} has a column {one} but no {other}; it has {held}")
+    if table.frame.empty:
         raise SourceError(f"{path} lists no picture; add a row for each")
-    return frame
+    return table
 
 
-def _rows(frame: pd.DataFrame, table: Path) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(frame.to_dict("records"), start=2):
-        cells = {name: cell_text(row.get(name)) for name in COLUMNS}
-        path = cells["path"]
-        if path is None:
-            raise SourceError(f"{table}, row {number}: path is empty")
-        relative = PurePosixPath(path.replace("\\", "/"))
-        if relative.is_absolute() or ".." in relative.parts:
-            raise SourceError(
-                f"{table}, row {number}: {path!r} leads out of the folder; paths are relative to the table"
-            )
-        latitude, longitude = (cell_number(cells[name], name, table, number) for name in ("latitude", "longitude"))
-        yield {
-            "record_id": str(relative),
-            "views": [{"path": f"images/{relative}", "heading_deg": None}],
-            "landmarks": [cells["landmark"]] if cells["landmark"] is not None else [],
-            "latitude": latitude,
-            "longitude": longitude,
-            "group": cells["group"],
-            "split": cells["split"],
+def _rows(table: Table) -> list[dict[str, Any]]:
+    degrees = {name: optional_degrees(table, name) for name in ("latitude", "longitude")}
+    texts = {name: optional_texts(table, name) for name in ("path", "landmark", "group", "split")}
+    rows: dict[str, dict[str, Any]] = {}
+    first: dict[str, int] = {}
+    for place, number in enumerate(table.frame.index):
+        where = table.where(number, "path")
+        if (text := texts["path"][place]) is None:
+            raise SourceError(f"{where} is empty; name a picture, or take the row out")
+        path = relative_path(text, where)
+        if (other := first.setdefault(path, number)) != number:
+            raise SourceError(f"{table.path}, row {number}: record_id {shown(path)} stands twice, as in row {other}")
+        landmark = texts["landmark"][place]
+        rows[path] = {
+            "record_id": path,
+            "views": [{"path": f"images/{path}", "heading_deg": None}],
+            "landmarks": [] if landmark is None else [landmark],
+            **{name: values[place] for name, values in degrees.items()},
+            **{name: texts[name][place] for name in ("group", "split")},
         }
-
-
-def _copy(root: Path, row: dict[str, Any], folder: Path) -> None:
-    source = root / row["record_id"]
-    destination = folder / row["views"][0]["path"]
-    if not source.is_file():
-        return
-    copy_picture(source, destination)
-    if (dimensions := upright_dimensions(source)) is not None:
-        row["width"], row["height"] = dimensions
+    return list(rows.values())

@@ -1,6 +1,7 @@
 """Pictures in tars are written the same every time and read by name."""
 
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_what_is_not_there_is_missing(tmp_path, path):
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path, path)
     assert read_picture(tmp_path / path, 8, max_pixels=10**6).status == "missing"
+
+
+def test_what_is_no_file_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")  # whoever opens it waits for ever
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "zero.jpg", "folder.jpg"):
+        with pytest.raises(OSError, match="no file but a folder, pipe or device"):
+            read_bytes(tmp_path, name)
+        assert read_picture(tmp_path / name, 8, max_pixels=10**6).status == "unreadable"
 
 
 def test_an_empty_tar_has_no_member(tmp_path):

@@ -1,6 +1,8 @@
+import contextlib
 import hashlib
 import logging
 import os
+import unicodedata
 
 import numpy as np
 import pillow_heif
@@ -158,9 +160,14 @@ def test_a_file_that_is_no_picture_stays_a_record_for_resize_to_count(own, tmp_p
     assert (tmp_path / "raw/images/broken.jpg").read_bytes() == b"\xff\xd8 no more"
 
 
-def test_links_to_photos_are_followed_and_links_to_folders_are_not(own, tmp_path, caplog):
+def test_links_are_followed_to_photos_within_the_folder_only(own, tmp_path, caplog):
     elsewhere = paint(tmp_path / "elsewhere/e.jpg", 5, latitude=45.0, longitude=16.0)
-    (own / "linked.jpg").symlink_to(elsewhere)
+    inside = own / "Split/a.jpg"
+    (own / "linked.jpg").symlink_to("Split/a.jpg")
+    (own / "out.jpg").symlink_to(elsewhere)
+    (own / "passwd.jpg").symlink_to("/etc/passwd")
+    (own / "zero.jpg").symlink_to("/dev/zero")
+    (own / "self.jpg").symlink_to("self.jpg")
     (own / "trip").symlink_to(elsewhere.parent)
     (own / "Split/loop").symlink_to(own)
     (own / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
@@ -168,13 +175,17 @@ def test_links_to_photos_are_followed_and_links_to_folders_are_not(own, tmp_path
     fetched = fetch(own, tmp_path)
     assert sorted(set(by_id(fetched)) - {"2023/Split/c.png", "Split/a.jpg", "Split/b.HEIC", "d.webp"}) == ["linked.jpg"]
     assert fetched.counts["skipped_linked_folders"] == 2
-    assert fetched.counts["skipped_broken_links"] == 1
-    assert fetched.counts["skipped_others"] == 1
+    assert fetched.counts["skipped_broken_links"] == 2
+    assert fetched.counts["skipped_special_files"] == 2
+    assert fetched.counts["skipped_links_out"] == 2
+    assert "skipped_others" not in fetched.counts
     assert "links to folders are not followed; set download.path" in caplog.text
+    assert "links that lead out of the folder are not followed; copy the files into it" in caplog.text
+    assert not list(tmp_path.rglob("raw/**/passwd.jpg"))
     copy = tmp_path / "raw/images/linked.jpg"
     assert not copy.is_symlink()
     copy.write_bytes(b"changed")
-    assert elsewhere.read_bytes() != b"changed"
+    assert inside.read_bytes() != b"changed"
 
 
 def test_no_original_is_touched(own, tmp_path):
@@ -205,10 +216,55 @@ def test_names_in_any_alphabet_and_in_none(tmp_path):
         assert (tmp_path / "raw" / record["views"][0]["path"]).is_file()
 
 
+def test_names_are_in_one_form_and_two_that_differ_in_it_are_refused(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Café/é.jpg") for form in ("NFC", "NFD"))
+    paint(tmp_path / "mac" / decomposed)
+    fetched = fetch(tmp_path / "mac", tmp_path, label="folder")
+    (record,) = fetched.records.to_pylist()
+    assert (record["record_id"], record["landmarks"], record["group"]) == (composed, ["Café"], "Café/")
+    assert (tmp_path / "raw" / record["views"][0]["path"]).is_file()
+    paint(tmp_path / "mac" / composed)
+    with pytest.raises(
+        SourceError, match=r"holds 'Café/é\.jpg' twice, in two Unicode forms: b'Caf.*' and b'Caf.*'; re"
+    ):
+        fetch(tmp_path / "mac", tmp_path)
+
+
+def test_what_may_not_be_read_is_named(own, tmp_path, nobody):
+    (own / "Split/a.jpg").chmod(0)
+    with nobody(), pytest.raises(SourceError, match=r"Split/a\.jpg: permission denied"):
+        fetch(own, tmp_path)
+    (own / "Split").chmod(0)
+    with nobody(), pytest.raises(SourceError, match=r"own/Split cannot be read: Permission denied"):
+        fetch(own, tmp_path)
+    (own / "Split").chmod(0o700)
+
+
+@pytest.fixture
+def nobody(tmp_path):
+    """A user who owns nothing; whoever runs the tests as root may read all else."""
+
+    @contextlib.contextmanager
+    def other():
+        user = os.geteuid()
+        if user == 0:
+            for folder in [tmp_path, *tmp_path.parents][:3]:
+                folder.chmod(0o755)
+            (tmp_path / "raw").mkdir(exist_ok=True)
+            (tmp_path / "raw").chmod(0o777)
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return other
+
+
 def test_a_folder_that_holds_no_photo_is_refused(tmp_path):
     with pytest.raises(SourceError, match=r"nowhere is no folder; set download\.path to the folder of your photos"):
         fetch(tmp_path / "nowhere", tmp_path)
     (tmp_path / "own").mkdir()
     (tmp_path / "own/clip.MP4").write_bytes(b"?")
-    with pytest.raises(SourceError, match=r"holds no photo \(1 skipped videos\); put some in"):
+    with pytest.raises(SourceError, match=r"holds no photo \(skipped: 1 videos\); put some in"):
         fetch(tmp_path / "own", tmp_path)

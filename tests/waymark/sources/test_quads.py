@@ -1,5 +1,6 @@
 import hashlib
 import logging
+import unicodedata
 from zlib import crc32
 
 import numpy as np
@@ -228,12 +229,38 @@ def test_a_panorama_is_not_divided_by_one_table_either(tmp_path):
     assert {uuid: row["split"] for uuid, row in by_id(fetch(own, tmp_path)).items()} == {"b": "test", "c": "test"}
 
 
-def test_coordinates_that_are_no_numbers_are_left_to_the_filter(tmp_path):
+def test_coordinates_may_be_unknown(tmp_path):
     own = quads(tmp_path / "own", "a", "b")
-    write_table(own, "a,somewhere,16", "b,,")
+    write_table(own, "a,,16", "b,,")
     a, b = fetch(own, tmp_path).records.to_pylist()
-    assert np.isnan(a["latitude"])
-    assert (a["longitude"], b["latitude"], b["longitude"]) == (16, None, None)
+    assert (a["latitude"], a["longitude"], b["latitude"], b["longitude"]) == (None, 16, None, None)
+
+
+@pytest.mark.parametrize("of_table", ["NFC", "NFD"])
+def test_uuids_and_folders_are_compared_in_one_form(tmp_path, of_table):
+    of_folder = {"NFC": "NFD", "NFD": "NFC"}[of_table]
+    folder = tmp_path / "own" / unicodedata.normalize(of_folder, "Café")
+    quads(folder, "x")
+    write_table(folder, unicodedata.normalize(of_table, "Đé,45,16"))
+    (folder / "images/x").rename(folder / "images" / unicodedata.normalize(of_folder, "Đé"))
+    fetched = fetch(tmp_path / "own", tmp_path, folders=(unicodedata.normalize(of_table, "Café"),))
+    (record,) = fetched.records.to_pylist()
+    assert record["record_id"] == unicodedata.normalize("NFC", "Đé")
+    assert len(record["views"]) == 4
+    assert all((tmp_path / "raw" / view["path"]).is_file() for view in record["views"])
+
+
+@pytest.mark.parametrize("linked", ["data.csv", "images", "images/a", "images/a/0.jpg"])
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path, linked):
+    own = quads(tmp_path / "own", "a")
+    (tmp_path / "elsewhere").mkdir()
+    moved = (own / linked).rename(tmp_path / "elsewhere/moved")
+    (own / linked).symlink_to(moved)
+    with pytest.raises(SourceError, match=r"leads out of .*own by a link; copy"):
+        fetch(own, tmp_path)
+    (own / linked).unlink()
+    (own / linked).symlink_to(moved.rename(own / "moved"))
+    assert len(by_id(fetch(own, tmp_path))["a"]["views"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -255,6 +282,9 @@ def test_coordinates_that_are_no_numbers_are_left_to_the_filter(tmp_path):
         ("uuid,latitude,longitude", "..\\secret,45,16", "row 2: uuid .* leads out"),
         ("uuid,latitude,longitude", "/etc,45,16", "row 2: uuid '/etc' leads out"),
         ("uuid,latitude,longitude", "a,45,16,1", "rows with more cells than its header"),
+        ("uuid,latitude,longitude", "a,somewhere,16", "row 2: latitude is 'somewhere', no number"),
+        ("uuid,latitude,longitude", "x" * 256 + ",45,16", "row 2: uuid 'x.* is too long; it names a folder"),
+        ("uuid,latitude,longitude,UUID", "a,45,16,a", "columns 'uuid' and 'UUID', which differ in capitals alone"),
     ],
 )
 def test_a_table_that_is_wrong_gets_one_clear_line(tmp_path, header, row, said):

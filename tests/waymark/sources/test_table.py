@@ -1,4 +1,7 @@
 import hashlib
+import math
+import os
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -37,6 +40,11 @@ def write_csv(folder, text, name="photos.csv"):
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text, encoding="utf-8")
     return folder / name
+
+
+def write_bytes(folder, data):
+    (folder / "photos.csv").write_bytes(data)
+    return folder / "photos.csv"
 
 
 def fetch(path, tmp_path, **options):
@@ -147,12 +155,86 @@ def test_a_table_of_a_spreadsheet_is_read(folder, tmp_path):
     assert records["width"].to_pylist() == [24, 24]
 
 
-def test_coordinates_that_are_no_numbers_are_left_to_the_filter(folder, tmp_path):
-    write_csv(folder, "path,latitude,longitude\na/one.jpg,somewhere,16\na/two.png,NaN,n/a\n")
+def test_a_word_for_nothing_is_an_empty_cell(folder, tmp_path):
+    write_csv(folder, "path,latitude,longitude\na/one.jpg,,16\na/two.png,NaN,n/a\n")
     one, two = fetch(folder, tmp_path).records.to_pylist()
-    assert np.isnan(one["latitude"])
-    assert one["longitude"] == 16
+    assert (one["latitude"], one["longitude"]) == (None, 16)
     assert (two["latitude"], two["longitude"]) == (None, None)
+
+
+def test_the_table_of_a_european_excel_is_read(folder, tmp_path):
+    """With semicolons, decimal commas, `sep=` and another encoding; paths on the disk may be in another form."""
+    paint(folder / unicodedata.normalize("NFD", "Café/één.jpg"))
+    text = "sep=;\r\npath;latitude;longitude;landmark\r\nCafé/één.jpg;45,5;-16;Café\r\na/one.jpg;44,25;15,5;\r\n"
+    records = [
+        fetch(write_bytes(folder, text.encode(encoding)), tmp_path).records
+        for encoding in ("utf-8-sig", "utf-16", "cp1252")
+    ]
+    assert records[0].equals(records[1])
+    assert records[0].equals(records[2])
+    cafe, one = records[0].to_pylist()
+    assert (cafe["record_id"], cafe["latitude"], cafe["longitude"]) == ("Café/één.jpg", 45.5, -16)
+    assert (cafe["landmarks"], cafe["width"]) == (["Café"], 24)
+    assert (one["latitude"], one["longitude"], one["width"]) == (44.25, 15.5, 24)
+
+
+def test_what_is_missing_is_counted(folder, tmp_path):
+    (folder / "broken.jpg").symlink_to("nowhere.jpg")
+    table = write_csv(folder, "path\ngone.jpg\na/one.jpg\nbroken.jpg\nnowhere/x.jpg\n")
+    assert fetch(table, tmp_path).counts == {"missing_pictures": 3}
+
+
+def test_a_link_is_followed_within_the_folder_only(folder, tmp_path):
+    paint(tmp_path / "secret.jpg")
+    (folder / "in.jpg").symlink_to("a/one.jpg")
+    (folder / "out.jpg").symlink_to(tmp_path / "secret.jpg")
+    (folder / "elsewhere").symlink_to(tmp_path)
+    assert fetch(write_csv(folder, "path\nin.jpg\n"), tmp_path).records["width"].to_pylist() == [24]
+    for name in ("out.jpg", "elsewhere/secret.jpg"):
+        with pytest.raises(SourceError, match=f"row 2: path '{name}' leads out of the folder by a link; copy"):
+            fetch(write_csv(folder, f"path\n{name}\n"), tmp_path)
+    table = write_csv(tmp_path, "path\nx\n", "else.csv")
+    (folder / "linked.csv").symlink_to(table)
+    with pytest.raises(SourceError, match=r"linked\.csv leads out of .*own"):
+        fetch(folder, tmp_path, file="linked.csv")
+    assert not list(tmp_path.rglob("raw/**/secret.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a", "is a folder; name one picture"),
+        (".", "is a folder"),
+        ("a/one.jpg/x.jpg", "goes through 'a/one.jpg', which is no folder"),
+        ("x" * 256 + ".jpg", "is too long; a name has at most 255 bytes"),
+        ("đ" * 128, "is too long"),
+        ("/".join(["x" * 200] * 20), "is too long; .* a path 3500"),
+        ("C:\\own\\a.jpg", "leads out of the folder"),
+        ("pipe.jpg", "is a pipe, socket or device"),
+        ("a/one.NEF", "is one of the raw files, which are not decoded; name a JPEG"),
+        ("a/one.mp4", "is one of the videos files"),
+    ],
+)
+def test_a_path_that_names_no_picture_is_refused_by_its_row(folder, tmp_path, path, said):
+    os.mkfifo(folder / "pipe.jpg")
+    with pytest.raises(SourceError, match=f"photos.csv, row 3: path '.*{said}") as raised:
+        fetch(write_csv(folder, f'path\na/one.jpg\n"{path}"\n'), tmp_path)
+    assert len(str(raised.value)) < 400
+    assert not (tmp_path / "raw").exists()
+
+
+def test_cells_of_parquet_that_are_no_text_are_refused_by_their_row(folder, tmp_path):
+    for column, cells, said in (
+        ("landmark", [["a"], ["b"]], "row 1: landmark is a list"),
+        ("path", [b"a/one.jpg", b"\xff"], "row 2: path is no text but bytes"),
+        ("path", ["a/one.jpg", "a\0b"], "row 2: path .* holds a NUL"),
+        ("latitude", [True, False], "row 1: latitude is 'True', no number"),
+        ("latitude", [1.0, math.inf], "row 2: latitude is infinite, no number"),
+    ):
+        columns = {"path": ["a/one.jpg", "a/two.png"], "latitude": [1.0, 2.0], "longitude": [1, 2], column: cells}
+        pq.write_table(pa.table(columns), folder / "photos.parquet")
+        with pytest.raises(SourceError, match=rf"photos\.parquet, {said}"):
+            fetch(folder / "photos.parquet", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +242,23 @@ def test_coordinates_that_are_no_numbers_are_left_to_the_filter(folder, tmp_path
     [
         ("file,latitude,longitude\nx,1,2\n", "has no column path .*it must name each picture"),
         ("paths\nx\n", "has no column path .did you mean 'paths'"),
-        ("path;latitude;longitude\nx;1;2\n", "has no column path"),
+        ("path;latitude;longitude\nx;1,5;2\ny;1.5;2", "row 2: latitude has a decimal comma, and row 3 a point"),
+        ("path;latitude;longitude\nx;1.234,5;2\n", "row 2: latitude is '1.234,5', no number"),
+        ("path,latitude;longitude\nx,1;2\n", "may be separated by commas or semicolons; write sep=; or sep=,"),
+        ("path,latitude,longitude\nx,somewhere,2\n", "row 2: latitude is 'somewhere', no number"),
+        ("path,latitude,longitude\nx,1_0,2\n", "row 2: latitude is '1_0', no number"),
+        ("path,latitude,longitude\nx,1,\u0664\u0665\n", "row 2: longitude is '\u0664\u0665', no number"),
+        ("path,latitude,longitude\nx,1,-inf\n", "row 2: longitude is '-inf', no number"),
+        ("path,latitude,longitude\nx,1,1e999\n", "row 2: longitude is '1e999', no number"),
+        ("path,latitude,longitude\n\nx,1,0x10\n", "row 3: longitude is '0x10', no number"),
+        ("path,Latitude,latitude,longitude\nx,1,1,2\n", "columns 'Latitude' and 'latitude', which differ in capitals"),
+        ("path,latitude,longitude, latitude\nx,1,2,1\n", "has the column 'latitude' twice"),
+        ("path,latitude,longitude\nx,1\n", "rows with fewer cells than its header"),
+        ('path,landmark\nx,"tower\n', "a quote that is never closed"),
+        ("path,landmark\nx," + "y" * 140_000, "field larger than field limit"),
+        ("path\na\0.jpg\n", "line 2 holds a NUL"),
+        ("\n\npath\nx\n", "its first row names no column"),
+        ("path\nCaf\u00e9\nCafe\u0301\n", "row 3: record_id 'Café' stands twice, as in row 2"),
         ("Path,latitude,longitude\nx,1,2\n", "has a column 'Path', which is not read; call it path"),
         ("path,latitude\nx,1\n", "has a column latitude but no longitude"),
         ("path,longitude\nx,1\n", "has a column longitude but no latitude"),
@@ -176,10 +274,10 @@ def test_coordinates_that_are_no_numbers_are_left_to_the_filter(folder, tmp_path
             "rows with more cells than its header; quote .* decimals",
         ),
         ("path,latitude,longitude\nx,45,8\ny,45,8,15,9\n", "cannot be read as a table: .*line 3"),
-        ("path\n../secret.jpg\n", r"row 2: '\.\./secret\.jpg' leads out of the folder"),
+        ("path\n../secret.jpg\n", r"row 2: path '\.\./secret\.jpg' leads out of the folder"),
         ("path\na/../../secret.jpg\n", "row 2: .* leads out of the folder"),
         ("path\n..\\secret.jpg\n", "row 2: .* leads out of the folder"),
-        ("path\nx\n/etc/hostname\n", "row 3: '/etc/hostname' leads out of the folder"),
+        ("path\nx\n/etc/hostname\n", "row 3: path '/etc/hostname' leads out of the folder"),
         ("path,group\n,g\n", "row 2: path is empty"),
         ("path\nx\nx\n", "record_id 'x' stands twice"),
         ("path\nx/y\n./x//y\n", "record_id 'x/y' stands twice"),
