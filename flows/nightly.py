@@ -12,11 +12,12 @@ from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
 from flows.explain import write
+from flows.inputs import check_inputs
 from flows.names import dated
 from flows.night import night_checkout
 from flows.night_report import Account, Verdict, message, page
 from flows.parameters import Address, SecretName, address, secret_name
-from flows.pipeline import COMPARISON, check_params, pipeline, plan
+from flows.pipeline import COMPARISON, pipeline, plan
 from flows.promote import promote as judge
 from flows.steps import as_task
 from flows.word import tell
@@ -139,7 +140,7 @@ def explain(committed_only: bool = False) -> str:
         WaymarkError: why a night would refuse, too.
     """
     with night_checkout(committed_only=committed_only, look=True) as night:
-        check_params()
+        check_inputs()
         left_out = f"Not committed, and so left out: {', '.join(night.left_out)}\n\n" if night.left_out else ""
         return left_out + write(plan()[1])
 

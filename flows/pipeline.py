@@ -17,13 +17,13 @@ from flows.command import add_debug, as_command
 from flows.explain import Cause, causes_of, explain, write
 from flows.gpu import Training, has_worker, is_served
 from flows.graph import Node, open_repo, read_graph
+from flows.inputs import check_inputs
 from flows.ledger import Entry, Ledger
 from flows.lifeline import watching
 from flows.names import dated
 from flows.parameters import Address, address
 from flows.stages import task_of
 from tasks import tracking
-from tasks.document import check_params
 from tasks.lineage import FLOW_RUN_VARIABLE
 from tasks.outputs import read_json
 from tasks.register import Registered, register_best
@@ -64,7 +64,7 @@ def pipeline(remote: Address | None = None) -> Outcome | State[Any]:
             data and results. DVC's commands in this checkout use it from then on, too. Without one, no worker on
             another machine is asked.
     """
-    check_params()
+    check_inputs()
     children.allow()
     remote = sharing.use_remote(remote) if remote is not None else None
     nodes, causes = plan()
@@ -148,7 +148,7 @@ def main() -> None:
     add_debug(parser)
     arguments = parser.parse_args()
     with as_command(debug=arguments.debug):
-        check_params()
+        check_inputs()
         if arguments.explain:
             print(write(explain()))
             return

@@ -18,8 +18,8 @@ from processes import running
 from toy import clone
 
 from flows.graph import read_graph
-from flows.pipeline import check_params
 from flows.stages import task_of
+from tasks.document import check_params
 from tasks.model_entry import LANDMARKS
 from tasks.stage import load_params
 from waymark.errors import WaymarkError

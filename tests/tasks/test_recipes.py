@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from torchvision import models as zoo
 from typer.testing import CliRunner
 
-from flows.pipeline import check_params
+from tasks.document import check_params
 from tasks.outputs import read_json
 from tasks.stage import load_params
 from waymark.cli import app
