@@ -140,7 +140,7 @@ class Table(NamedTuple):
 def shown(text: str, *, quoted: bool = True) -> str:
     """Shorten what is quoted in an error, which stays one line."""
     text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-    return repr(text) if quoted else text
+    return repr(text) if quoted else "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def read_table(path: Path) -> Table:
@@ -181,6 +181,7 @@ def column_names(path: Path) -> list[str]:
 def _parquet(path: Path) -> Table:
     try:
         table = pq.read_table(path)
+        table.validate(full=True)  # else a text that is no UTF-8 is found only when it is looked at
         names = _distinct(table.column_names, path)
         frame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)  # else 3 is 3.0 beside an empty cell
     except SourceError:
@@ -212,10 +213,12 @@ def _header(text: str, path: Path | None = None) -> tuple[list[str], str, int]:
     """Give the header, what separates its cells, and how many rows go before what lies below it."""
     if marked := SEPARATOR_LINE.match(text):
         return _first(text, marked[1], 1), marked[1], 2
-    headers = {separator: _first(text, separator, 0) for separator in SEPARATORS}
+    headers = {separator: _tried(text, separator) for separator in SEPARATORS}
+    if not any(headers.values()):
+        _first(text, SEPARATORS[0], 0)  # raises where a quote is never closed
     several = [separator for separator, header in headers.items() if len(header) > 1]
     if len(several) > 1:
-        fitting = [one for one in several if all(len(row) in (0, len(headers[one])) for *_, row in _rows(text, one, 1))]
+        fitting = [separator for separator in several if _fits(text, separator, len(headers[separator]))]
         if len(fitting) != 1 and path is not None:
             signs = " or ".join({",": "commas", ";": "semicolons", "\t": "tabs"}[sign] for sign in several)
             raise _unreadable(path, f"its cells may be separated by {signs}; write sep=; or sep=, as its first line")
@@ -224,6 +227,20 @@ def _header(text: str, path: Path | None = None) -> tuple[list[str], str, int]:
     if path is not None and not any(map(str.strip, headers[separator])):
         raise _unreadable(path, "it is empty" if not text.strip() else "its first row names no column")
     return headers[separator], separator, 1
+
+
+def _tried(text: str, separator: str) -> list[str]:
+    try:
+        return _first(text, separator, 0)
+    except csv.Error:  # a quote ends before what separates, if this does not
+        return []
+
+
+def _fits(text: str, separator: str, width: int) -> bool:
+    try:
+        return all(len(row) in (0, width) for *_, row in _rows(text, separator, 1))
+    except csv.Error:
+        return False
 
 
 def _first(text: str, separator: str, skipped: int) -> list[str]:

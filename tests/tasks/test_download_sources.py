@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from small import run, write_params
 from tasks.download import STAGE, choose_source, download
 from waymark.errors import ParameterError, SourceError
 from waymark.sources import PhotosSource, QuadsSource
+from waymark.sources.guessing import guess_source
 
 
 def settings(**download):
@@ -51,8 +53,9 @@ def test_the_settings_reach_the_source(tmp_path):
     chosen = choose_source(settings(source="quads", path=str(tmp_path), quads=section))
     assert chosen == QuadsSource(tmp_path, folders=("b",), missing_views="drop")
     section = {"label": "folder", "group": "none", "heading": True}
-    chosen = choose_source(settings(source="photos", path=str(tmp_path), photos=section))
-    assert chosen == PhotosSource(tmp_path, label="folder", group="none", heading=True)
+    photos(tmp_path / "c", 1)
+    chosen = choose_source(settings(source="photos", path=str(tmp_path / "c"), photos=section))
+    assert chosen == PhotosSource(tmp_path / "c", label="folder", group="none", heading=True)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,8 @@ def test_the_settings_reach_the_source(tmp_path):
         ),
         ({"source": "quads", "path": "docs"}, r"docs has no data\.csv, nor has a folder in it"),
         ({"source": "quads", "path": "docs", "quads": {"folders": ["x"]}}, r"download\.quads\.folders: docs/x has no"),
+        ({"path": "~/photos"}, r"download\.path ~/photos begins with ~, which DVC takes for a name; write /.*/photos$"),
+        ({"source": "photos", "path": "x" * 5000}, r"x does not exist; set download\.path"),
         ({"path": ["a", "b"]}, r"download\.path: DVC watches one path; .*name them in download\.quads\.folders"),
         ({"quads": {"folders": []}}, r"download\.quads\.folders: must name each folder once, or be null"),
         ({"quads": {"folders": ["a", "a"]}}, r"download\.quads\.folders: must name each folder once"),
@@ -82,6 +87,20 @@ def test_what_is_wrong_is_named_before_anything_runs(monkeypatch, changes, said)
     monkeypatch.chdir(ROOT)
     with pytest.raises((ParameterError, SourceError), match=said):
         settings(**changes)
+
+
+def test_a_folder_is_read_in_one_way_by_check_and_by_the_pipeline(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "input", 2)
+    assert guess_source(Path("input")) == "photos"
+    settings(source="photos", path="input")
+    (tmp_path / "input/list.csv").write_text("path;latitude;longitude\ntrip0/0.jpg;45,5;16,5\n")
+    assert guess_source(Path("input")) == "table"
+    with pytest.raises(SourceError, match=r"input/list\.csv lists pictures, .*set download\.source to table"):
+        settings(source="photos", path="input")
+    chosen = settings(source="table", path="input")
+    (record,) = choose_source(chosen).fetch(tmp_path / "raw").records.to_pylist()
+    assert (record["latitude"], record["longitude"]) == (45.5, 16.5)
 
 
 def stages(folder, **changes):
