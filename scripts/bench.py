@@ -15,7 +15,8 @@ from tasks.stage import load_params
 from tasks.tables import open_shards, read_statistics, read_table
 from tasks.train import STAGE
 from waymark.images.decode import MAX_PIXELS, read_picture
-from waymark.images.resizing import available_workers, read_pictures
+from waymark.images.resizing import read_pictures
+from waymark.workers import available_workers
 
 PICTURES = 2000
 ROUNDS = 3

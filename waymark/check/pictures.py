@@ -15,7 +15,7 @@ SMALL_PX = 224  # side that pretrained backbones were taught with
 MEANING = {
     "unreadable": "no picture, or broken inside",
     "truncated": "the end of the file is missing",
-    "giant": "more pixels than resize.max_pixels",
+    "giant": "more pixels than resize.max_pixels, or more memory to decode them",
     "crashed": "ended or hung its decoder",
 }
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from waymark.images.shards import Shards
 from waymark.images.transforms import Augmentation, check_size, shrink
 from waymark.images.views import Heading, place_views
+from waymark.processes import begin_worker
 
 
 class Batch(NamedTuple):
@@ -209,6 +210,7 @@ class RecordLoaders:
             batch_sampler=EvenBatches(len(examples), self.batch_size, seed, None if seed is None else self.chances),
             collate_fn=stack,
             num_workers=self.workers,
+            worker_init_fn=begin_worker,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -9,20 +9,30 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from waymark.errors import ImageError
-from waymark.images.tars import read_bytes
+from waymark.images.tars import open_member
 
-pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = None  # the limit is an argument here, checked before any pixel is decoded
 
 Status = Literal["ok", "missing", "unreadable", "truncated", "giant", "crashed"]
 EXIF_ORIENTATION = 0x0112
 PNG_SIGNATURE_BYTES = 8
 CUT_OFF = ("truncated", "end of file")  # what decoders say of a file whose end is missing
-MAX_PIXELS = 200_000_000  # where nobody says otherwise
+MAX_PIXELS = 160_000_000  # where nobody says otherwise: the largest cameras have 151 million, panoramas 134
+MAX_SIDE_PX = 300_000  # the kernel has 48 bytes for each pixel along a side
+BYTES_PER_PIXEL = 8  # four that Pillow decodes to, and as many where the picture is turned or its colours are converted
+HUNGRY = {"AVIF": 2, "JPEG2000": 3, "WEBP": 2}  # formats whose decoders take more, and so have fewer pixels
+SPARE_BYTES = 64 * 2**20  # of decoders, and for the square
+# EPS runs another program; the others hold further files, or refer to them, whose size their own header does not say.
+REFUSED = ("CUR", "DCX", "EPS", "ICNS", "ICO", "WMF")
+Image.preinit()  # the common ones first
+Image.init()
+pillow_heif.register_heif_opener()
+FORMATS = tuple(name for name in Image.ID if name not in REFUSED)
 
 Fit = Literal["crop", "stretch"]  # how a picture becomes a square
 
@@ -38,12 +48,13 @@ class Picture(NamedTuple):
 def square_pixels(data: bytes, size_px: int, *, max_pixels: int, fit: Fit = "crop") -> NDArray[np.uint8]:
     """Decode a picture to a square, upright, scaled to one size.
 
-    Scaling is Pillow's LANCZOS in fixed point, which gives the same bytes on every CPU.
+    Scaling is Pillow's LANCZOS in fixed point, which gives the same bytes on every CPU. Of what Pillow decodes only the
+    picture itself stands whole in memory, 4 bytes a pixel, and twice for a moment where it is to be turned.
 
     Args:
-        data: a file in any format that Pillow or libheif reads; of several frames the first.
+        data: a file in any format that Pillow or libheif reads but those in `REFUSED`; of several frames the first.
         size_px: side of the square in pixels.
-        max_pixels: width times height beyond which the picture is not decoded.
+        max_pixels: width times height beyond which the picture is not decoded; of `HUNGRY` formats a part of it.
         fit: `crop` takes the largest centred square; `stretch` brings the whole picture into the square, so that
             nothing at the sides of a wide one is lost.
 
@@ -51,20 +62,51 @@ def square_pixels(data: bytes, size_px: int, *, max_pixels: int, fit: Fit = "cro
         `(size_px, size_px, 3)` RGB.
 
     Raises:
-        ImageError: the picture has more than `max_pixels`.
+        ImageError: the picture has more than `max_pixels`, or a longer side than `MAX_SIDE_PX`.
         OSError: Pillow cannot decode it.
     """
-    with warnings.catch_warnings():
+    return _square(io.BytesIO(data), size_px, max_pixels=max_pixels, fit=fit)
+
+
+def decoding_bytes(max_pixels: int) -> int:
+    """Say how much memory decoding a picture of so many pixels may take at most, beyond what a process has anyway."""
+    return BYTES_PER_PIXEL * max_pixels + SPARE_BYTES
+
+
+def _square(file: IO[bytes], size_px: int, *, max_pixels: int, fit: Fit) -> NDArray[np.uint8]:
+    with warnings.catch_warnings(), open_picture(file) as image:
         warnings.simplefilter("ignore")  # of broken EXIF: what matters is whether pixels come out
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
-            shrink = min(image.size) // (2 * size_px)
-            if shrink > 1:  # JPEG decodes at 1/2, 1/4, 1/8 for a fraction of the time
-                image.draft("RGB", (image.width // shrink, image.height // shrink))
-            upright = _in_colour(ImageOps.exif_transpose(image))
-    box = centred_square(upright) if fit == "crop" else None
-    return np.asarray(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=box))
+        _refuse_giants(image, max_pixels)
+        shrink = min(image.size) // (2 * size_px)
+        if shrink > 1:  # JPEG decodes at 1/2, 1/4, 1/8 for a fraction of the time
+            image.draft("RGB", (image.width // shrink, image.height // shrink))
+        ImageOps.exif_transpose(image, in_place=True)
+        box = centred_square(image) if fit == "crop" else None
+        return np.asarray(_in_colour(image).resize((size_px, size_px), Image.Resampling.LANCZOS, box=box))
+
+
+def _refuse_giants(image: Image.Image, max_pixels: int) -> None:
+    size, most = f"{image.width} x {image.height} pixels", max_pixels // HUNGRY.get(image.format or "", 1)
+    if image.width * image.height > most:
+        of_format = "" if most == max_pixels else f" of {image.format}"
+        raise ImageError(f"{size}{of_format}, more than {most}")
+    if max(image.size) > MAX_SIDE_PX:
+        raise ImageError(f"{size}, a side longer than {MAX_SIDE_PX}")
+    if isinstance(image, TiffImageFile):  # a tile is decoded whole, however little of it the picture needs
+        tile = [image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+        if tile[0] * tile[1] > most:
+            raise ImageError(f"{size} in tiles of {tile[0]} x {tile[1]}, more than {most}")
+
+
+def open_picture(file: Path | IO[bytes]) -> Image.Image:
+    """Open a picture without decoding it, whatever its name says; the one way to open what people bring.
+
+    Raises:
+        UnidentifiedImageError: it is in none of `FORMATS`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=FORMATS)
 
 
 def centred_square(image: Image.Image) -> tuple[int, int, int, int]:
@@ -80,14 +122,14 @@ def _in_colour(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise OSError(f"mode {image.mode}: nobody says which number is white")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_picture(path: Path, size_px: int, *, max_pixels: int, fit: Fit = "crop") -> Picture:
     """Decode a file or a member of a tar, or say why not; never raises for what is wrong with the picture."""
     try:
-        data = read_bytes(path.parent, path.name)
-        return Picture("ok", "", square_pixels(data, size_px, max_pixels=max_pixels, fit=fit))
+        with open_member(path.parent, path.name) as file:
+            return Picture("ok", "", _square(file, size_px, max_pixels=max_pixels, fit=fit))
     except FileNotFoundError:
         return Picture("missing", "no such file", None)
     except ImageError as error:
@@ -95,8 +137,15 @@ def read_picture(path: Path, size_px: int, *, max_pixels: int, fit: Fit = "crop"
     except UnidentifiedImageError:
         return Picture("unreadable", "no known picture format", None)
     except Exception as error:  # decoders raise anything on hostile bytes; this is their border
-        status: Status = "truncated" if any(sign in str(error).lower() for sign in CUT_OFF) else "unreadable"
-        return Picture(status, f"{type(error).__name__}: {error}"[:200], None)
+        return _undecoded(error)
+
+
+def _undecoded(error: Exception) -> Picture:
+    reason = f"{type(error).__name__}: {error}"[:200]
+    if isinstance(error, MemoryError) or "memory" in reason:
+        return Picture("giant", f"takes more memory than a picture of max_pixels ({reason})", None)
+    status: Status = "truncated" if any(sign in reason.lower() for sign in CUT_OFF) else "unreadable"
+    return Picture(status, reason, None)
 
 
 def jpeg_bytes(pixels: NDArray[np.uint8]) -> bytes:
@@ -111,7 +160,7 @@ def upright_dimensions(file: Path | IO[bytes]) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file) as image:
+            with open_picture(file) as image:
                 return upright_size(image, exif_of(image))
     except Exception:  # the border again: broken headers raise anything
         return None
@@ -159,14 +208,13 @@ def read_upright(path: Path, longest_px: int, *, max_pixels: int) -> Image.Image
         ImageError: it cannot be decoded.
     """
     try:
-        data = read_bytes(path.parent, path.name)
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        with open_member(path.parent, path.name) as file, warnings.catch_warnings(), open_picture(file) as image:
             warnings.simplefilter("ignore")
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+            _refuse_giants(image, max_pixels)
             image.draft("RGB", (longest_px, longest_px))
-            upright = _in_colour(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _in_colour(image)
             upright.thumbnail((longest_px, longest_px))
-            return upright
+            return upright.copy()  # apart from its file
     except Exception as error:  # the border again
         raise ImageError(f"{path}: {error}") from error

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image
 
-from waymark.images.decode import exif_of, upright_size
+from waymark.images.decode import exif_of, open_picture, upright_size
 
 GPS, BASE = ExifTags.GPS, ExifTags.Base
 TIMES = (  # when the picture was taken and, of one that was scanned, when that was done; each with its offset
@@ -48,7 +48,7 @@ def read_facts(path: Path) -> PhotoFacts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_picture(path) as image:
                 exif = exif_of(image)
                 dimensions = upright_size(image, exif)
                 gps, details = (_directory(exif, kind) for kind in (ExifTags.IFD.GPSInfo, ExifTags.IFD.Exif))

@@ -1,32 +1,26 @@
 """Decode many pictures in worker processes that a hostile one may crash."""
 
 import logging
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import TimeoutError as Timeout
-from itertools import islice
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
-from waymark.images.decode import Fit, Picture, read_picture
-from waymark.processes import die_with_parent
+from waymark.images.decode import Fit, Picture, decoding_bytes, read_picture
+from waymark.workers import Lost, in_processes
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # pictures a worker takes at once
-TIMEOUT_S = 20.0  # a picture; a decoder that hangs is ended
+CHUNK_BYTES = 16 * 2**20  # or fewer, where what comes of them is large
+TIMEOUT_S = 60.0  # a picture, on a busy machine; a decoder that hangs is ended
 
-
-def available_workers() -> int:
-    """Count the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
+T = TypeVar("T")
 
 
 def read_pictures(
@@ -34,52 +28,50 @@ def read_pictures(
 ) -> Iterator[Picture]:
     """Decode files in processes of their own, in order.
 
-    A file that crashes or hangs its decoder comes out with the status `crashed`; the
-    others of its chunk are decoded again, each alone.
+    A file that crashes or hangs its decoder comes out with the status `crashed`.
 
     Args:
         paths: files, in the order wanted.
         size_px: side of the squares.
         max_pixels: width times height beyond which a picture is not decoded.
         fit: how a picture becomes a square, see `square_pixels`.
-        workers: number of processes; as many as there are CPUs by default.
+        workers: number of processes; as many as there are CPUs, and memory for as many, by default.
     """
-    workers = workers or available_workers()
-    chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
-    with ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_begin_worker) as pool:
-
-        def begin(chunk: Sequence[Path]) -> "ProcessFuture[list[Picture]]":
-            arguments = (list(chunk), size_px, max_pixels, fit)
-            return pool.schedule(_read_chunk, args=arguments, timeout=TIMEOUT_S * len(chunk))
-
-        waiting = [(chunk, begin(chunk)) for chunk in islice(chunks, 2 * workers)]
-        while waiting:
-            chunk, future = waiting.pop(0)
-            if (following := next(chunks, None)) is not None:
-                waiting.append((following, begin(following)))
-            try:
-                yield from future.result()
-            except (ProcessExpired, Timeout):
-                alone = [(path, begin([path])) for path in chunk]
-                yield from (_read_alone(path, single) for path, single in alone)
+    read = partial(read_picture, size_px=size_px, max_pixels=max_pixels, fit=fit)
+    chunk = max(1, min(CHUNK, CHUNK_BYTES // (size_px * size_px * 3)))
+    for seen in look_at(paths, read, max_pixels=max_pixels, chunk=chunk, workers=workers):
+        yield Picture("crashed", f"ended its decoder: {seen.reason}", None) if isinstance(seen, Lost) else seen
 
 
-def _read_chunk(paths: list[Path], size_px: int, max_pixels: int, fit: Fit) -> list[Picture]:
-    return [read_picture(path, size_px, max_pixels=max_pixels, fit=fit) for path in paths]
+def look_at(
+    paths: Sequence[Path],
+    look: Callable[[Path], T],
+    *,
+    max_pixels: int,
+    chunk: int | None = None,
+    workers: int | None = None,
+) -> Iterator[T | Lost]:
+    """Decode files in processes of their own, in order, and hand on what is seen in them.
 
-
-def _read_alone(path: Path, future: "ProcessFuture[list[Picture]]") -> Picture:
-    try:
-        (picture,) = future.result()
-    except (ProcessExpired, Timeout) as error:
-        logger.warning("%s ended its decoder: %s", path.name, error)
-        return Picture("crashed", f"ended its decoder: {type(error).__name__}", None)
-    return Picture(*picture)
-
-
-def _begin_worker() -> None:
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Args:
+        paths: files, in the order wanted.
+        look: decodes a file with the same `max_pixels`.
+        max_pixels: width times height of the largest picture, which says how much memory a process may take.
+        chunk: files that a process takes at once; 32 by default.
+        workers: number of processes; as many as there are CPUs, and memory for as many, by default.
+    """
+    seen = in_processes(
+        look,
+        paths,
+        chunk=chunk or CHUNK,
+        timeout_s=TIMEOUT_S,
+        workers=workers,
+        memory_bytes=decoding_bytes(max_pixels),
+    )
+    for path, found in zip(paths, seen, strict=True):
+        if isinstance(found, Lost):
+            logger.warning("%s ended its decoder: %s", path.name, found.reason)
+        yield found
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> str:

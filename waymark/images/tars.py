@@ -7,7 +7,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,15 @@ def shard_name(shard: int) -> str:
 
 
 def read_bytes(root: Path, path: str) -> bytes:
-    """Read a picture that is a file of its own, or a member of a tar: `images/shard-00000.tar/a.jpg`.
+    """Read a picture whole, see `open_member`."""
+    with open_member(root, path) as file:
+        return file.read()
 
-    The members of a tar are listed once in each process.
+
+def open_member(root: Path, path: str) -> IO[bytes]:
+    """Open a picture that is a file of its own, or a member of a tar: `images/shard-00000.tar/a.jpg`.
+
+    The members of a tar are listed once in each process; one that is opened is read into memory.
 
     Args:
         root: folder where paths begin.
@@ -52,7 +58,7 @@ def read_bytes(root: Path, path: str) -> bytes:
     if archive.suffix != SUFFIX or not archive.is_file():
         if not stat.S_ISREG(file.stat().st_mode):
             raise OSError(errno.EINVAL, "no file but a folder, pipe or device", str(file))
-        return file.read_bytes()
+        return file.open("rb")
     state = archive.stat()
     members = _members(archive, state.st_ino, state.st_mtime_ns, state.st_size)
     name = file.name.encode()
@@ -61,7 +67,7 @@ def read_bytes(root: Path, path: str) -> bytes:
         raise FileNotFoundError(2, "no such member of a tar", str(file))
     with archive.open("rb") as opened:
         opened.seek(members.offsets[row])
-        return opened.read(members.lengths[row])
+        return BytesIO(opened.read(members.lengths[row]))
 
 
 @cache

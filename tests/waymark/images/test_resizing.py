@@ -24,10 +24,23 @@ class Hostile(ImageFile.ImageFile):
             os._exit(1)
         if what == b"HOSTSEGV":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if what == b"HOSTFILL":
+            self.kept = bytearray(300 * 2**20)
         if what == b"HOSTHANG":
             time.sleep(600)
 
 Image.register_open("HOSTILE", Hostile, lambda prefix: prefix.startswith(b"HOST"))
+"""
+
+
+# Of the processes that multiprocessing starts, the first few end before they have done anything.
+DYING = """
+import os, pathlib, sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    folder = pathlib.Path(__file__).parent
+    if len(list(folder.glob("*.dead"))) < {deaths}:
+        (folder / f"{{os.getpid()}}.dead").touch()
+        os._exit(1)
 """
 
 
@@ -97,6 +110,37 @@ def test_a_picture_that_hangs_its_decoder_costs_only_itself(tmp_path, monkeypatc
     assert time.perf_counter() - start < 30
     assert [picture.status for picture in pictures] == ["ok", "crashed", "ok", "ok", "ok", "ok"]
     assert colours(pictures) == [0, None, 2, 3, 4, 5]
+
+
+def test_a_picture_that_takes_too_much_memory_costs_only_itself(tmp_path, hostile):
+    paths = paint(tmp_path, 5)
+    paths[2].write_bytes(b"HOSTFILL")
+    pictures = list(read_pictures(paths, 16, max_pixels=10**6, workers=1))
+    assert colours(pictures) == [0, 1, None, 3, 4]
+    assert pictures[2].status == "giant"
+    assert "MemoryError" in pictures[2].reason
+
+
+def dying(folder, monkeypatch, deaths):
+    (folder / "dying").mkdir()
+    (folder / "dying" / "sitecustomize.py").write_text(DYING.format(deaths=deaths))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(folder / "dying"), os.environ.get("PYTHONPATH")]))
+    )
+
+
+def test_when_all_workers_die_others_go_on(tmp_path, monkeypatch):
+    dying(tmp_path, monkeypatch, deaths=4)
+    assert colours(read(paint(tmp_path, 40), workers=2)) == list(range(40))
+
+
+def test_where_no_worker_lives_every_picture_has_a_status(tmp_path, monkeypatch, caplog):
+    dying(tmp_path, monkeypatch, deaths=10**6)
+    pictures = read(paint(tmp_path, 70), workers=2)
+    assert [picture.status for picture in pictures] == ["crashed"] * 70
+    assert "All workers expired" in pictures[0].reason
+    assert pictures[69].reason == pictures[0].reason
+    assert len(list((tmp_path / "dying").glob("*.dead"))) < 40  # it gives up
 
 
 def test_the_perceptual_hash_compares_neighbours():

@@ -1,18 +1,18 @@
 """Making the pictures, on several processes: each record has draws of its own, so their number changes nothing."""
 
-import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from waymark.errors import SourceError
 from waymark.sources.synthetic.backdrop import Weather
 from waymark.sources.synthetic.camera import take
 from waymark.sources.synthetic.draws import Draws
 from waymark.sources.synthetic.landmarks import Landmark, draw_photo
 from waymark.sources.synthetic.places import Outlook
 from waymark.sources.synthetic.view import draw_view
+from waymark.workers import Lost, available_workers, in_processes
 
 CHUNK = 40  # records that a process takes at a time
 FEW = 60  # below so many records a second process does not pay
@@ -56,18 +56,24 @@ def make_all(sittings: Sequence[Sitting], folder: Path, workers: int | None) -> 
 
     Yields:
         The id of each record as it is finished, in their order.
+
+    Raises:
+        SourceError: the process that draws a record ends each time.
     """
-    workers = workers or len(os.sched_getaffinity(0))
-    jobs = [(sitting, folder) for sitting in sittings]
-    if workers == 1 or len(jobs) < FEW:
-        yield from map(_make, jobs)
+    make, workers = partial(_make, folder=folder), workers or available_workers()
+    if workers == 1 or len(sittings) < FEW:
+        yield from map(make, sittings)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make, jobs, chunksize=CHUNK)
+    made = in_processes(make, sittings, chunk=CHUNK, workers=workers)
+    for sitting, record_id in zip(sittings, made, strict=True):
+        if isinstance(record_id, Lost):
+            raise SourceError(
+                f"{sitting.record_id} could not be drawn, its process ended: {record_id.reason}; run the stage again"
+            )
+        yield record_id
 
 
-def _make(job: tuple[Sitting, Path]) -> str:
-    sitting, folder = job
+def _make(sitting: Sitting, folder: Path) -> str:
     (folder / "images" / sitting.record_id).mkdir(parents=True, exist_ok=True)
     for path, jpeg in zip(sitting.paths(), sitting.pictures(), strict=True):
         (folder / path).write_bytes(jpeg)
