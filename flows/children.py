@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from waymark.processes import die_with_parent
+from waymark.processes import start_command
 
 GRACE_S = 10.0
 STOPPED = 130
@@ -35,7 +35,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
     with _guard:  # so that no child begins while all are being ended
         if _stopping.is_set():
             return STOPPED
-        child = subprocess.Popen(
+        child = start_command(
             command,
             env=dict(environment),
             stdout=subprocess.PIPE,
@@ -44,7 +44,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_begin,
+            prepare=heed_interrupts,
         )
         _running.add(child)
     try:
@@ -60,11 +60,6 @@ def run(command: Sequence[str], environment: Mapping[str, str], hear: Callable[[
 def heed_interrupts() -> None:
     """Let a child end by SIGINT: what nohup, cron or `&` starts ignores it, and hands that on."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _begin() -> None:
-    heed_interrupts()
-    die_with_parent()
 
 
 def stop(*ending: "subprocess.Popen[str]") -> None:

@@ -1,7 +1,6 @@
 """What the Prefect server is told: work pools, limits, automations and the deployments of prefect.yaml."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from flows.addresses import GPU, POOLS, number
 from flows.watch import watch
 from flows.worker import CHECKOUT
 from waymark.errors import WaymarkError
+from waymark.processes import run_command
 
 NIGHT = "nightly"
 OPEN = ["RUNNING", "PENDING", "CANCELLING"]  # states of runs that have begun and not ended
@@ -61,7 +61,7 @@ def deploy(its: Mapping[str, str]) -> None:
     """
     its = {name: value for name, value in its.items() if name != CHECKOUT}  # each worker fills in its own
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, env=its, capture_output=True, text=True, check=False)
+    done = run_command(command, env=its, capture_output=True, text=True)
     if done.returncode != 0:
         raise WaymarkError(f"prefect.yaml could not be applied:\n{done.stdout}{done.stderr}".rstrip())
     print("deployments: applied")

@@ -1,11 +1,11 @@
 """Git as a night needs it: commits and branches are made without a look at anybody's checkout."""
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from waymark.errors import WaymarkError
+from waymark.processes import run_command
 
 LOCK = "dvc.lock"
 CODE = ("flows", "tasks", "waymark", "params.yaml", "dvc.yaml", LOCK)  # what no night may miss
@@ -29,13 +29,12 @@ def git(folder: Path, *arguments: str, given: str | None = None, variables: Mapp
         CheckoutError: git failed; with its own last line.
     """
     environment = {name: value for name, value in os.environ.items() if name not in BOUND}
-    result = subprocess.run(
+    result = run_command(
         ["git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *arguments],
         env={**environment, **QUIET, **(variables or {})},
         input=given,
         capture_output=True,
         text=True,
-        check=False,
     )
     if result.returncode != 0:
         said = [line for line in result.stderr.splitlines() if line.strip()] or [f"exit {result.returncode}"]

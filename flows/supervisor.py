@@ -15,6 +15,7 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 from flows.processes import CHECKOUT
 from flows.state import folder
 from waymark.errors import WaymarkError
+from waymark.processes import run_command
 
 CONFIG = "supervisord.conf"
 SOCKET = "unix:///proc/self/cwd/.services/supervisor.sock"
@@ -88,14 +89,13 @@ def begin(variables: dict[str, str]) -> None:
     """
     folder()
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", CONFIG]
-    done = subprocess.run(
+    done = run_command(
         command,
         env={**variables, CHECKOUT: str(Path.cwd())},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         umask=0o077,
-        check=False,
     )
     deadline = time.monotonic() + ANSWER_S
     while not services():

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import re
-import subprocess
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from tasks.outputs import file_digest
 from tasks.tables import RECORDS, SHARDS, SPLIT
+from waymark.processes import run_command
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def git_state() -> dict[str, str]:
 
 def _git(*arguments: str) -> str | None:
     command = ["git", "--no-optional-locks", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = run_command(command, capture_output=True, text=True)
     return result.stdout.strip() if result.returncode == 0 else None
 
 

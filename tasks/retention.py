@@ -1,7 +1,6 @@
 """Which runs and versions MLflow may forget: never what an alias, a rollback, or a model at hand needs."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,6 +15,7 @@ from tasks import tracking
 from tasks.champion import NEXT, PREVIOUS
 from tasks.outputs import file_digest
 from waymark.addresses import is_web
+from waymark.processes import run_command
 from waymark.registry import LANDMARK, LOCATION
 
 HISTORY = (PREVIOUS, NEXT)
@@ -121,4 +121,4 @@ def forget(what: Forgettable, database: str | None = None) -> bool:
     names += ["--logged-model-ids", ",".join(what.logged_models)]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": uri, DATABASE: database}
     command = [sys.executable, "-c", PURGE, *names]
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    return run_command(command, env=environment, capture_output=True).returncode == 0

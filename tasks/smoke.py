@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from waymark.addresses import sqlite_path
 from waymark.artifacts import SCHEME, on_this_disk
-from waymark.processes import die_with_parent
+from waymark.processes import run_command
 
 TIMEOUT_S = 300
 MARK = "smoke: "
@@ -43,14 +43,12 @@ def smoke_fault(name: str, version: str, tracking_uri: str, needed: tuple[str, .
         needed: columns of the answer that must be finite.
     """
     try:
-        result = subprocess.run(
+        result = run_command(
             [sys.executable, "-P", "-c", CODE.format(mark=MARK), tracking_uri, _model_uri(name, version, tracking_uri)],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
-            check=False,
             env={**os.environ, "PYTHONPATH": ""},  # with -P above: the modules of this checkout come last
-            preexec_fn=die_with_parent,
         )
     except subprocess.TimeoutExpired:
         return f"it gave no answer within {TIMEOUT_S} s"

@@ -27,7 +27,6 @@ ALLOWED = {
     ("waymark/processes.py", "subprocess.run"),
     ("waymark/processes.py", "subprocess.Popen"),
     ("waymark/workers.py", "pebble.ProcessPool"),  # in the context that binds
-    ("flows/daemons.py", "subprocess.Popen"),  # services outlive the command that starts them
 }
 
 
