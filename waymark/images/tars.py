@@ -12,8 +12,11 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from waymark.errors import ImageError
+
 SHARD_BYTES = 256_000_000
 SUFFIX = ".tar"
+NO_TAR = (tarfile.TarError, ValueError, OverflowError, KeyError, IndexError)  # what tarfile raises on broken headers
 
 
 class _Members(NamedTuple):
@@ -51,7 +54,7 @@ def open_member(root: Path, path: str) -> IO[bytes]:
     Raises:
         FileNotFoundError: there is no such file, tar or member.
         OSError: it is a folder, or a pipe or device, which might never end.
-        tarfile.TarError: the tar is none.
+        ImageError: the tar is none.
     """
     file = root / path
     archive = file.parent
@@ -73,8 +76,12 @@ def open_member(root: Path, path: str) -> IO[bytes]:
 @cache
 def _members(archive: Path, inode: int, modified_ns: int, length: int) -> _Members:
     """List a tar; a file that takes its place has another inode, time or length, and is listed anew."""
-    with tarfile.open(archive, "r:") as opened:
-        found = sorted((member.name.encode(), member.offset_data, member.size) for member in opened if member.isreg())
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            listed = [(member.name.encode(), member.offset_data, member.size) for member in opened if member.isreg()]
+    except NO_TAR as error:
+        raise ImageError(f"{archive} is no tar ({error}); pack its pictures again") from error
+    found = sorted(listed)
     names, offsets, lengths = zip(*found, strict=True) if found else ((), (), ())
     return _Members(np.array(names, dtype=np.bytes_), np.array(offsets, np.int64), np.array(lengths, np.int64))
 

@@ -94,7 +94,24 @@ def test_a_sparse_member_cannot_fill_the_memory(tmp_path):
     assert (part.pictures.num_rows, part.refused) == (0, 1)
 
 
-@pytest.mark.parametrize("content", [b"<html>no tar</html>" * 100, make_tar({"0/a": b"x" * 5000})[:3000]])
+def broken_sparse_tar(**headers):
+    """A tar whose pax headers say of its member what is no number."""
+    member = tarfile.TarInfo(member_name(IDS[1]))
+    member.size = 512
+    member.pax_headers = {f"GNU.sparse.{name}": value for name, value in headers.items()}
+    return member.tobuf(tarfile.PAX_FORMAT) + b"no number\n".ljust(512, b"\0") + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>no tar</html>" * 100,
+        make_tar({"0/a": b"x" * 5000})[:3000],
+        broken_sparse_tar(major="1", minor="0", realsize="512"),
+        broken_sparse_tar(major="1", minor="0", realsize="x"),
+        broken_sparse_tar(map="1,x,3", size="512"),
+    ],
+)
 def test_what_is_no_tar_is_an_error_and_leaves_no_marker(tmp_path, content):
     archive = tmp_path / "images_000.tar"
     with pytest.raises(SourceError, match=rf"{archive} has the right MD5 but is no tar"):

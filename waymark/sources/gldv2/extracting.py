@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
-from waymark.images.tars import TarWriter
+from waymark.images.tars import NO_TAR, TarWriter
 from waymark.records import write_table
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def extract(archive: Path, wanted: pa.Array, stem: Path) -> None:
                 row = (name, writer.add(f"{name}.jpg", data), width, height)
                 for column, value in zip(rows.values(), row, strict=True):
                     column.append(value)
-    except tarfile.TarError as error:
+    except NO_TAR as error:
         raise SourceError(f"{archive} has the right MD5 but is no tar ({error}); ask who serves it") from error
     table = pa.table(rows, EXTRACTED).replace_schema_metadata({"refused": str(refused)})
     unfinished = stem.with_suffix(".new")
