@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from waymark.errors import ParameterError, nearest_name
+from waymark.terminal import printable
 
 PARAMS_FILE = Path("params.yaml")
 MOST_VALUES = 100_000  # of a file; aliases can make a few lines into more than any memory holds
@@ -18,11 +19,6 @@ def shown(text: object) -> str:
     """Shorten what somebody wrote for a message, without what would steer a terminal."""
     line = printable(str(text)[: LONGEST + 1])
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
-
-
-def printable(text: str) -> str:
-    """Write out line ends, and what would steer a terminal."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from tasks import download
 from tasks.stage import load_params, one_line, only_writer
 from waymark.errors import WaymarkError
+from waymark.terminal import log_to
 
 
 def preflight() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.preflight", description=preflight.__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to(None, logging.WARNING)
     try:
         preflight()
     except WaymarkError as error:

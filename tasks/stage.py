@@ -17,8 +17,9 @@ from pydantic import ConfigDict
 from tasks import provenance
 from tasks.checkout import share_caches
 from tasks.kinds import check_name
-from tasks.params import PARAMS_FILE, load_params, look_up, printable, shown
+from tasks.params import PARAMS_FILE, load_params, look_up, shown
 from tasks.validation import validate
+from waymark import terminal
 from waymark.errors import ParameterError, WaymarkError
 from waymark.processes import die_with, die_with_parent
 
@@ -83,7 +84,9 @@ class Stage(Generic[S]):
             try:
                 self.check(settings)
             except WaymarkError as error:
-                raise type(error)(f"params.yaml: {place}{': ' if place else ''}{printable(str(error))}") from error
+                raise type(error)(
+                    f"params.yaml: {place}{': ' if place else ''}{terminal.printable(str(error))}"
+                ) from error
         return settings
 
     def values(self, document: dict[str, Any], entry: str | None = None) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class Stage(Generic[S]):
     def main(self, body: Callable[..., None]) -> NoReturn:
         """Run the stage as a command: exit 0, or 1 with one line on stderr."""
         arguments = _parse(self, body)
-        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+        terminal.log_to(sys.stdout, logging.INFO)
         logging.captureWarnings(True)
         share_caches()
         end_with_parent()
@@ -143,10 +146,12 @@ def _is_known(error: Exception) -> bool:
 def one_line(error: Exception) -> str:
     """Say in one line what is wrong, and for a missing input what brings it."""
     if isinstance(error, OSError) and error.errno in FULL:
-        return f"{error.strerror}: {error.filename or Path.cwd()}; make room and run again, finished work is kept"
+        return terminal.one_line(
+            f"{error.strerror}: {error.filename or Path.cwd()}; make room and run again, finished work is kept"
+        )
     if isinstance(error, FileNotFoundError):
-        return f"{error.filename or error} is missing; run the stages before this one with dvc repro"
-    return printable(" ".join(str(error).split()))
+        return terminal.one_line(f"{error.filename or error} is missing; run the stages before this one with dvc repro")
+    return terminal.one_line(error)
 
 
 def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.params import printable, shown
+from tasks.params import shown
 from waymark.errors import ParameterError, nearest_name
+from waymark.terminal import printable
 
 MOST_BITS = 1000  # of a number; beyond, Python may refuse to write it
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
