@@ -19,7 +19,8 @@ from waymark.errors import ModelError
 from waymark.images.batches import RecordLoaders
 from waymark.metrics.functional import haversine_km
 from waymark.models.calibration import Radii, RetrievalIndex, fit_radii, fit_temperature, unit_length
-from waymark.models.guesser import Calibration, difficulty_km, make_recogniser, places, save_calibration
+from waymark.models.calibration_files import Calibration, save_calibration
+from waymark.models.guesser import difficulty_km, make_recogniser, places
 from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator, load_locator
@@ -40,13 +41,13 @@ class Calibrate:
         retrieval_weight: what training records that look alike count beside the head's score of a landmark, 0 to 1;
             auto takes what gives the highest GAP on val.
         precision: share of right answers on val that is wanted, below whose score the answer is that there is no
-            landmark; null always names one.
+            landmark; auto is 0.9 where val has records without a landmark, else null, which always names one.
     """
 
     neighbours: Few = 10
     batch_size: Batch = 64
     retrieval_weight: Fraction | Literal["auto"] = "auto"
-    precision: PositiveFraction | None = None
+    precision: PositiveFraction | Literal["auto"] | None = "auto"
 
 
 STAGE = Stage("calibrate", Calibrate, each="models")
@@ -166,12 +167,18 @@ def _told(calibration: Calibration) -> str:
     if calibration.radii is not None:
         parts.append(f"temperature {calibration.temperature:.3g}, {calibration.radii}")
     if (found := calibration.landmark) is not None:
-        refusal = "never refuses" if found.threshold is None else f"refuses below {found.threshold:.3g}"
-        parts.append(
-            f"retrieval weight {found.retrieval_weight:g}, {refusal}: {found.answered:.1%} of val answered,"
-            f" {found.reached_precision:.1%} of these right"
-        )
+        parts.append(f"retrieval weight {found.retrieval_weight:g}, {_refusal(found)}")
     return "; ".join(parts)
+
+
+def _refusal(found: Fusion) -> str:
+    """Say from when on a landmark is named, and what came of it on val."""
+    if found.reached_precision is None:
+        return "refuses all of val"
+    refuses = "never refuses"
+    if found.threshold is not None and found.confidence is not None:
+        refuses = f"names a landmark from a confidence of {float(found.confidence.at(found.threshold)):.2f} on"
+    return f"{refuses}: {found.answered:.1%} of val answered, {found.reached_precision:.1%} of these right"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from shapely import box
 from torch import nn
 
 from waymark.geo import load_region, project
-from waymark.models.calibration import Radii, RetrievalIndex, unit_length
-from waymark.models.guesser import Calibration, save_calibration
+from waymark.models.calibration import Confidence, Radii, RetrievalIndex, unit_length
+from waymark.models.calibration_files import Calibration, save_calibration
 from waymark.models.heads import CellHead
 from waymark.models.locator import Blueprint, Locator
 from waymark.models.recognition import Fusion
@@ -26,6 +26,7 @@ LANDMARKS = {"L1": "Stari most", "L2": "Gradske zidine"}  # classes of the head
 NEW = {"L9": "Svjetionik"}  # known by its pictures in the index alone
 SHARD_PX = 48
 RADII = Radii(0.8, 1.9, 2.5)
+CONFIDENCE = Confidence(0.8, -0.5)
 METRICS = {"val": {"mean_km": 12.5}, "test": {"mean_km": 14.25}}
 
 
@@ -68,7 +69,7 @@ def make_tiny_model(
     (trained / f"{name}-calibration").mkdir()
     locator.save(trained / name / "model.ckpt")
     index = _index(locator, seen, seed)
-    fusion = None if landmark is None else Fusion(0.5, (0.0, 1.0), (0.9, 0.1), threshold, None, 0.8, 1.0)
+    fusion = None if landmark is None else Fusion(0.5, (0.0, 1.0), (0.9, 0.1), threshold, None, 0.8, 1.0, CONFIDENCE)
     calibration = Calibration(None, None, None, fusion) if head is None else Calibration(1.3, 3, RADII, fusion)
     folder = trained / f"{name}-calibration"
     names = None if landmark is None else {**LANDMARKS, **NEW}

@@ -1,7 +1,6 @@
 """Find the models that somebody means: files, folders, or versions in the registry."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -10,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from waymark.errors import ModelError
-from waymark.exported import ATTRIBUTION, ModelFiles, is_exported, unpack_exported
+from waymark.exported import ATTRIBUTION, Figures, ModelFiles, is_exported, unpack_exported
 from waymark.registry import DEFAULT_ALIAS, LANDMARK, LOCATION, is_reference, registry_uri
+from waymark.untrusted import read_document, regular_file
 
 if TYPE_CHECKING:
     from waymark.models.guesser import Guesser
@@ -114,14 +114,40 @@ def model_files(reference: str | None, prefer: str = LOCATION) -> Iterator[Model
             if found is None:
                 raise ModelError(NOTHING)
             yield found
-        elif (path := Path(reference)).exists():
+        elif (path := _located(reference)) is not None:
             yield _from_path(path, Path(folder))
-        elif (TRAINED / reference / CHECKPOINT).exists():
-            yield trained_files(TRAINED / reference)
-        elif is_reference(reference):
-            yield _registered(reference, Path(folder))
         else:
-            raise ModelError(f"{reference} does not exist; give a checkpoint, an exported file or an alias")
+            yield _registered(reference, Path(folder))
+
+
+def check_reference(reference: str | None) -> None:
+    """Check that a model can be found, as far as that needs neither its weights nor the registry.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if reference is None:
+        if (registry_uri() is None or not _has_mlflow()) and not (REPORTS / "compare.json").exists():
+            raise ModelError(NOTHING)
+    elif (path := _located(reference)) is None:
+        _check_registry(reference)
+    elif not (path.is_file() and is_exported(path)):
+        _trained(path)
+
+
+def _located(reference: str) -> Path | None:
+    """Find the file or folder that is meant; None for what the registry knows.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    if (path := Path(reference)).exists():
+        return path
+    if (TRAINED / reference / CHECKPOINT).exists():
+        return TRAINED / reference
+    if is_reference(reference):
+        return None
+    raise ModelError(f"{reference} does not exist; give a checkpoint, an exported file or an alias")
 
 
 def _default_models() -> Models:
@@ -157,16 +183,16 @@ def _default(name: str, folder: Path) -> ModelFiles | None:
         if (champion := download_registered(f"{name}@{DEFAULT_ALIAS}", folder, missing_ok=True)) is not None:
             return champion
     comparison = REPORTS / "compare.json"
-    best = json.loads(comparison.read_text()).get(BEST[name]) if comparison.exists() else None
-    return None if best is None else trained_files(TRAINED / best)
+    best = read_document(comparison, dict[str, Any]).get(BEST[name]) if comparison.exists() else None
+    return None if best is None else trained_files(TRAINED / str(best))
 
 
 def _from_path(path: Path, folder: Path) -> ModelFiles:
-    if path.is_dir():
-        return trained_files(path)
-    if is_exported(path):
-        return unpack_exported(path, folder)
-    return trained_files(path.parent, path.name)
+    return unpack_exported(path, folder) if path.is_file() and is_exported(path) else _trained(path)
+
+
+def _trained(path: Path) -> ModelFiles:
+    return trained_files(path) if path.is_dir() else trained_files(path.parent, path.name)
 
 
 def trained_files(folder: Path, checkpoint: str = CHECKPOINT) -> ModelFiles:
@@ -177,8 +203,9 @@ def trained_files(folder: Path, checkpoint: str = CHECKPOINT) -> ModelFiles:
     """
     whole = folder.resolve()
     beside = [whole, whole.with_name(f"{whole.name}-calibration")]
-    if not (whole / checkpoint).is_file():
+    if not (whole / checkpoint).exists():
         raise ModelError(f"{folder} holds no {checkpoint}; give the folder that a model was trained to")
+    regular_file(whole / checkpoint)
     calibration = next((place for place in beside if (place / "calibration.json").exists()), None)
     if calibration is None:
         raise ModelError(f"{folder / checkpoint} has no calibration in {beside[1].name} beside it; run dvc repro")
@@ -189,10 +216,19 @@ def trained_files(folder: Path, checkpoint: str = CHECKPOINT) -> ModelFiles:
 def _metrics(folder: Path) -> dict[str, Any]:
     """Read the figures of a model in a checkout, where its report lies two folders up."""
     path = folder.parent.parent / REPORTS / "models" / folder.name / "metrics.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return dict(read_document(path, Figures)) if path.exists() else {}
 
 
 def _registered(reference: str, folder: Path) -> ModelFiles:
+    _check_registry(reference)
+    from waymark.serving import download_registered  # late, for nobody else needs MLflow
+
+    found = download_registered(reference, folder)
+    assert found is not None
+    return found
+
+
+def _check_registry(reference: str) -> None:
     if not _has_mlflow():
         raise ModelError(
             f"{reference} is no file, and MLflow is not installed to look it up in a registry; give a checkpoint or an"
@@ -203,11 +239,6 @@ def _registered(reference: str, folder: Path) -> ModelFiles:
             f"{reference} is no file, and there is no registry here; run from the root of a checkout, or set"
             " MLFLOW_TRACKING_URI"
         )
-    from waymark.serving import download_registered  # late, for nobody else needs MLflow
-
-    found = download_registered(reference, folder)
-    assert found is not None
-    return found
 
 
 def _has_mlflow() -> bool:

@@ -20,7 +20,8 @@ from tasks.compare import Compare, compare, compared
 from waymark.errors import ParameterError, RegionError
 from waymark.metrics.intervals import place_intervals
 from waymark.models.calibration import Radii, RetrievalIndex
-from waymark.models.guesser import Calibration, Guesser
+from waymark.models.calibration_files import Calibration
+from waymark.models.guesser import Guesser
 from waymark.models.locator import Blueprint, Locator
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)

@@ -80,7 +80,7 @@ def test_an_exported_model_is_the_model(exported, files, tmp_path):
 def test_the_same_model_gives_the_same_bytes(exported, files, tmp_path):
     manifest = export_model(files, tmp_path / "again.waymark")
     assert (tmp_path / "again.waymark").read_bytes() == exported.read_bytes()
-    assert manifest["metrics"] == METRICS
+    assert manifest.metrics == METRICS
 
 
 def test_outlines_of_cells_travel_along(tiny, tmp_path):

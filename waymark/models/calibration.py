@@ -1,20 +1,25 @@
-"""How sure a model is: what validation says of its probabilities and distances."""
+"""How sure a model is: what validation says of its probabilities, distances and scores."""
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional as F
 
 from waymark.metrics.functional import haversine_km
 from waymark.models.decoding import row_chunks
+from waymark.untrusted import CLOSED
 
 TEMPERATURES = (0.05, 20.0)
+Length = Annotated[float, Field(ge=0)]
 FLOOR_SHARE = 0.05  # of the median difficulty: no radius shrinks to nothing
 
 
@@ -116,9 +121,11 @@ class Radii:
         floor_km: added to every difficulty.
     """
 
-    factor_50: float | None
-    factor_90: float | None
-    floor_km: float
+    __pydantic_config__: ClassVar[Any] = CLOSED
+
+    factor_50: Length | None
+    factor_90: Length | None
+    floor_km: Length
 
     def at(self, difficulty_km: NDArray[np.float64], factor: float | None) -> NDArray[np.float64]:
         """Give the `(N,)` radii in km for a factor; NaN without one."""
@@ -130,6 +137,52 @@ def fit_radii(error_km: NDArray[np.float64], difficulty_km: NDArray[np.float64])
     floor_km = FLOOR_SHARE * float(np.median(difficulty_km)) + 1e-3
     scores = error_km / (difficulty_km + floor_km)
     return Radii(conformal_quantile(scores, 0.5), conformal_quantile(scores, 0.9), floor_km)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """From a score without bounds to the probability that the answer is right: a logistic curve, which never falls.
+
+    Args:
+        slope: of the curve, at least 0.
+        intercept: its log-odds at score 0.
+    """
+
+    __pydantic_config__: ClassVar[Any] = CLOSED
+
+    slope: Annotated[float, Field(ge=0)]
+    intercept: float
+
+    def at(self, score: ArrayLike) -> NDArray[np.float64]:
+        """Compute the probabilities of scores of any shape, from 0 to 1; NaN stays NaN."""
+        found: NDArray[np.float64] = expit(self.slope * np.asarray(score, dtype=np.float64) + self.intercept)
+        return found
+
+
+def fit_confidence(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Confidence:
+    """Learn from `(N,)` scores of answers on validation, and whether they are right, how probable that is.
+
+    Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2.2: the lowest cross-entropy with targets
+    (n+ + 1) / (n+ + 2) and 1 / (n- + 2) in the place of 1 and 0, so that few answers, be they all right, give no
+    certainty. A curve that would fall is level.
+
+    >>> always = fit_confidence(np.array([1.0, 2.0, 3.0]), np.array([True, True, True]))
+    >>> always.at(np.array([2.0])).round(2).tolist()
+    [0.8]
+    """
+    count = int(right.sum())
+    target = np.where(right, (count + 1) / (count + 2), 1 / (len(right) - count + 2))
+    centre, spread = float(scores.mean()), float(scores.std()) or 1.0
+    standard = (scores - centre) / spread
+
+    def loss(curve: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_odds = curve[0] * standard + curve[1]
+        excess = (expit(log_odds) - target) / len(target)
+        value = float((np.logaddexp(0, log_odds) - target * log_odds).mean())
+        return value, np.array([excess @ standard, excess.sum()])
+
+    slope, intercept = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+    return Confidence(float(slope / spread), float(intercept - slope * centre / spread))
 
 
 def conformal_quantile(scores: NDArray[np.float64], share: float) -> float | None:

@@ -1,46 +1,28 @@
 """A locator and its calibration: the answers, and how sure they are."""
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from waymark.errors import ModelError
 from waymark.images.batches import Batch
-from waymark.models.calibration import Radii, RetrievalIndex, expected_distance_km
+from waymark.models.calibration import RetrievalIndex, expected_distance_km
+from waymark.models.calibration_files import Calibration, read_calibration
 from waymark.models.decoding import row_chunks
 from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator, load_locator
-from waymark.models.recognition import CANDIDATES, Fusion, Recogniser, Truths
+from waymark.models.recognition import CANDIDATES, Recogniser, Truths
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.object_]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What validation says of a model; None for what its heads do not answer.
-
-    Args:
-        temperature: what the logits of cells are divided by.
-        neighbours: records asked for the spread, for heads without probabilities.
-        radii: from difficulties to radii.
-        landmark: how landmarks are recognised, and refused.
-    """
-
-    temperature: float | None
-    neighbours: int | None
-    radii: Radii | None
-    landmark: Fusion | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +41,7 @@ class Guesses:
     landmark_name: Names  # (N,) what people call it, None likewise
     best_landmark: Names  # (N,) id of the best candidate, refused or not
     landmark_score: Floats  # (N,) of that candidate, higher is more certain; it has no bounds
+    landmark_confidence: Floats  # (N,) 0 to 1, how probable it is that this candidate is right; NaN where unknown
     candidates: Names  # (N, 5) ids, the best first; None where there are fewer landmarks
     candidate_scores: Floats  # (N, 5) of them
     rank: NDArray[np.int64]  # (N,) of the best true landmark among all, from 1 on; -1 where none is known
@@ -97,6 +80,8 @@ class Guesser:
             truths: landmarks that each record shows, whose rank is asked for; None where nobody knows.
         """
         outputs = run(self.locator, batches, landmark=False)
+        if not (outputs.embedding.isfinite().all() and outputs.place.isfinite().all()):
+            raise ModelError("the network's numbers are NaN or infinite; train the model again")
         maps = None if outputs.maps is None else outputs.maps.numpy()
         return Guesses(**self._places(outputs), **self._landmarks(outputs.embedding, truths), attention=maps)
 
@@ -127,14 +112,15 @@ class Guesser:
     def _landmarks(self, embedding: Tensor, truths: Truths | None) -> dict[str, Any]:
         candidates = np.full((len(embedding), CANDIDATES), None, dtype=object)
         scores, rank = np.full(candidates.shape, np.nan), np.full(len(embedding), -1, dtype=np.int64)
-        answered = np.zeros(len(embedding), dtype=bool)
+        answered, confidence = np.zeros(len(embedding), dtype=bool), np.full(len(embedding), np.nan)
         if self.recogniser is not None and self.calibration.landmark is not None:
             found = self.recogniser.recognise(embedding, self.calibration.landmark, truths)
             kept = found.candidates.shape[1]
             candidates[:, :kept] = np.array(self.recogniser.landmarks, dtype=object)[found.candidates]
             scores[:, :kept], rank = found.scores, found.rank
-            threshold = self.calibration.landmark.threshold
+            threshold, curve = self.calibration.landmark.threshold, self.calibration.landmark.confidence
             answered = scores[:, 0] >= (-np.inf if threshold is None else threshold)
+            confidence = confidence if curve is None else curve.at(scores[:, 0])
         landmark = candidates[:, 0].copy()
         landmark[~answered] = None
         return {
@@ -142,6 +128,7 @@ class Guesser:
             "landmark_name": np.array([self.names.get(its, its) for its in landmark], dtype=object),
             "best_landmark": candidates[:, 0],
             "landmark_score": scores[:, 0],
+            "landmark_confidence": confidence,
             "candidates": candidates,
             "candidate_scores": scores,
             "rank": rank,
@@ -202,82 +189,29 @@ def _highest_probability(head: CellHead, output: Tensor, temperature: float) -> 
     return highest
 
 
-def save_calibration(
-    calibration: Calibration,
-    index: RetrievalIndex,
-    record_ids: list[str],
-    folder: Path,
-    cells: gpd.GeoDataFrame | None = None,
-    names: Mapping[str, str] | None = None,
-) -> None:
-    """Write `calibration.json` and `index.parquet`, `cells.parquet` and `landmarks.parquet` where there are any.
-
-    Args:
-        calibration: of the model.
-        index: of its training records.
-        record_ids: of those.
-        folder: where to.
-        cells: the grid; `cell` and `geometry` are kept, to show where a model believes a record to be.
-        names: what people call the landmarks of the index, by their id.
-    """
-    (folder / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(index.embedding.ravel()), index.embedding.shape[1])
-    landmark = [None] * len(record_ids) if index.landmark is None else index.landmark
-    table = pa.table(
-        {
-            "record_id": record_ids,
-            "latitude": pa.array(index.lat_lon[:, 0], from_pandas=True),
-            "longitude": pa.array(index.lat_lon[:, 1], from_pandas=True),
-            "landmark": pa.array(landmark, pa.string()),
-            "embedding": embedding,
-        }
-    )
-    pq.write_table(table, folder / "index.parquet", compression="zstd")
-    if cells is not None:
-        cells[["cell", "geometry"]].reset_index(drop=True).to_parquet(folder / "cells.parquet", compression="zstd")
-    if names is not None:
-        told = pa.table({"landmark": list(names), "name": list(names.values())})
-        pq.write_table(told, folder / "landmarks.parquet", compression="zstd")
-
-
 def load_guesser(checkpoint: Path, calibration: Path) -> Guesser:
-    """Load a guesser from a checkpoint and the folder of its calibration.
+    """Load a guesser from a checkpoint and the folder of its calibration, and ask it once.
 
     Raises:
-        ModelError: a file is missing or of another format.
+        ModelError: a file is missing or of another format, or the two do not make a model that answers.
     """
+    locator = load_locator(checkpoint)
+    known, index, cells, names = read_calibration(calibration, locator)
     try:
-        content = json.loads((calibration / "calibration.json").read_text())
-        table = pq.read_table(calibration / "index.parquet")
-        outlines, told = calibration / "cells.parquet", calibration / "landmarks.parquet"
-        cells = gpd.read_parquet(outlines) if outlines.exists() else None
-        names = pq.read_table(told) if told.exists() else None
-    except FileNotFoundError as error:
-        raise ModelError(f"{error.filename} is missing; calibrate the model first") from None
-    except (ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{calibration} is no calibration ({reason}); calibrate the model again") from error
-    try:
-        known = _calibration(content)
-        index = _index(table, known.landmark is not None)
-        pairs = (
-            {} if names is None else dict(zip(*(names[key].to_pylist() for key in ("landmark", "name")), strict=True))
-        )
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{calibration} is of another format ({error}); calibrate the model again") from error
-    return Guesser(load_locator(checkpoint), known, index, cells, pairs)
+        guesser = Guesser(locator, known, index, cells, names)
+        guesser.guess([_blank(locator)])
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a file may say, it ends here
+        raise ModelError(
+            f"{checkpoint} and {calibration} make no model that answers ({type(error).__name__}); calibrate it again"
+        ) from error
+    return guesser
 
 
-def _calibration(content: Any) -> Calibration:
-    radii, landmark = content["radii"], content["landmark"]
-    if landmark is not None:
-        landmark = Fusion(**{**landmark, "head": tuple(landmark["head"]), "index": tuple(landmark["index"])})
-    its_radii = None if radii is None else Radii(**radii)
-    return Calibration(content["temperature"], content["neighbours"], its_radii, landmark)
-
-
-def _index(table: pa.Table, landmarks: bool) -> RetrievalIndex:
-    embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    lat_lon = np.stack([table[name].to_numpy().astype(np.float64) for name in ("latitude", "longitude")], axis=1)
-    shown = np.array(table["landmark"].to_pylist(), dtype=object)
-    return RetrievalIndex(embedding, lat_lon, shown if landmarks else None)
+def _blank(locator: Locator) -> Batch:
+    """Make a batch of one black record."""
+    slots, size_px = len(locator.blueprint.slots), locator.blueprint.size_px
+    nowhere, unknown = torch.full((1, 2), torch.nan, dtype=torch.float64), torch.tensor([-1])
+    views = torch.zeros(1, slots, 3, size_px, size_px, dtype=torch.uint8)
+    return Batch(views, torch.ones(1, slots, dtype=torch.bool), nowhere, nowhere, unknown, unknown)

@@ -1,10 +1,12 @@
 """The network: views to features, features to a place and to a landmark. Its checkpoint is the whole model."""
 
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from waymark.errors import ModelError
@@ -23,8 +25,15 @@ from waymark.models.heads import (
 from waymark.models.joining import Join, Views
 from waymark.models.land import Land
 from waymark.models.pooling import Pooling
+from waymark.untrusted import CLOSED, checked, regular_file
 
 FORMAT = 3
+MOST_PIXELS = 4096**2  # of all views of a record together: more would take many gigabytes to answer for
+MOST_VIEWS = 64
+OUTLINE = "land.outline"  # the one tensor whose length is its own
+
+Side = Annotated[int, Field(gt=0, le=4096)]
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
 @dataclass(frozen=True)
@@ -50,16 +59,22 @@ class Blueprint:
         snap_to_land: whether answers off the land are moved to its nearest point.
         pooling: how the backbone's last map becomes features.
         embedding: features that the heads see; None for all that the joined views have.
+
+    Raises:
+        ModelError: the views would take too much memory, or are larger than their pictures; or a landmark has no name,
+            or stands twice.
     """
+
+    __pydantic_config__: ClassVar[Any] = CLOSED
 
     backbone: str
     views: Views
-    slots: tuple[float | None, ...]
+    slots: Annotated[tuple[float | None, ...], Field(min_length=1, max_length=MOST_VIEWS)]
     head: str | None
-    classes: int
-    crs: str
-    shard_px: int
-    size_px: int
+    classes: Count
+    crs: Annotated[str, Field(max_length=100_000)]
+    shard_px: Side
+    size_px: Side
     target: str
     head_options: dict[str, Any] = field(default_factory=dict)
     snap_to_land: bool = False
@@ -69,7 +84,17 @@ class Blueprint:
     landmarks: tuple[str, ...] = ()
     landmark_names: tuple[str, ...] = ()
     pooling: Pooling = "mean"
-    embedding: int | None = None
+    embedding: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.slots) * self.size_px**2 > MOST_PIXELS or self.size_px > self.shard_px:
+            raise ModelError(
+                f"{len(self.slots)} views of {self.size_px} px are more than pictures of {self.shard_px} px hold, or"
+                f" than {MOST_PIXELS:,} pixels; set a smaller size_px"
+            )
+        count = len(self.landmarks)
+        if count != len(self.landmark_names) or count != len(set(self.landmarks)):
+            raise ModelError("landmarks and their names do not match, or one stands twice; train the model again")
 
 
 class Seen(NamedTuple):
@@ -204,23 +229,55 @@ def _landmark_head(blueprint: Blueprint, width: int) -> LandmarkHead | None:
 def load_locator(path: Path) -> Locator:
     """Load a locator from its checkpoint, without running any code that it may hold.
 
+    The network is built without any memory for its weights, and takes those of the file where they fit.
+
     Raises:
         ModelError: the file is missing or no checkpoint of this format.
     """
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing; train the model first") from None
-    except Exception as error:  # pickle raises anything on a file that is none
-        reason = type(error).__name__
-        raise ModelError(f"{path} is no checkpoint that loads without running code ({reason})") from error
+    content = _read_checkpoint(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} is no checkpoint of format {FORMAT}; train the model again")
     try:
-        plain = content["blueprint"]
-        fields = {**plain, **{name: tuple(plain[name]) for name in ("slots", "landmarks", "landmark_names")}}
-        locator = Locator(Blueprint(**fields))
-        locator.load_state_dict(content["state"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path} does not hold what its blueprint says; train the model again") from error
+        blueprint = checked(content.get("blueprint"), Blueprint, "its blueprint")
+        with torch.device("meta"):
+            locator = Locator(blueprint)
+        _check_state(content.get("state"), locator.state_dict())
+        locator.load_state_dict(content["state"], assign=True)
+    except ModelError as error:
+        raise ModelError(f"{path} is no model of Waymark: {error}; train the model again") from error
+    except Exception as error:  # a head raises anything on options that are none
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ModelError(f"{path} does not hold what its blueprint says ({reason}); train the model again") from error
     return locator.eval()
+
+
+def _read_checkpoint(path: Path) -> Any:
+    try:
+        with zipfile.ZipFile(regular_file(path)) as archive:
+            parts = archive.infolist()
+        packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ModelError(f"{path} is no checkpoint: its parts are larger than it; train the model again")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; train the model first") from None
+    except ModelError:
+        raise
+    except Exception as error:  # pickle raises anything on a file that is none
+        reason = type(error).__name__
+        raise ModelError(f"{path} is no checkpoint that loads without running code ({reason})") from error
+
+
+def _check_state(state: Any, wanted: dict[str, Tensor]) -> None:
+    """Refuse tensors of other names, shapes or types, larger than their bytes, or that are no numbers."""
+    if not isinstance(state, dict) or set(state) != set(wanted):
+        raise ModelError("it has other tensors than its blueprint")
+    for name, tensor in state.items():
+        like = wanted[name]
+        same = isinstance(tensor, Tensor) and tensor.dtype == like.dtype and tensor.layout == like.layout
+        if not same or (tensor.shape != like.shape and name != OUTLINE) or tensor.is_meta:
+            raise ModelError(f"{name} is not the tensor of its blueprint")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ModelError(f"{name} is larger than its bytes")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelError(f"{name} holds NaN or infinite numbers")

@@ -3,16 +3,18 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from waymark.metrics.functional import global_average_precision
-from waymark.models.calibration import unit_length
+from waymark.models.calibration import Confidence, fit_confidence, unit_length
 from waymark.models.decoding import row_chunks
+from waymark.untrusted import CLOSED
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +23,14 @@ BLOCK = 4096  # training records that are compared at once
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))  # of retrieval, of which `auto` chooses
 EVEN = 0.5
 STILL = 1e-9  # scores that spread less do not vary
+AUTO_PRECISION = 0.9  # of the answers on val, where `auto` asks for one
+FEW = 10  # answers on val; with fewer, nine of ten right is chance
 SLACK = 1e-4  # below a score: sums in float32 change a little with the batch that a record comes in
 
 Floats = NDArray[np.float64]
 Truths = Sequence[Sequence[str]]
+Precision = float | Literal["auto"] | None
+Deviation = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,19 @@ class Fusion:
         wanted_precision: share of right answers that the threshold was to reach, None for any.
         reached_precision: share of right answers on val; None where there was nothing to answer.
         answered: share of the val records that were answered.
+        confidence: how probable it is that an answer of some score is right; None where that was never learnt.
     """
 
-    retrieval_weight: float
-    head: tuple[float, float]
-    index: tuple[float, float]
+    __pydantic_config__: ClassVar[Any] = CLOSED
+
+    retrieval_weight: Annotated[float, Field(ge=0, le=1)]
+    head: tuple[float, Deviation]
+    index: tuple[float, Deviation]
     threshold: float | None = None
     wanted_precision: float | None = None
     reached_precision: float | None = None
     answered: float = 1.0
+    confidence: Confidence | None = None
 
 
 class Evidence(NamedTuple):
@@ -198,7 +208,7 @@ def fit_recognition(
     truths: Truths,
     *,
     retrieval_weight: float | Literal["auto"] = "auto",
-    precision: float | None = None,
+    precision: Precision = "auto",
 ) -> Fusion:
     """Learn from val how head and index are put together, and from which score on an answer is given.
 
@@ -208,7 +218,7 @@ def fit_recognition(
         truths: `(N,)` landmarks that each shows, none for a record without one.
         retrieval_weight: of the index; auto is that of `WEIGHTS` with the highest GAP, then the highest top-1,
             then that nearest to 0.5.
-        precision: share of the answers that shall be right; None never refuses.
+        precision: share of the answers that shall be right, see `wanted_precision`.
     """
     weights = WEIGHTS if retrieval_weight == "auto" else (retrieval_weight,)
     standards = _standards(recogniser, embedding)
@@ -222,9 +232,11 @@ def fit_recognition(
             right[place, rows] = ranks(fused, known[rows]) == 1
     shown = np.array([len(its) > 0 for its in truths], dtype=bool)
     place = max(range(len(weights)), key=lambda at: _merit(weights[at], scores[at], right[at], shown))
-    found = rejection(scores[place], right[place], precision)
+    wanted = wanted_precision(precision, shown)
+    found = rejection(scores[place], right[place], wanted)
+    confidence = fit_confidence(scores[place], right[place])
     head, index = fusions[place].head, fusions[place].index
-    return Fusion(weights[place], head, index, found.threshold, precision, found.precision, found.answered)
+    return Fusion(weights[place], head, index, found.threshold, wanted, found.precision, found.answered, confidence)
 
 
 def _standards(recogniser: Recogniser, embedding: Tensor) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -254,6 +266,19 @@ class Rejection(NamedTuple):
     answered: float
 
 
+def wanted_precision(precision: Precision, shown: NDArray[np.bool_]) -> float | None:
+    """Say which share of the answers shall be right; None never refuses.
+
+    Args:
+        precision: that share; None for any; `auto` is 0.9 where validation holds a record without a landmark, without
+            which nobody can tell what should be refused, and else None.
+        shown: `(N,)` whether a val record shows a landmark.
+    """
+    if precision == "auto":
+        return None if shown.all() else AUTO_PRECISION
+    return precision
+
+
 def rejection(scores: Floats, right: NDArray[np.bool_], precision: float | None) -> Rejection:
     """Find the lowest score from which on a share of the answers is right.
 
@@ -263,17 +288,18 @@ def rejection(scores: Floats, right: NDArray[np.bool_], precision: float | None)
         precision: that share, None for any.
 
     Returns:
-        Where no score reaches it, the lowest of those that come nearest; no threshold at all where no answer is
-        right. The threshold lies a little below that score, and above the next.
+        Where no score reaches it, the lowest of those that come nearest. The threshold lies a little below that score,
+        and above the next; above all scores where no answer is right.
 
     >>> found = rejection(np.array([0.9, 0.4, 0.7, 0.2]), np.array([True, True, False, False]), 0.6)
     >>> [round(value, 4) for value in found]
     [0.3999, 0.6667, 0.75]
     """
-    if precision is None or not right.any():
-        if precision is not None:
-            logger.warning("no answer on val is right, so that none is refused; train the model longer")
+    if precision is None:
         return Rejection(None, float(right.mean()), 1.0)
+    if not right.any():
+        logger.warning("no landmark named on val is right, so that the model refuses them all; train it longer")
+        return Rejection(float(scores.max()) + SLACK, None, 0.0)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # of the answers with one score
     reached = (right[order].cumsum() / np.arange(1, len(order) + 1))[last]
@@ -286,6 +312,10 @@ def rejection(scores: Floats, right: NDArray[np.bool_], precision: float | None)
         )
     lowest = np.flatnonzero(reached >= min(precision, reached.max()))[-1]
     place = np.flatnonzero(last)[lowest]
+    if place + 1 < FEW:
+        logger.warning(
+            "the threshold rests on %d answers on val, too few to promise any precision; bring more pictures", place + 1
+        )
     score, lower = scores[order][place], scores[order][place + 1 :]
     threshold = max(score - SLACK, (score + lower[0]) / 2) if len(lower) else score - SLACK
     return Rejection(float(threshold), float(reached[lowest]), float((place + 1) / len(order)))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pyproj import Geod
 from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
 
 from waymark.metrics.functional import haversine_km
 from waymark.models import calibration, decoding
@@ -12,6 +13,7 @@ from waymark.models.calibration import (
     RetrievalIndex,
     conformal_quantile,
     expected_distance_km,
+    fit_confidence,
     fit_radii,
     fit_temperature,
     unit_length,
@@ -24,6 +26,47 @@ def apart_km(one, other):
 
 def places(generator, number):
     return generator.uniform((42, 13), (47, 20), (number, 2))
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0.5, 1.0), (3.0, -2.0), (0.0, -1.0)])
+def test_a_known_confidence_is_found(slope, intercept):
+    generator = np.random.default_rng(5)
+    scores = generator.normal(2.0, 3.0, 20_000)
+    right = generator.random(20_000) < 1 / (1 + np.exp(-(slope * scores + intercept)))
+    found = fit_confidence(scores, right)
+    assert found.slope == pytest.approx(slope, abs=0.06)
+    assert found.intercept == pytest.approx(intercept, abs=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_confidence_is_platts_scaling(scale):
+    """By another solver: a target between 0 and 1 is a record that is right and wrong, with so much weight each."""
+    generator = np.random.default_rng(6)
+    scores = generator.normal(size=30) * scale
+    right = generator.random(30) < 1 / (1 + np.exp(-2 * scores / scale))
+    high, low = (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2)
+    target = np.where(right, high, low)
+    column = np.concatenate([scores, scores])[:, None] / scale
+    weight = np.concatenate([target, 1 - target])
+    fitted = LogisticRegression(C=np.inf, tol=1e-10).fit(column, np.arange(60) < 30, sample_weight=weight)
+    np.testing.assert_allclose(
+        fit_confidence(scores, right).at(scores), fitted.predict_proba(column)[:30, 1], atol=1e-4
+    )
+
+
+def test_confidence_never_falls_and_is_never_certain():
+    scores = np.arange(10.0)
+    upside_down = fit_confidence(scores, scores < 5)
+    assert upside_down.slope == 0
+    np.testing.assert_allclose(upside_down.at(scores), 0.5, atol=1e-3)
+    for right in (True, False):
+        sure = fit_confidence(scores, np.full(10, right)).at(scores)
+        np.testing.assert_allclose(sure, 11 / 12 if right else 1 / 12, atol=1e-3)
+    apart = fit_confidence(scores, scores >= 5).at(scores)
+    assert ((apart > 0) & (apart < 1) & np.isfinite(apart)).all()
+    single = fit_confidence(np.array([3.0]), np.array([True]))
+    assert single.at(3.0) == pytest.approx(2 / 3, abs=1e-3)
+    assert np.isnan(single.at(np.nan))
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])

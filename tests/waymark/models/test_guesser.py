@@ -13,7 +13,8 @@ from waymark.errors import ModelError
 from waymark.geo import unproject
 from waymark.models import decoding
 from waymark.models.calibration import Radii, RetrievalIndex, unit_length
-from waymark.models.guesser import Calibration, Guesser, load_guesser, save_calibration
+from waymark.models.calibration_files import Calibration, save_calibration
+from waymark.models.guesser import Guesser, load_guesser
 from waymark.models.inference import run
 
 CALIBRATION = Calibration(temperature=1.7, neighbours=3, radii=Radii(factor_50=0.8, factor_90=None, floor_km=2.5))
@@ -150,7 +151,7 @@ def test_a_calibration_that_is_missing_or_of_another_format_is_refused(world, tm
     locator = make_locator(world)
     locator.save(tmp_path / "model.ckpt")
     assert "calibration.json is missing; calibrate the model first" in refusal(tmp_path)
-    index = RetrievalIndex(np.eye(24, dtype=np.float32), world.train.lat_lon)
+    index = RetrievalIndex(np.eye(24, locator.width, dtype=np.float32), world.train.lat_lon)
     save_calibration(CALIBRATION, index, list(world.train.record_ids), tmp_path)
     assert load_guesser(tmp_path / "model.ckpt", tmp_path).calibration == CALIBRATION
     whole = (tmp_path / "calibration.json").read_text()

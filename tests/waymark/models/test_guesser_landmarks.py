@@ -9,7 +9,8 @@ from tiny_model import CENTRES, HEADINGS, LANDMARKS, NEW, make_tiny_model
 from waymark.errors import ModelError
 from waymark.images.batches import Batch
 from waymark.models.calibration import RetrievalIndex, unit_length
-from waymark.models.guesser import load_guesser, save_calibration
+from waymark.models.calibration_files import save_calibration
+from waymark.models.guesser import load_guesser
 
 KINDS = {"landmarks": (None, "arcface"), "attention": (None, "attention"), "joint": ("coordinates", "softmax")}
 TRUTHS = [["L9"], ["L2", "L9"], [], ["L1"], ["unheard of"]]

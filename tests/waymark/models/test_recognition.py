@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from waymark.models import decoding, recognition
 from waymark.models.recognition import (
+    AUTO_PRECISION,
     SLACK,
     WEIGHTS,
     Fusion,
@@ -219,7 +221,7 @@ def test_the_weight_is_that_with_the_highest_gap_on_val():
     assert len(set(merits.values())) > 3
     top = [weight for weight in WEIGHTS if merits[weight] == max(merits.values())]
     assert fusion.retrieval_weight == min(top, key=lambda weight: abs(weight - 0.5))
-    fixed = fit_recognition(recogniser, world.query, world.truths, retrieval_weight=0.7)
+    fixed = fit_recognition(recogniser, world.query, world.truths, retrieval_weight=0.7, precision=None)
     assert (fixed.retrieval_weight, fixed.head, fixed.index) == (0.7, fusion.head, fusion.index)
     assert (fixed.threshold, fixed.wanted_precision, fixed.answered) == (None, None, 1.0)
 
@@ -272,14 +274,48 @@ def test_refusal_learnt_on_val_counts_pictures_without_a_landmark_as_wrong():
     assert answered[nothing].mean() < answered[~nothing].mean()
 
 
+def test_without_pictures_that_show_nothing_nobody_can_tell_what_to_refuse():
+    world = World(seed=8, noise=0.3)
+    recogniser = world.recogniser()
+    assert fit_recognition(recogniser, world.query, world.truths).wanted_precision == AUTO_PRECISION
+    assert fit_recognition(recogniser, world.query, world.truths).threshold is not None
+    shown = np.array([bool(its) for its in world.truths])
+    all_shown = [its for its in world.truths if its]
+    fusion = fit_recognition(recogniser, world.query[torch.from_numpy(shown)], all_shown)
+    assert (fusion.wanted_precision, fusion.threshold, fusion.answered) == (None, None, 1.0)
+    always = fit_recognition(recogniser, world.query, world.truths, precision=None)
+    assert (always.wanted_precision, always.threshold) == (None, None)
+
+
+def test_a_threshold_that_few_answers_speak_for_is_warned_of(caplog):
+    scores, right = np.arange(20.0), np.arange(20) > 12
+    assert rejection(scores, right, 0.9).answered == 0.35
+    assert "rests on 7 answers on val" in caplog.text
+    caplog.clear()
+    rejection(np.arange(40.0), np.arange(40) > 12, 0.9)
+    assert not caplog.records
+
+
+def test_the_confidence_of_an_answer_is_how_often_such_answers_are_right():
+    world = World(seed=8, noise=0.6)
+    recogniser = world.recogniser()
+    fusion = fit_recognition(recogniser, world.query, world.truths)
+    found = recogniser.recognise(world.query, fusion, world.truths)
+    confidence = fusion.confidence.at(found.scores[:, 0])
+    assert ((confidence > 0) & (confidence < 1)).all()
+    assert (np.diff(confidence[np.argsort(found.scores[:, 0])]) >= 0).all()
+    assert confidence.mean() == pytest.approx((found.rank == 1).mean(), abs=0.05)
+
+
 def test_val_without_landmarks_or_without_contrast_gives_plain_numbers(caplog):
     world = World()
     nothing = fit_recognition(world.recogniser(), world.query, [[]] * 40, precision=0.9)
-    assert (nothing.retrieval_weight, nothing.threshold, nothing.reached_precision) == (0.5, None, 0.0)
-    assert "no answer on val is right" in caplog.text
+    assert (nothing.retrieval_weight, nothing.reached_precision, nothing.answered) == (0.5, None, 0.0)
+    assert (world.recogniser().recognise(world.query, nothing).scores[:, 0] < nothing.threshold).all()
+    assert "no landmark named on val is right" in caplog.text
     single = fit_recognition(world.recogniser(), world.query[:1], world.truths[:1], precision=0.5)
     assert (single.head[1], single.index[1]) == (1.0, 1.0)
-    assert json.loads(json.dumps(single.__dict__, allow_nan=False))
+    assert json.loads(json.dumps(asdict(single), allow_nan=False))
     still = fit_recognition(world.recogniser(), world.query[:1].repeat(7, 1), [["a"]] * 7)
     assert (still.head[1], still.index[1]) == (1.0, 1.0)
 
