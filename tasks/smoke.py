@@ -19,12 +19,13 @@ CODE = """
 import json, os, sys
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-import mlflow, numpy
+import mlflow, numpy, pandas
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model(sys.argv[2])
 answer = model.predict(model.input_example)
 wanted = [column.name for column in model.metadata.signature.outputs.inputs]
 numbers = [name for name in ("latitude", "longitude", "landmark_score") if name in answer]
+answer[numbers] = answer[numbers].apply(pandas.to_numeric)  # None, which JSON knows, becomes NaN
 finite = [name for name in numbers if numpy.isfinite(answer[name]).all()]
 print({mark!r} + json.dumps({{
     "rows": [len(model.input_example), len(answer)], "columns": list(answer.columns), "wanted": wanted,

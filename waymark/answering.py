@@ -1,6 +1,7 @@
 """From pictures to answers: the one way for the registered model, the command line and the web page."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,8 @@ import shapely
 import torch
 from numpy.typing import NDArray
 
-from waymark.errors import ImageError
 from waymark.images.batches import Batch, stack
-from waymark.images.decode import MAX_PIXELS, Picture, square_pixels
+from waymark.images.decode import MAX_PIXELS, Picture, picture_of
 from waymark.images.transforms import shrink
 from waymark.images.views import Heading, place_views
 from waymark.models.guesser import Guesser, Guesses
@@ -24,7 +24,7 @@ from waymark.models.locator import Blueprint
 
 BATCH_SIZE = 64
 PLACE = ("latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability")
-LANDMARK = ("landmark", "landmark_name", "landmark_score")
+LANDMARK = ("landmark", "landmark_name", "landmark_score", "landmark_confidence")
 COLUMNS = (*PLACE, *LANDMARK)
 BEST = "best_landmark"  # the candidate with that score, also where it is refused
 TYPES = {"cell": np.int64, **dict.fromkeys(("landmark", "landmark_name", BEST), object)}  # all others float64
@@ -143,42 +143,54 @@ def answer_bytes(guesser: Guesser, rows: pd.DataFrame) -> pd.DataFrame:
     """Answer for rows of `views`, the bytes of image files, and where known of `headings_deg`.
 
     Returns:
-        `COLUMNS`, row by row.
-
-    Raises:
-        ImageError: a row has no view, or a view cannot be decoded.
+        `COLUMNS` and `error`, row by row. What is wrong with one row costs no other its answer: `error` says why there
+        is none, or which view was left out of it, and is None where all is well.
     """
-    examples = (
-        _from_bytes(guesser.locator.blueprint, number, row) for number, row in enumerate(rows.to_dict("records"))
-    )
-    return _answer(guesser, examples, len(rows))[list(COLUMNS)]
+    answered: list[int] = []
+    errors: list[str | None] = []
+
+    def examples() -> Iterator[Batch]:
+        for number, row in enumerate(rows.to_dict("records")):
+            made, error = _from_bytes(guesser.locator.blueprint, row)
+            errors.append(error)
+            if made is not None:
+                answered.append(number)
+                yield made
+
+    table = _answer(guesser, examples(), len(rows))[list(COLUMNS)]
+    table = table.set_axis(answered).reindex(range(len(rows)))
+    names = [name for name in COLUMNS if TYPES.get(name) is object]
+    table[names] = table[names].astype(object).where(table[names].notna(), None)
+    return table.assign(cell=table["cell"].fillna(-1).astype(np.int64), error=pd.Series(errors, dtype=object))
 
 
-def _from_bytes(blueprint: Blueprint, number: int, row: Mapping[Any, Any]) -> Batch:
-    views: Sequence[bytes] = row["views"]
-    if not len(views):
-        raise ImageError(f"row {number} has no view; give it the bytes of at least one picture")
-    headings_deg = _headings(row.get("headings_deg"), len(views))
+def _from_bytes(blueprint: Blueprint, row: Mapping[Any, Any]) -> tuple[Batch | None, str | None]:
+    """Decode the views of a row; gives None where no view is left, and what is wrong with it, if anything."""
+    views = row["views"]
+    if not isinstance(views, list | tuple | np.ndarray) or not len(views):
+        return None, "there is no view; give the bytes of at least one picture"
+    try:
+        headings_deg = _headings(row.get("headings_deg"), len(views))
+    except (TypeError, ValueError):
+        return None, "headings_deg are no numbers; give degrees such as 0, 90, 180, 270, or null"
     slots = place_views(headings_deg, blueprint.slots)
-    pictures = [
-        None if slot is None else _decode(data, number, view, blueprint)
-        for view, (data, slot) in enumerate(zip(views, slots, strict=True))
-    ]
-    return make_example(blueprint, pictures, headings_deg)
+    read = [None if slot is None else _decode(data, blueprint) for data, slot in zip(views, slots, strict=True)]
+    broken = [f"view {view}: {its.reason}" for view, its in enumerate(read) if its is not None and its.pixels is None]
+    made = make_example(blueprint, [None if its is None else its.pixels for its in read], headings_deg)
+    return (made if made.present.any() else None), "; ".join(broken) or None
 
 
 def _headings(given: Any, views: int) -> list[Heading]:
     known: list[Heading] = (
-        [] if given is None or np.isscalar(given) else [None if h is None or np.isnan(h) else h for h in given]
+        [] if given is None or np.isscalar(given) else [None if h is None or not np.isfinite(h) else h for h in given]
     )
     return [*known, *[None] * (views - len(known))][:views]
 
 
-def _decode(data: bytes, row: int, view: int, blueprint: Blueprint) -> Pixels:
-    try:
-        return square_pixels(data, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
-    except Exception as error:  # decoders raise anything on hostile bytes
-        raise ImageError(f"view {view} of row {row} cannot be decoded: {error}") from error
+def _decode(data: Any, blueprint: Blueprint) -> Picture:
+    if not isinstance(data, bytes):
+        return Picture("unreadable", "no bytes", None)
+    return picture_of(BytesIO(data), blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
 
 
 def _answer(guesser: Guesser, examples: Iterator[Batch], most: int) -> pd.DataFrame:
@@ -199,6 +211,7 @@ def _as_table(guesses: Guesses) -> pd.DataFrame:
         guesses.landmark,
         guesses.landmark_name,
         guesses.landmark_score,
+        guesses.landmark_confidence,
         guesses.best_landmark,
     )
     columns = dict(zip((*COLUMNS, BEST), values, strict=True))

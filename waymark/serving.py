@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+import numpy as np
 import pandas as pd
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -37,8 +38,8 @@ from waymark.registry import Reference, parse_reference, registry_uri
 
 REQUIREMENTS = (
     "faiss-cpu", "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif",
-    "pyarrow", "pycountry", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics", "torchvision",
-    "tqdm",
+    "pyarrow", "pycountry", "pydantic", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics",
+    "torchvision", "tqdm",
 )  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema(
@@ -49,15 +50,13 @@ SIGNATURE = ModelSignature(
     ),
     outputs=Schema(
         [
-            ColSpec(DataType.double, "latitude"),
-            ColSpec(DataType.double, "longitude"),
-            ColSpec(DataType.double, "radius_50_km"),
-            ColSpec(DataType.double, "radius_90_km"),
+            *(ColSpec(DataType.double, name, required=False) for name in ("latitude", "longitude")),
+            *(ColSpec(DataType.double, name, required=False) for name in ("radius_50_km", "radius_90_km")),
             ColSpec(DataType.long, "cell"),
-            ColSpec(DataType.double, "probability"),
-            ColSpec(DataType.string, "landmark", required=False),
-            ColSpec(DataType.string, "landmark_name", required=False),
-            ColSpec(DataType.double, "landmark_score"),
+            ColSpec(DataType.double, "probability", required=False),
+            *(ColSpec(DataType.string, name, required=False) for name in ("landmark", "landmark_name")),
+            *(ColSpec(DataType.double, name, required=False) for name in ("landmark_score", "landmark_confidence")),
+            ColSpec(DataType.string, "error", required=False),
         ]
     ),
 )
@@ -67,12 +66,13 @@ class WaymarkModel(PythonModel):
     """Answers where pictures were taken and which landmark they show, or what of both it has learnt.
 
     The input has one row for each place or photo: `views`, a list of image files as bytes, and
-    optionally `headings_deg`, the heading of each. The output has latitude and longitude in
-    degrees, the radii in km that hold the truth in 50 % and 90 % of cases (NaN where validation
-    was too small to promise them), and the most probable cell with its probability (-1 and NaN
-    for models without cells); the landmark, its readable name and its score (higher is surer).
-    Without a landmark the first two are null, and the score is that of the best candidate. What a
-    model has not learnt is NaN or null throughout.
+    optionally `headings_deg`, the heading of each. The output has a row for each: latitude and longitude in
+    degrees, the radii in km that hold the truth in 50 % and 90 % of cases (null where validation
+    was too small to promise them), and the most probable cell with its probability (-1 and null
+    for models without cells); the landmark, its readable name, its score (without bounds, higher is surer) and its
+    confidence (0 to 1, how probable it is that it is right).
+    Without a landmark the first two are null, and the others are those of the best candidate. What a
+    model has not learnt is null throughout. `error` says what is wrong with a row, and is null where nothing is.
     """
 
     def load_context(self, context: Any) -> None:
@@ -82,18 +82,28 @@ class WaymarkModel(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Answer for each row."""
-        views = pd.Series([[_raw(data) for data in its] for its in model_input["views"]], index=model_input.index)
-        return answer_bytes(self.guesser, model_input.assign(views=views))
+        views = pd.Series(map(_raw_views, model_input["views"]), index=model_input.index, dtype=object)
+        return _with_null(answer_bytes(self.guesser, model_input.assign(views=views)))
 
 
-def _raw(data: bytes) -> bytes:
+def _with_null(answers: pd.DataFrame) -> pd.DataFrame:
+    """Put None in the place of NaN, which JSON does not know and MLflow's server would write all the same."""
+    unknown = answers.columns[answers.isna().any()]
+    return answers.assign(**{name: answers[name].astype(object).where(answers[name].notna(), None) for name in unknown})
+
+
+def _raw_views(views: Any) -> Any:
+    return [_raw(data) for data in views] if isinstance(views, list | tuple | np.ndarray) else views
+
+
+def _raw(data: Any) -> Any:
     """Undo the base64 in which JSON carries bytes: MLflow's server leaves it on those inside arrays.
 
     No picture format consists of letters and digits alone, so that the two cannot be taken for each other.
     """
     try:
         return base64.b64decode(b"".join(data.split()), validate=True)
-    except binascii.Error:
+    except (binascii.Error, AttributeError, TypeError):
         return data
 
 

@@ -30,7 +30,6 @@ from waymark.answering import (
     cell_probabilities,
     join_answers,
 )
-from waymark.errors import ImageError
 from waymark.images.batches import Examples, RecordLoaders
 from waymark.images.decode import MAX_PIXELS, read_picture
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
@@ -119,7 +118,7 @@ def test_files_bytes_and_shards_give_the_same_numbers(folder, model, request):
     assert files["name"].tolist() == [query.name for query in queries]
     asked = "landmark_score" if model == "recogniser" else "latitude"
     assert files[asked].round(3).nunique() == len(queries)  # else equal answers would say nothing
-    assert sent.columns.tolist() == list(COLUMNS)
+    assert sent.columns.tolist() == [*COLUMNS, "error"]
     for name in (*PLACE, "landmark_score"):
         np.testing.assert_allclose(files[name], sent[name], atol=1e-6, err_msg=name)
         assert files[name].isna().all() == (name != "cell" and name not in what(guesser))
@@ -231,13 +230,38 @@ def test_no_picture_at_all_gives_an_empty_table_of_the_same_columns(guesser):
     assert answers.table.empty
 
 
-def test_bytes_that_are_no_picture_are_refused_by_row_and_view(folder, guesser):
-    (query,) = make_queries(folder, 1)
-    good = query.pictures[0].read_bytes()
-    with pytest.raises(ImageError, match="view 1 of row 0 cannot be decoded"):
-        answer_bytes(guesser, pd.DataFrame({"views": [[good, b"no picture"]]}))
-    with pytest.raises(ImageError, match="row 1 has no view"):
-        answer_bytes(guesser, pd.DataFrame({"views": [[good], []]}))
+def test_what_is_wrong_with_one_row_costs_no_other_its_answer(folder, guesser):
+    one, other = ([path.read_bytes() for path in query.pictures] for query in make_queries(folder, 2))
+    whole = answer_bytes(guesser, pd.DataFrame({"views": [one, other], "headings_deg": [list(HEADINGS)] * 2}))
+    assert whole["error"].tolist() == [None, None]
+    three = answer_bytes(guesser, pd.DataFrame({"views": [one[:1] + one[2:]], "headings_deg": [[0.0, 180.0, 270.0]]}))
+    views = [one, [one[0], b"no picture", *one[2:]], [b"no picture"], [], None, [None], one, other, "text"]
+    headings = [list(HEADINGS)] * 6 + [["north"] * 4, list(HEADINGS), None]
+    answers = answer_bytes(guesser, pd.DataFrame({"views": views, "headings_deg": headings}))
+    assert answers.columns.tolist() == [*COLUMNS, "error"]
+    assert answers["error"].tolist() == [
+        None,
+        "view 1: no known picture format",
+        "view 0: no known picture format",
+        "there is no view; give the bytes of at least one picture",
+        "there is no view; give the bytes of at least one picture",
+        "view 0: no bytes",
+        "headings_deg are no numbers; give degrees such as 0, 90, 180, 270, or null",
+        None,
+        "there is no view; give the bytes of at least one picture",
+    ]
+    expected = pd.concat([whole.iloc[[0]], three, whole.iloc[[1]]])[["latitude", "longitude"]]
+    np.testing.assert_allclose(answers.loc[[0, 1, 7], ["latitude", "longitude"]], expected, atol=1e-5)
+    lost = answers.loc[[2, 3, 4, 5, 6, 8]]
+    assert lost.drop(columns=["cell", "error"]).isna().all(axis=None)
+    assert (lost["cell"] == -1).all()
+
+
+def test_rows_that_are_all_wrong_have_answers_of_the_same_columns(guesser):
+    answers = answer_bytes(guesser, pd.DataFrame({"views": [[b""], []]}))
+    assert answers.columns.tolist() == [*COLUMNS, "error"]
+    assert answers["error"].notna().all()
+    assert answers["latitude"].isna().all()
 
 
 def test_cells_have_the_probabilities_behind_the_answer(folder, guesser, monkeypatch):

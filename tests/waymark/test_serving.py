@@ -103,11 +103,11 @@ def test_what_a_model_has_not_learnt_is_null_in_the_registry_too(registry):
     )
     assert place[["landmark", "landmark_name", "landmark_score"]].isna().all(axis=None)
     assert landmark[["latitude", "longitude", "probability"]].isna().all(axis=None)
-    assert place.columns.tolist() == landmark.columns.tolist() == list(COLUMNS)
+    assert place.columns.tolist() == landmark.columns.tolist() == [*COLUMNS, "error"]
     signature = mlflow.models.get_model_info(f"models:/{LANDMARK}/1").signature
-    assert signature.outputs.input_names() == list(COLUMNS)
+    assert signature.outputs.input_names() == [*COLUMNS, "error"]
     strings = [column.name for column in signature.outputs if column.type == DataType.string]
-    assert strings == ["landmark", "landmark_name"]
+    assert strings == ["landmark", "landmark_name", "error"]
 
 
 def test_the_attribution_goes_with_the_version():

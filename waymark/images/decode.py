@@ -128,10 +128,19 @@ def _in_colour(image: Image.Image) -> Image.Image:
 def read_picture(path: Path, size_px: int, *, max_pixels: int, fit: Fit = "crop") -> Picture:
     """Decode a file or a member of a tar, or say why not; never raises for what is wrong with the picture."""
     try:
-        with open_member(path.parent, path.name) as file:
-            return Picture("ok", "", _square(file, size_px, max_pixels=max_pixels, fit=fit))
+        file = open_member(path.parent, path.name)
     except FileNotFoundError:
         return Picture("missing", "no such file", None)
+    except Exception as error:  # of a tar that is none, or a disk that fails
+        return Picture("unreadable", f"{type(error).__name__}: {error}"[:200], None)
+    with file:
+        return picture_of(file, size_px, max_pixels=max_pixels, fit=fit)
+
+
+def picture_of(file: IO[bytes], size_px: int, *, max_pixels: int, fit: Fit = "crop") -> Picture:
+    """Decode an open file, or say why not; never raises for what is wrong with the picture."""
+    try:
+        return Picture("ok", "", _square(file, size_px, max_pixels=max_pixels, fit=fit))
     except ImageError as error:
         return Picture("giant", str(error), None)
     except UnidentifiedImageError:
