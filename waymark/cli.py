@@ -1,6 +1,7 @@
 """The `waymark` command: what may be asked for; the work is done in `waymark.commands`.
 
-Nothing heavy is imported before a command runs, so that `--help` answers at once.
+Nothing heavy is imported before a command runs, so that `--help` answers at once, nor before its arguments were
+checked.
 """
 
 from enum import StrEnum
@@ -9,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from waymark.commands.terminal import numbers, one_line_errors
+from waymark.commands.arguments import (
+    Outputs,
+    check_export,
+    check_files,
+    check_guess,
+    check_models,
+    check_predict,
+    check_source,
+    check_teach,
+)
+from waymark.commands.terminal import numbers, one_line_errors, show
 
 app = typer.Typer(
     help="Says where a photo was taken and which landmark it shows.",
@@ -90,9 +101,11 @@ def guess(
     Several images are views of one place; --each asks for each of them.
     """
     with one_line_errors(debug):
-        from waymark.commands.guess import Outputs, guess_images
+        out = Outputs(as_json, geojson, html, draw)
+        check_guess(images, model or (), headings, out, each=each)
+        from waymark.commands.guess import guess_images
 
-        guess_images(images, model or (), headings, each, Outputs(as_json, geojson, html, draw))
+        guess_images(images, model or (), headings, each, out)
 
 
 @app.command()
@@ -113,10 +126,12 @@ def predict(
 
     Its columns are uuid (the name of a place's folder, or the path of a photo), latitude, longitude,
     radius_50_km, radius_90_km, cell, probability, landmark, landmark_name (both empty for no landmark),
-    landmark_score, best_landmark (the candidate with that score, also where it is refused) and views.
+    landmark_score (without bounds), landmark_confidence (0 to 1, how probable it is that it is right),
+    best_landmark (the candidate that both are of, also where it is refused) and views.
     Pictures that cannot be decoded are listed on stderr.
     """
     with one_line_errors(debug):
+        check_predict(folder, out, model or ())
         from waymark.commands.predict import predict_folder
 
         predict_folder(folder, out, model or (), layout.value)
@@ -146,6 +161,7 @@ def score(
     top-1, best_landmark. A row without a landmark is a picture that shows none.
     """
     with one_line_errors(debug):
+        check_files([predictions, truth])
         from waymark.commands.score import score_files
 
         score_files(predictions, truth, split, allow_missing=allow_missing, as_json=as_json)
@@ -162,6 +178,8 @@ def export(
     Where it is used it needs nothing but `pip install waymark`: no DVC, Prefect or MLflow.
     """
     with one_line_errors(debug):
+        check_export(file)
+        check_models([] if model is None else [model])
         from waymark.commands.export import export_to
 
         export_to(file, model)
@@ -188,6 +206,7 @@ def teach(
     The pictures join those that the model compares with. It is written as a new file, and the old one stays.
     """
     with one_line_errors(debug):
+        check_teach(name, images, model, out, landmark)
         from waymark.commands.teach import teach_landmark
 
         teach_landmark(name, images, model, out, landmark)
@@ -214,10 +233,11 @@ def check(
     Exit status 1 means that something needs a look; nothing of the source is changed.
     """
     with one_line_errors(debug):
+        check_source(path, out)
         from waymark.check.command import check
 
         found = check(path, source=source, out=out, region=region, shore_km=shore_km, min_images=min_images)
-        typer.echo(found.text())
+        show(found.text())
     raise typer.Exit(found.status)
 
 

@@ -196,7 +196,7 @@ def test_originals_are_never_written_to():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["photos/absent.jpg"], "photos/absent.jpg: no such file"),
+        (["photos/absent.jpg"], "photos/absent.jpg does not exist"),
         (["photos"], "photos is a folder; name its pictures, or use waymark predict"),
         ([*views(), "--headings", "0,90"], "--headings names 2 for 4 images"),
         ([*views(), "--headings", "N,E,S,W"], "write degrees such as 0,90,180,270"),
@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments, says):
 def test_debug_shows_the_traceback():
     result = run("photos/absent.jpg", "--debug")
     assert result.exit_code == 1
-    assert type(result.exception).__name__ == "ImageError"
+    assert type(result.exception).__name__ == "ParameterError"
 
 
 def test_headings_of_three_digits_are_headings_too(tmp_path):
@@ -242,7 +242,7 @@ def test_people_read_the_landmark_beside_the_place():
     result = run("photos/castle.png", model="single arcface")
     first, landmark, place, *_ = result.stdout.splitlines()
     assert first == "castle.png"
-    assert landmark == f"  landmark  {said['landmark_name']}, score {said['landmark_score']:.3f}"
+    assert landmark == f"  landmark  {said['landmark_name']}, confidence {said['landmark_confidence']:.2f}"
     assert place == f"  place     {said['latitude']:.5f}, {said['longitude']:.5f}"
     assert result.stderr.splitlines() == ["answered by single and arcface"]
 
@@ -253,7 +253,9 @@ def test_no_landmark_keeps_the_best_candidate_and_its_score():
     assert (said["best_landmark"], said["landmark_score"]) == (sure["landmark"], sure["landmark_score"])
     assert said["latitude"] is None
     printed = run("photos/castle.png", model="strict").stdout.splitlines()
-    assert printed[1:] == [f"  landmark  no landmark, best score {said['landmark_score']:.3f}"]
+    assert printed[1:] == [
+        f"  landmark  no landmark; the best candidate has confidence {said['landmark_confidence']:.2f}"
+    ]
 
 
 def test_a_place_of_four_views_is_answered_by_both_models():
@@ -281,7 +283,7 @@ def test_the_page_names_the_landmark_and_shows_where_the_model_looks():
     for model, pictures, maps in (("single attention", 2, 1), ("attention", 2, 0), ("single arcface", 1, 1)):
         (said,) = answers("photos/castle.png", "--html", "out/page.html", model=model)
         page = Path("out/page.html").read_text()
-        assert f"{said['landmark_name']}, score {said['landmark_score']:.3f}" in page
+        assert f"{said['landmark_name']}, confidence {said['landmark_confidence']:.2f}" in page
         assert page.count("data:image/jpeg;base64,") == pictures
         assert page.count('id="plot-answer-1"') == maps
 

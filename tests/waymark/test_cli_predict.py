@@ -72,7 +72,7 @@ def test_places_of_four_views_get_the_numbers_of_guess(folder, tmp_path, inside)
     table, said = predicted(folder, "places")
     assert table.columns.tolist() == [
         *("uuid", "latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability"),
-        *("landmark", "landmark_name", "landmark_score", "best_landmark", "views"),
+        *("landmark", "landmark_name", "landmark_score", "landmark_confidence", "best_landmark", "views"),
     ]
     assert table["uuid"].tolist() == names
     assert table["views"].tolist() == [4, 4]

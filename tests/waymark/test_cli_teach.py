@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from waymark.cli import app
 from waymark.exported import unpack_exported
 from waymark.lookup import load_model
-from waymark.models.guesser import load_guesser, save_calibration
+from waymark.models.calibration_files import save_calibration
+from waymark.models.guesser import load_guesser
 
 TOWER = [f"tower/{number}.png" for number in range(3)]
 
@@ -60,7 +61,7 @@ def test_a_landmark_with_three_pictures_is_recognised_without_training(folder, t
     (unknown,) = answers(model, "new/tower.png")
     out = tmp_path / "taught.waymark"
     said = run("teach", "Toranj", *TOWER, "--model", model, "--out", out, "--id", "L7").stderr
-    assert f"{model} knows Toranj from 3 pictures in {out}" in said
+    assert f"{out} is {model} with Toranj, from 3 pictures" in said
     (known,) = answers(out, "new/tower.png")
     assert unknown["best_landmark"] != "L7"
     assert (known["landmark"], known["landmark_name"]) == ("L7", "Toranj")
@@ -115,8 +116,31 @@ def test_a_name_is_known_in_whatever_form_it_is_written(tmp_path):
 
 
 def test_few_pictures_are_advised_against(tmp_path):
-    assert "3 pictures or more" in run("teach", "Toranj", TOWER[0], "--out", tmp_path / "one.waymark").stderr
+    said = run("teach", "Toranj", TOWER[0], "--out", tmp_path / "one.waymark").stderr
+    assert "3 pictures or more" in said
+    assert "one picture cannot be tried" in said
     assert "or more" not in run("teach", "Toranj", *TOWER, "--out", tmp_path / "three.waymark").stderr
+
+
+def test_each_picture_is_tried_as_if_only_the_others_had_been_shown(folder, tmp_path):
+    """By hand: teach the others, and guess the picture."""
+    images = [*TOWER, "others/60.png", "others/61.png"]
+    run("teach", "Toranj", *TOWER, "--model", "arcface", "--out", tmp_path / "tower.waymark")
+    scores = [answer["landmark_score"] for answer in answers(tmp_path / "tower.waymark", *images[3:])]
+    make_tiny_model(tmp_path, "strict", slots=(None,), head=None, landmark="arcface", threshold=max(scores) + 1e-3)
+    model = tmp_path / "strict"
+    said = run("teach", "Toranj", *images, "--model", model, "--out", tmp_path / "all.waymark").stderr.splitlines()
+    missed = {}
+    for image in images:
+        others = [other for other in images if other != image]
+        run("teach", "Toranj", *others, "--model", model, "--out", tmp_path / "some.waymark")
+        (answer,) = answers(tmp_path / "some.waymark", image)
+        if answer["landmark"] != "Toranj":
+            missed[image] = answer["landmark_name"] or "no landmark"
+    assert 0 < len(missed) < len(images)
+    found = len(images) - len(missed)
+    assert said[1] == f"each picture left out in turn, {found} of 5 are recognised as Toranj by the others"
+    assert said[2:] == [f"  {image}: {instead}" for image, instead in missed.items()]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +151,14 @@ def test_few_pictures_are_advised_against(tmp_path):
         (["Stari most", *TOWER], "knows a landmark called Stari most already"),
         (["Toranj", *TOWER, "--model", "cells"], "cells knows no landmarks"),
         (["Toranj", "broken.jpg", *TOWER], "broken.jpg: no known picture format"),
-        (["Toranj", "absent.jpg"], "absent.jpg: no such file"),
+        (["Toranj", "absent.jpg"], "absent.jpg does not exist"),
+        (["", *TOWER], "the name is empty"),
+        ([" \u3000", *TOWER], "the name is empty"),
+        (["Toranj ", *TOWER], "the name 'Toranj ' holds characters that nobody sees"),
+        (["To\x1b[31mranj", *TOWER], r"the name 'To\x1b[31mranj' holds characters that nobody sees"),
+        (["To\u202eranj", *TOWER], "holds characters that nobody sees"),
+        (["T" * 201, *TOWER], "the name has 201 characters; give at most 200"),
+        (["Toranj", *TOWER, "--id", ""], "--id is empty"),
         (["Toranj", TOWER[0], f"tower/../{TOWER[0]}"], "an image is given twice"),
     ],
 )

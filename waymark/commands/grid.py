@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import typer
 from numpy.typing import NDArray
 
 from waymark.commands.tables import read_places
-from waymark.commands.terminal import say, write_text
+from waymark.commands.terminal import say, show, write_text
 from waymark.errors import SourceError
 from waymark.geo import describe_crs, extent_region, load_region
 from waymark.preview import GridPreview, preview_grids, preview_table
@@ -70,7 +69,7 @@ def grid_preview(
     )
     figures = preview_table(previews, enough=enough)
     words = f"the {len(training):,} records" if measured is None else f"{len(measured):,} val records"
-    typer.echo(_text(figures, enough))
+    show(_text(figures, enough))
     say(f"oracle error over {words}; CRS {describe_crs(previews[0].cells.crs.to_string())}")
     if out is not None:
         page = grids_page(

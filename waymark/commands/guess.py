@@ -1,7 +1,6 @@
 """`waymark guess`: where a photo was taken and what it shows, for people, for machines, and for maps."""
 
 import json
-import math
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,10 +11,11 @@ import typer
 from PIL import Image
 
 from waymark.answering import BEST, COLUMNS, Pixels, Query, attention_maps, cell_probabilities
+from waymark.commands.arguments import Outputs, parse_headings
 from waymark.commands.asking import Square, ask, square_of, squares_of, view_slots
 from waymark.commands.geojson import feature_collection
 from waymark.commands.pictures import as_jpeg, open_upright, read_named, with_attention
-from waymark.commands.terminal import say, whole_file, write_text
+from waymark.commands.terminal import say, show, whole_file, write_text
 from waymark.errors import ImageError, ParameterError
 from waymark.geo import load_land
 from waymark.images.decode import Picture
@@ -24,15 +24,7 @@ from waymark.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
 from waymark.report.wording import Answer, drawn_lines, facts
 from waymark.sources.quad_folders import VIEW_NAMES
-
-
-class Outputs(NamedTuple):
-    """What is to be written besides, or instead of, the words."""
-
-    as_json: bool = False
-    geojson: Path | None = None
-    html: Path | None = None
-    draw: Path | None = None
+from waymark.terminal import printable
 
 
 class Asked(NamedTuple):
@@ -56,12 +48,18 @@ def guess_images(
 ) -> None:
     """Answer for images, and print or write the answers.
 
+    Args:
+        images: pictures, as `check_guess` lets them pass.
+        references: of models, see `waymark.lookup.load_models`.
+        headings: of the images in degrees, with commas between; None where they are not given.
+        each: whether each image is a photo of its own.
+        out: what is written.
+
     Raises:
         ImageError: an image cannot be decoded; of several photos the others are answered before.
-        ParameterError: options that do not go together.
+        ParameterError: more views than a model takes.
     """
     queries = make_queries(images, headings, each)
-    _check(queries, images, out)
     models = load_models(references)
     _check_views(queries, models)
     asked = [_read(query, models) for query in queries]
@@ -77,14 +75,9 @@ def make_queries(images: Sequence[Path], headings: str | None, each: bool) -> li
     Raises:
         ParameterError: headings that are no numbers, too few or too many.
     """
-    for image in images:
-        if image.is_dir():
-            raise ParameterError(f"{image} is a folder; name its pictures, or use waymark predict {image} --out FILE")
     if each:
-        if headings is not None:
-            raise ParameterError("--each takes single photos, which have no use for --headings; leave out one of them")
         return [Query(str(image), (image,), (None,)) for image in images]
-    angles = _from_names(images) if headings is None else _given(headings, len(images))
+    angles = _from_names(images) if headings is None else parse_headings(headings, len(images))
     return [Query(", ".join(image.name for image in images), tuple(images), angles)]
 
 
@@ -97,31 +90,6 @@ def _from_names(images: Sequence[Path]) -> tuple[Heading, ...]:
     if len(set(names)) < len(images) or not set(names) <= VIEW_NAMES:
         return (None,) * len(images)
     return tuple(map(float, names))
-
-
-def _given(headings: str, images: int) -> tuple[Heading, ...]:
-    try:
-        angles = tuple(float(part) for part in headings.split(","))
-    except ValueError:
-        raise ParameterError(f"--headings {headings} are no numbers; write degrees such as 0,90,180,270") from None
-    if not all(map(math.isfinite, angles)):
-        raise ParameterError(f"--headings {headings} are no angles; write degrees such as 0,90,180,270")
-    if len(angles) != images:
-        raise ParameterError(f"--headings names {len(angles)} for {images} images; give one for each")
-    return angles
-
-
-def _check(queries: Sequence[Query], images: Sequence[Path], out: Outputs) -> None:
-    if out.draw is not None and len(queries) > 1:
-        raise ParameterError("--draw writes one picture; ask for one place at a time")
-    if out.as_json and str(out.geojson) == "-":
-        raise ParameterError("--json and --geojson - both write to stdout; give --geojson a file")
-    originals = {image.resolve() for image in images}
-    for path in (out.geojson, out.html, out.draw):
-        if path is not None and path.resolve() in originals:
-            raise ParameterError(f"{path} is one of the images, which are never changed; write to another file")
-    if out.draw is not None and out.draw.suffix.lower() not in Image.registered_extensions():
-        raise ParameterError(f"{out.draw}: no picture format is called {out.draw.suffix!r}; write a .jpg or .png")
 
 
 def _check_views(queries: Sequence[Query], models: Models) -> None:
@@ -179,7 +147,7 @@ def _give(rows: list[dict[str, Any]], asked: Sequence[Asked], models: Models, ou
         for answer in answers:
             known = facts(answer)
             width = max(map(len, known))
-            typer.echo("\n".join([answer.name, *(f"  {name:<{width}}  {value}" for name, value in known.items())]))
+            show("\n".join([printable(answer.name), *(f"  {name:<{width}}  {value}" for name, value in known.items())]))
         say(f"answered by {models.name}")
 
 

@@ -19,7 +19,10 @@ from waymark.sources.quad_folders import VIEW_NAMES
 from waymark.sources.walking import Walk, walk_photos
 
 AT_ONCE = 1024  # places whose pictures and embeddings are held in memory
-DECIMALS = {"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6, "landmark_score": 6}
+DECIMALS = {
+    **{"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6},
+    **{"landmark_score": 6, "landmark_confidence": 6},
+}
 
 
 def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: str) -> None:

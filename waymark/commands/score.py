@@ -9,7 +9,7 @@ import typer
 from waymark.commands.score_landmarks import asks_landmarks, gives_landmarks, score_landmarks
 from waymark.commands.score_places import asks_places, gives_places, score_places
 from waymark.commands.tables import Rows, Scored, read_rows
-from waymark.commands.terminal import say
+from waymark.commands.terminal import say, show
 from waymark.errors import SourceError
 from waymark.metrics.intervals import Interval
 
@@ -32,7 +32,7 @@ def score_files(predictions: Path, truth: Path, split: str | None, *, allow_miss
         content = {**known, "intervals_95": {name: intervals[name] for name in known if name in intervals}}
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
     else:
-        typer.echo("\n".join(_line(name, value, intervals.get(name)) for name, value in known.items()))
+        show("\n".join(_line(name, value, intervals.get(name)) for name, value in known.items()))
     if extra := len(set(predicted.ids) - set(scored.ids)):
         say(f"{extra} predictions have no truth and do not count")
 

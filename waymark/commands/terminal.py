@@ -9,12 +9,13 @@ from pathlib import Path
 import typer
 
 from waymark.errors import ParameterError, WaymarkError
+from waymark.terminal import log_to, one_line, printable, printable_lines
 
 
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
     """End with 1 and one line on stderr on whatever the user can mend; with `debug` show the traceback."""
-    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(message)s")
+    log_to(None, logging.INFO if debug else logging.ERROR)
     if not debug:
         warnings.simplefilter("ignore")
     try:
@@ -32,8 +33,8 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        return one_line(f"{error.filename}: {error.strerror}")
+    return one_line(error)
 
 
 def numbers(text: str, option: str) -> list[float]:
@@ -49,8 +50,13 @@ def numbers(text: str, option: str) -> list[float]:
 
 
 def say(line: str) -> None:
-    """Tell people something that is no part of the output."""
-    typer.echo(line, err=True)
+    """Write a line to stderr for people, as no part of the output."""
+    typer.echo(printable(line), err=True)
+
+
+def show(text: str) -> None:
+    """Write lines to stdout for people."""
+    typer.echo(printable_lines(text))
 
 
 @contextmanager
