@@ -23,8 +23,8 @@ from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.functional import haversine_km
 from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
 from waymark.metrics.queries import Relevant
-from waymark.models.calibration import fit_radii
-from waymark.models.recognition import rejection
+from waymark.models.calibration import fit_confidence, fit_radii
+from waymark.models.recognition import Precision, rejection, wanted_precision
 from waymark.records import write_table
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def ensemble(settings: Ensemble) -> None:
     with whole_folder(ENSEMBLES) as folder:
         for name, entry in settings.ensembles.items():
             answers = answers_together(entry, settings.models)
-            together = answer(entry, answers, settings.calibrate.get("precision"))
+            together = answer(entry, answers, settings.calibrate.get("precision", "auto"))
             (folder / name).mkdir()
             for kind, rows in together._asdict().items():
                 _write_rows(rows, MODELS / entry.models[0] / f"{kind}.parquet", folder / name / f"{kind}.parquet")
@@ -109,13 +109,13 @@ def remove_leftovers(names: Container[str]) -> None:
             shutil.rmtree(folder)
 
 
-def answer(entry: EnsembleEntry, answers: frozenset[Answer], precision: float | None = None) -> Member:
+def answer(entry: EnsembleEntry, answers: frozenset[Answer], precision: Precision = "auto") -> Member:
     """Combine the answers of the models of an ensemble.
 
     Args:
         entry: names of the models, and how they are combined.
         answers: what all of them answer.
-        precision: share of the landmarks named on val that shall be right; None never refuses.
+        precision: share of the landmarks named on val that shall be right, see `wanted_precision`.
 
     Returns:
         What a model writes that answers this.
@@ -172,19 +172,21 @@ def _places(members: list[pd.DataFrame], entry: EnsembleEntry) -> dict[str, Any]
     return found
 
 
-def _landmarks(members: list[pd.DataFrame], ranked: pd.DataFrame, precision: float | None) -> dict[str, Any]:
+def _landmarks(members: list[pd.DataFrame], ranked: pd.DataFrame, precision: Precision) -> dict[str, Any]:
     """Answer with the best candidates, but for those whose score val says to refuse, as of a model."""
     best = ranked[ranked["place"] == 1].set_index("record_id").reindex(members[0]["record_id"])
     landmark, score = best["landmark"].to_numpy(dtype=object), best["score"].to_numpy(dtype=np.float64)
     rank = combined_ranks(ranked, members)
-    val = (members[0]["split"] == "val").to_numpy()
+    val = (members[0]["split"] == "val").to_numpy() & np.isfinite(score)
     right = (rank == 1).fillna(False).to_numpy(dtype=bool)
-    threshold = rejection(score[val], right[val], precision).threshold
+    shown = np.array([len(its) > 0 for its in members[0]["landmarks"][val]], dtype=bool)
+    threshold = rejection(score[val], right[val], wanted_precision(precision, shown)).threshold
     refused = np.zeros(len(score), dtype=bool) if threshold is None else ~(score >= threshold)
     return {
         "predicted_landmark": np.where(refused, None, landmark),
         "best_landmark": landmark,
         "score": score,
+        "confidence": fit_confidence(score[val], right[val]).at(score),
         "rank": rank,
     }
 

@@ -11,6 +11,7 @@ from waymark.metrics.landmarks import landmark_parts, parts_of
 from waymark.metrics.queries import Relevant
 from waymark.report.picture import Picture
 from waymark.report.recognition import Confusion, LandmarkGuess, Recognition
+from waymark.report.wording import confidence_in_words
 
 LANDMARKS = Path("data/split/landmarks.parquet")
 
@@ -32,7 +33,7 @@ def recognition_of(folder: Path, predictions: pd.DataFrame, relevant: Relevant) 
         relevant=relevant,
         facts={
             "landmarks in training": f"{(landmarks['train'] > 0).sum():,}",
-            "threshold": "none: it always names one" if threshold is None else f"{threshold:.3g}",
+            "names one": _from_when_on(predictions, threshold),
         },
         parts=_parts(predictions[predictions["split"] == "test"], landmarks, relevant),
         confusions=[_confusion(its) for its in read_json(folder / "confusions.json")],
@@ -49,6 +50,16 @@ def threshold_of(predictions: pd.DataFrame) -> float | None:
     refused = predictions["predicted_landmark"].isna() & predictions["best_landmark"].notna()
     answered = predictions.loc[predictions["predicted_landmark"].notna() & (predictions["split"] == "val"), "score"]
     return float(answered.min()) if refused.any() and len(answered) else None
+
+
+def _from_when_on(predictions: pd.DataFrame, threshold: float | None) -> str:
+    """Say from which confidence on a landmark is named."""
+    if predictions["predicted_landmark"].isna().all():
+        return "never: no answer on val was right"
+    if threshold is None:
+        return "always"
+    least = predictions.loc[predictions["predicted_landmark"].notna(), "confidence"].min()
+    return f"from {f'score {threshold:.3g}' if pd.isna(least) else confidence_in_words(least)} on"
 
 
 def _parts(test: pd.DataFrame, landmarks: pd.DataFrame, relevant: Relevant) -> pd.DataFrame:

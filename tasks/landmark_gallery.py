@@ -1,5 +1,6 @@
 """Pictures of landmarks for the report: answers to look at, and what is taken for what."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ def landmark_gallery(
 
     Returns:
         `best` and `worst`, each as `record_id`, `truth` (names, none for a picture without a landmark), `answered`
-        (a name), `score`, `right` and `pictures`.
+        (a name), `score`, `confidence` (null where unknown), `right` and `pictures`.
     """
     test = predictions[predictions["split"] == "test"]
     answers = ranked(queries_of(test)).query("answered")
@@ -31,6 +32,7 @@ def landmark_gallery(
             "truth": [names.get(its, its) for its in truths[row.record_id]],
             "answered": names.get(row.best, row.best),
             "score": row.score,
+            "confidence": None if math.isnan(row.confidence) else row.confidence,
             "right": bool(row.answered_right),
             "pictures": pictures_of(row.record_id, views[row.record_id], shards),
         }

@@ -49,6 +49,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("probability", pa.float64()),
         ("nearest_train_km", pa.float64()),
         ("best_landmark", pa.string()),
+        ("confidence", pa.float64()),
     ]
 )
 CANDIDATES_SCHEMA = pa.schema(
@@ -106,6 +107,7 @@ def predictions_of(guesser: Guesser, table: pd.DataFrame, answered: Answered) ->
     predictions["predicted_landmark"], predictions["score"] = guesses.landmark, guesses.landmark_score
     predictions["rank"] = pd.Series(guesses.rank, dtype="Int64").where(guesses.rank > 0)
     predictions["probability"], predictions["best_landmark"] = guesses.probability, guesses.best_landmark
+    predictions["confidence"] = guesses.landmark_confidence
     return predictions
 
 

@@ -20,7 +20,8 @@ from tasks.predictions import CANDIDATES_SCHEMA
 from tasks.tables import open_shards, read_table
 from waymark.errors import ModelError
 from waymark.metrics.figures import landmark_figures, place_figures
-from waymark.models.guesser import load_guesser, save_calibration
+from waymark.models.calibration_files import save_calibration
+from waymark.models.guesser import load_guesser
 from waymark.models.locator import Blueprint, Locator
 
 STAGES = ("download", "filter", "resize", "project", "split", "grid")

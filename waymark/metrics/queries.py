@@ -22,9 +22,9 @@ def queries_of(predictions: pd.DataFrame, relevant: Relevant = "all") -> pd.Data
 
     Returns:
         `(N,)` rows in ascending order of `record_id`, with `landmark` (the first true one, null without), `counts`
-        (is a query), `score`, `best` (answer before rejection), `guessed` and `guessed_right` (has such an answer, it
-        is a true one), `answered` and `answered_right` (the same after rejection), `top1` and `top5` (counts, and a
-        true landmark is among the best so many candidates).
+        (is a query), `score`, `confidence` (NaN where the predictions have none), `best` (answer before rejection),
+        `guessed` and `guessed_right` (has such an answer, it is a true one), `answered` and `answered_right` (the same
+        after rejection), `top1` and `top5` (counts, and a true landmark is among the best so many candidates).
 
     Raises:
         ParameterError: relevant is neither `all` nor `known`, or an answer has no score.
@@ -43,6 +43,7 @@ def queries_of(predictions: pd.DataFrame, relevant: Relevant = "all") -> pd.Data
             "landmark": pd.Series([next(iter(truth), None) for truth in truths], dtype=object),
             "counts": counts,
             "score": _numbers(rows["score"]),
+            "confidence": _numbers(rows["confidence"]) if "confidence" in rows else np.nan,
             "best": rows["best_landmark"].astype(object),
             "guessed": rows["best_landmark"].notna(),
             "guessed_right": _right(rows["best_landmark"], truths),

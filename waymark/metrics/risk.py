@@ -75,7 +75,7 @@ def answer_curve(predictions: pd.DataFrame, relevant: Relevant = "all", *, rows:
     Returns:
         Columns `threshold` (the highest first; a score equal to it is answered), `answered` (share of all records),
         `precision` (share of the answers that are right), `recall` (right answers as a share of the queries; NaN where
-        there is none). Empty where nothing was answered.
+        there is none), `confidence` (that of the threshold; NaN where unknown). Empty where nothing was answered.
     """
     queries = queries_of(predictions, relevant)
     guesses = ranked(queries[queries["guessed"]])
@@ -90,5 +90,6 @@ def answer_curve(predictions: pd.DataFrame, relevant: Relevant = "all", *, rows:
             "answered": (last + 1) / max(len(queries), 1),
             "precision": right / (last + 1),
             "recall": right / (relevant_queries or np.nan),
+            "confidence": guesses["confidence"].to_numpy()[last],
         }
     )

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from waymark.metrics.reliability import Reliability
 from waymark.metrics.risk import RiskCoverage
 from waymark.report.theme import LAND, QUIET, WARM, colour, figure, log_ticks, note_figure, plain
+from waymark.report.wording import confidence_in_words
 
 _MOST_POINTS = 2000
 _MOST_STEPS = 400
@@ -85,8 +86,8 @@ def precision_plot(curve: pd.DataFrame, threshold: float | None = None) -> go.Fi
     """How many answers are right, and how many landmarks are found, if a model answers from a score on.
 
     Args:
-        curve: columns `threshold`, `answered`, `precision`, `recall` (shares); of more than 400 rows evenly chosen
-            ones are drawn.
+        curve: columns `threshold`, `answered`, `precision`, `recall` (shares) and, where known, `confidence`; of more
+            than 400 rows evenly chosen ones are drawn.
         threshold: the calibrated one, which bears a star; None where the model never refuses.
     """
     known = curve.dropna(subset=["answered", "precision"]).sort_values("answered", kind="stable")
@@ -103,7 +104,7 @@ def precision_plot(curve: pd.DataFrame, threshold: float | None = None) -> go.Fi
     for column, name, line in lines:
         drawn.add_scatter(
             x=kept["answered"].to_numpy(dtype=float), y=kept[column].to_numpy(dtype=float), mode="lines", name=name,
-            line=line, text=[f"score {score:.4g}" for score in kept["threshold"]],
+            line=line, text=_sureness(kept),
             hovertemplate="%{y:.1%} when %{x:.1%} are answered, from %{text} on<extra></extra>",
         )  # fmt: skip
     if threshold is not None:
@@ -113,6 +114,15 @@ def precision_plot(curve: pd.DataFrame, threshold: float | None = None) -> go.Fi
     return drawn
 
 
+def _sureness(curve: pd.DataFrame) -> list[str]:
+    """How sure a model is at rows of a curve: its confidence, or where nothing is known of that the bare score."""
+    known = curve["confidence"] if "confidence" in curve else pd.Series(np.nan, curve.index)
+    return [
+        f"score {score:.4g}" if np.isnan(confidence) else confidence_in_words(confidence)
+        for score, confidence in zip(curve["threshold"], known, strict=True)
+    ]
+
+
 def _mark_threshold(drawn: go.Figure, known: pd.DataFrame, threshold: float) -> None:
     """Mark the lowest score that is still answered; above all scores nothing is, and there is nothing to mark."""
     answered = known[known["threshold"] >= threshold]
@@ -120,7 +130,7 @@ def _mark_threshold(drawn: go.Figure, known: pd.DataFrame, threshold: float) -> 
         point = answered.nlargest(1, "answered")
         drawn.add_scatter(
             x=point["answered"].to_numpy(dtype=float), y=point["precision"].to_numpy(dtype=float), mode="markers",
-            name=f"calibrated threshold, score {threshold:.4g}",
+            name=f"calibrated threshold, {_sureness(point)[0]}",
             marker={"symbol": "star", "size": 14, "color": WARM, "line": {"color": "#ffffff", "width": 1}},
             hovertemplate="%{y:.1%} right of the %{x:.1%} answered<extra></extra>",
         )  # fmt: skip

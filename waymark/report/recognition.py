@@ -40,6 +40,7 @@ class LandmarkGuess:
         score: of the answer, higher is more certain.
         right: whether that is so, None where nobody can tell.
         pictures: of the record.
+        confidence: 0 to 1, how probable the model calls it; None where unknown.
     """
 
     record_id: str
@@ -48,6 +49,7 @@ class LandmarkGuess:
     score: float
     right: bool | None
     pictures: Sequence[Picture] = ()
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Recognition:
         confusions: the pairs that are confused most often, the most frequent first.
         best: right answers, the surest first.
         worst: wrong answers, the surest first, with pictures without a landmark that were given one.
-        curve: columns `threshold`, `answered`, `precision`, `recall` (shares): what answering from a score on means.
+        curve: columns `threshold`, `answered`, `precision`, `recall` (shares) and `confidence`: what answering from a
+            score on means.
         threshold: the calibrated one, None where the model never refuses.
         attention: pictures under the model's attention map, already drawn; none where it has no such map.
     """

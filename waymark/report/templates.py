@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from waymark.metrics.intervals import RESAMPLES
 from waymark.report.tables import shown, shown_interval
+from waymark.report.wording import confidence_in_words
 
 FOLDER = Path(__file__).parent
 
@@ -56,6 +57,7 @@ def _environment(folder: Path) -> Environment:
     environment.globals["style"] = Markup("\n".join(path.read_text(encoding="utf-8") for path in styles))
     environment.globals["resamples"] = RESAMPLES
     environment.filters["picture_uri"] = _picture_uri
+    environment.filters["confidence_in_words"] = confidence_in_words
     environment.filters["shown"] = shown
     environment.filters["shown_interval"] = shown_interval
     return environment

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import geopandas as gpd
 
+from waymark.terminal import printable
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -22,7 +24,8 @@ class Answer:
         jpegs: its pictures, as they are shown.
         landmark: that it shows; None where the model sees none, or names none.
         landmark_name: its readable name.
-        landmark_score: how sure the model is, higher is surer; None where it names no landmarks.
+        landmark_score: how sure the model is, higher is surer, without bounds; None where it names no landmarks.
+        landmark_confidence: 0 to 1, how probable it is that its best candidate is right; None where unknown.
         attention: its pictures under the model's attention map, as JPEG.
     """
 
@@ -38,6 +41,7 @@ class Answer:
     landmark: str | None = None
     landmark_name: str | None = None
     landmark_score: float | None = None
+    landmark_confidence: float | None = None
     attention: Sequence[bytes] = ()
 
 
@@ -46,7 +50,7 @@ def facts(answer: Answer) -> dict[str, str]:
     known = {}
     if answer.landmark_score is not None:
         name = answer.landmark_name or answer.landmark
-        known["landmark"] = landmark_in_words(name, answer.landmark_score)
+        known["landmark"] = landmark_in_words(name, answer.landmark_confidence)
     if answer.latitude is not None and answer.longitude is not None:
         known["place"] = place_in_words(answer.latitude, answer.longitude)
         known["radius"] = radius_in_words(answer.radius_50_km, answer.radius_90_km)
@@ -61,13 +65,29 @@ def drawn_lines(answer: Answer) -> list[str]:
     return [known[name] for name in ("landmark", "place", "radius") if name in known]
 
 
-def landmark_in_words(name: str | None, score: float) -> str:
-    """A landmark with its score, or that there is none, with the score that was too low.
+def landmark_in_words(name: str | None, confidence: float | None) -> str:
+    """A landmark with its confidence where that is known, or that there is none, with that of the refused candidate.
 
     >>> landmark_in_words("Rialto Bridge", 0.81234), landmark_in_words(None, 0.1)
-    ('Rialto Bridge, score 0.812', 'no landmark, best score 0.100')
+    ('Rialto Bridge, confidence 0.81', 'no landmark; the best candidate has confidence 0.10')
     """
-    return f"no landmark, best score {score:.3f}" if name is None else f"{name}, score {score:.3f}"
+    called = "no landmark" if name is None else printable(name)
+    if confidence is None:
+        return called
+    return f"{called}{'; the best candidate has ' if name is None else ', '}{confidence_in_words(confidence)}"
+
+
+def confidence_in_words(confidence: float | None) -> str:
+    """How probable it is that an answer is right, from 0 to 1 and never one of the two.
+
+    >>> [confidence_in_words(value) for value in (0.5, 0.99997, 0.0001, None)]
+    ['confidence 0.50', 'confidence above 0.99', 'confidence below 0.01', 'unknown confidence']
+    """
+    if confidence is None:
+        return "unknown confidence"
+    if not 0.005 <= confidence < 0.995:
+        return f"confidence {'below 0.01' if confidence < 0.5 else 'above 0.99'}"
+    return f"confidence {confidence:.2f}"
 
 
 def place_in_words(latitude: float, longitude: float) -> str:

@@ -72,7 +72,10 @@ def test_the_answer_curve_is_counted_at_each_score(relevant):
     frame = landmark_predictions()
     frame.loc[::11, ["best_landmark", "predicted_landmark"]] = None
     found = answer_curve(frame, relevant)
-    assert list(found) == ["threshold", "answered", "precision", "recall"]
+    assert list(found) == ["threshold", "answered", "precision", "recall", "confidence"]
+    assert found.pop("confidence").isna().all()
+    known = answer_curve(frame.assign(confidence=1 / (1 + np.exp(-frame["score"]))), relevant)
+    np.testing.assert_allclose(known["confidence"], 1 / (1 + np.exp(-known["threshold"])))
     expected = np.array(list(curve_by_hand(frame, relevant)))
     assert len(found) == len(expected) > 10
     assert found.to_numpy() == pytest.approx(expected)
@@ -89,7 +92,7 @@ def test_the_answer_curve_meets_the_figures_at_the_models_own_threshold():
 def test_a_long_answer_curve_is_thinned_to_some_of_its_rows():
     frame = landmark_predictions(2000)
     frame["score"] += np.random.default_rng(1).normal(0, 0.1, len(frame))
-    whole, thin = answer_curve(frame, rows=10_000), answer_curve(frame)
+    whole, thin = (answer_curve(frame, rows=rows).drop(columns="confidence") for rows in (10_000, 200))
     assert (len(whole), len(thin)) == (2000, 200)
     assert thin["threshold"].is_monotonic_decreasing
     assert thin.iloc[[0, -1]].to_numpy().tolist() == whole.iloc[[0, -1]].to_numpy().tolist()

@@ -44,7 +44,7 @@ def curve(number: int = 260) -> pd.DataFrame:
     answered = np.arange(1, number + 1)
     return pd.DataFrame(
         {"threshold": score, "answered": answered / number, "precision": np.cumsum(right) / answered,
-         "recall": np.cumsum(right) / 200}
+         "recall": np.cumsum(right) / 200, "confidence": 1 / (1 + np.exp(-8 * (score - 0.5)))}
     )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def guesses(*, right: bool) -> list[LandmarkGuess]:
     return [
         LandmarkGuess(
             f"query-{rank:03d}", [] if rank == 2 else [name], name if right else NAMES[rank - 1], 0.9 - rank / 10,
-            right, [Picture(made.picture(rank))],
+            right, [Picture(made.picture(rank))], 0.9 - rank / 10,
         )
         for rank, name in enumerate(NAMES)
         if not (right and rank == 2)

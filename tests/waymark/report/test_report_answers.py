@@ -83,28 +83,33 @@ def test_a_page_of_several_answers_escapes_their_names():
 
 
 def test_a_landmark_stands_before_the_place():
-    named = answer(landmark="42", landmark_name="Rialto Bridge", landmark_score=0.81234)
+    named = answer(landmark="42", landmark_name="Rialto Bridge", landmark_score=7.2, landmark_confidence=0.81234)
     assert list(facts(named)) == ["landmark", "place", "radius", "cell"]
     assert drawn_lines(named) == [
-        "Rialto Bridge, score 0.812",
+        "Rialto Bridge, confidence 0.81",
         "45.20000, 18.00000",
         "20.0 km holds the truth in 50 % of cases, 70.0 km in 90 %",
     ]
     assert drawn_lines(answer()) == drawn_lines(named)[1:]
-    assert facts(answer(landmark="42", landmark_score=0.5))["landmark"] == "42, score 0.500"
+    assert facts(answer(landmark="42", landmark_score=0.5))["landmark"] == "42"  # of a model that knows no more
 
 
 def test_a_refused_landmark_is_said_to_be_none():
-    refused = Answer("a.jpg", landmark_score=-0.1)
-    assert drawn_lines(refused) == ["no landmark, best score -0.100"]
+    refused = Answer("a.jpg", landmark_score=-0.1, landmark_confidence=0.0001)
+    assert drawn_lines(refused) == ["no landmark; the best candidate has confidence below 0.01"]
+
+
+def test_what_a_terminal_would_obey_is_shown_instead():
+    hostile = Answer("a.jpg", landmark="1", landmark_name="Tower\x1b[31m\u202e\nanswered by me", landmark_score=1.0)
+    assert drawn_lines(hostile) == [r"Tower\x1b[31m\u202e\nanswered by me"]
 
 
 def test_an_answer_without_a_place_has_no_map_but_its_pictures():
     bare = Answer("a.jpg", jpegs=[b"one"], landmark="42", landmark_name="<b>Rialto</b>", landmark_score=0.5,
-                  attention=[b"two"])  # fmt: skip
+                  landmark_confidence=0.5, attention=[b"two"])  # fmt: skip
     page = answer_page([bare], "arcface", LAND)
     assert 'class="plotly-graph-div"' not in page
-    assert "&lt;b&gt;Rialto&lt;/b&gt;, score 0.500" in page
+    assert "&lt;b&gt;Rialto&lt;/b&gt;, confidence 0.50" in page
     assert 'data:image/jpeg;base64,b25l" alt="view 1"' in page
     assert 'data:image/jpeg;base64,dHdv" alt="attention to view 1"' in page
     with pytest.raises(ParameterError, match="a model with a place head"):

@@ -138,7 +138,7 @@ def test_a_model_of_landmarks_is_looked_into(page):
     assert "0.810 0.779–0.839" in text
     assert "head 4 800 100 93.0 %" in text
     assert "12 × Rialto Bridge taken for Stari Most" in text
-    assert "Cathedral of Saint Domnius wrong, score 0.600 query-003 truth Stari Most" in text
+    assert "Cathedral of Saint Domnius wrong, confidence 0.60 query-003 truth Stari Most" in text
     assert "query-002 shows no landmark" in text
     images = [attributes for tag, attributes in Seen(section(page, 1)).tags if tag == "img"]
     assert len(images) == 4 + 5 + 2 * 2
@@ -151,11 +151,11 @@ def test_attention_is_shown_where_a_model_has_it(page):
 
 
 def test_a_refused_picture_and_one_that_nobody_can_judge_are_said_so():
-    guesses = [LandmarkGuess("a", [], None, -0.5, True), LandmarkGuess("b", ["X"], "Y", 0.5, None)]
+    guesses = [LandmarkGuess("a", [], None, -0.5, True, (), 0.25), LandmarkGuess("b", ["X"], "Y", 0.5, None)]
     model = replace(made.model("m"), recognition=Recognition(best=guesses))
     text = Seen(section(report_page(made.report([model])), 1)).text
-    assert "no landmark right, score -0.500 a shows no landmark" in text
-    assert "Y nobody can tell, score 0.500 b truth X" in text
+    assert "no landmark right, confidence 0.25 a shows no landmark" in text
+    assert "Y nobody can tell, unknown confidence b truth X" in text
 
 
 def test_a_model_without_a_look_inside_still_has_its_figures():
@@ -175,6 +175,10 @@ def test_the_precision_stands_at_the_threshold_that_was_calibrated():
     assert star.y[0] == kept.nsmallest(1, "threshold")["precision"].iloc[0]
     assert (np.diff(precision.x) > 0).all()
     assert recall.y[-1] == curve["recall"].max()
+    least = kept["confidence"].min()
+    assert star.name == f"calibrated threshold, confidence {least:.2f}"
+    bare = precision_plot(curve.drop(columns="confidence"), 0.512).data[2]  # of a model that knows of none
+    assert bare.name == f"calibrated threshold, score {kept['threshold'].min():.4g}"
     assert len(precision_plot(curve, None).data) == 2
     assert len(precision_plot(curve, 99.0).data) == 2  # nothing scores so high
 
