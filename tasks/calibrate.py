@@ -165,7 +165,9 @@ def _names(index: RetrievalIndex) -> dict[str, str] | None:
 def _told(calibration: Calibration) -> str:
     parts: list[Any] = []
     if calibration.radii is not None:
-        parts.append(f"temperature {calibration.temperature:.3g}, {calibration.radii}")
+        found = [share for share in (50, 90) if getattr(calibration.radii, f"factor_{share}") is not None]
+        radii = " and ".join(f"{share} %" for share in found) + " of cases" if found else "none: val is too small"
+        parts.append(f"temperature {calibration.temperature:.3g}, radii for {radii}")
     if (found := calibration.landmark) is not None:
         parts.append(f"retrieval weight {found.retrieval_weight:g}, {_refusal(found)}")
     return "; ".join(parts)

@@ -37,6 +37,7 @@ from waymark.metrics.intervals import paired_difference, paired_gap
 from waymark.metrics.queries import Relevant
 from waymark.report.content import Ensemble, Model, Pair
 from waymark.report.page import report_page
+from waymark.verdict import verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,14 @@ def compare(settings: Compare) -> None:
         **_figures(models, ensembles),
         "certainty": {model.name: _certainty(model) for model in models},
         "pairs": pairs,
+        "asked": {its.name: its.asked for its in models if its.asked},
         "landmark_pairs": landmark_pairs(models, ensembles, groups, settings.relevant),
         "gap": {name: {**read_json(folder_of(on_blocks(name)) / "gap.json"), **gap} for name, gap in gaps.items()},
         "leakage": leakage.document(),
     }
     report = replace(
         report_of(models, settings.region),
+        verdicts=verdicts(comparison),
         ensembles=ensembles,
         pairs=[Pair(**pair) for pair in pairs],
         gaps=[gap_of(model.name, model.predictions, gaps[model.name]) for model in models if model.name in gaps],
@@ -122,7 +125,7 @@ def compare(settings: Compare) -> None:
         path.write_text(page)
     with whole_file(REPORTS / "compare.json") as path:
         write_json(comparison, path)
-    logger.info("best on val: %s for places, %s for landmarks", *(comparison[best] for best in BEST))
+    logger.info("best on val: %s for places, %s for landmarks", *(comparison[best] or "none" for best in BEST))
 
 
 def _figures(models: Sequence[Model], ensembles: Sequence[Ensemble]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.landmark_contents import LANDMARKS, recognition_of
+from tasks.landmark_contents import LANDMARKS, asked, recognition_of
 from tasks.outputs import read_json
 from waymark.geo import describe_crs, load_region
 from waymark.leakage import Leakage
@@ -79,6 +79,7 @@ def model_of(name: str, entry: dict[str, Any], relevant: Relevant) -> Model:
         feature_maps=[_picture(shown) for shown in gallery["feature_maps"]],
         size=read_json(folder / "size.json"),
         recognition=recognition_of(folder, predictions, relevant),
+        asked=asked(predictions, relevant),
     )
 
 
@@ -105,7 +106,15 @@ def _intervals(folder: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def _words(value: Any) -> str:
-    return ", ".join(map(_words, value.values())) if isinstance(value, dict) else str(value)
+    """Put a setting in words, what has keys with them, its name first.
+
+    >>> _words({"name": "cells", "answer": "mean", "smoothing_km": None})
+    'cells, answer mean'
+    """
+    if not isinstance(value, dict):
+        return str(value)
+    known = {key: its for key, its in value.items() if its is not None}
+    return ", ".join(_words(its) if key == "name" else f"{key} {_words(its)}" for key, its in known.items())
 
 
 def _guess(shown: dict[str, Any]) -> Guess:
@@ -181,7 +190,7 @@ def report_of(models: list[Model], region: str | None) -> Report:
     outline = None if region is None else load_region(region)
     grids = [_grid(models)] if len(pq.read_table(DATA / "grid" / "cells.parquet", columns=["cell"])) else []
     return Report(
-        title="Waymark",
+        title=source.get("title") or source["name"],
         subtitle=source["description"],
         source=Source(
             name=source["name"],

@@ -26,6 +26,7 @@ from waymark.metrics.queries import Relevant
 from waymark.models.calibration import fit_confidence, fit_radii
 from waymark.models.recognition import Precision, rejection, wanted_precision
 from waymark.records import write_table
+from waymark.report.tables import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def ensemble(settings: Ensemble) -> None:
             weights = None if entry.weights is None else list(entry.weights)
             index[name] = {"models": list(entry.models), "weights": weights, "answers": sorted(answers)}
             for split, figures in metrics.items():
-                logger.info("%s %s: mean %s km, GAP %s", name, split, figures.get("mean_km"), figures.get("gap"))
+                logger.info("%s %s: %s", name, split, in_words(figures))
         write_json(index, folder / "index.json")
 
 

@@ -42,6 +42,7 @@ from waymark.models.guesser import Guesser, load_guesser
 from waymark.models.size import size_of
 from waymark.report.maps import error_map
 from waymark.report.page import map_page
+from waymark.report.tables import in_words
 from waymark.report.theme import note_figure
 
 logger = logging.getLogger(__name__)
@@ -96,16 +97,7 @@ def evaluate(model: str, settings: Evaluate) -> None:
         run_id = tracking.run_of(model)
         tracking.client().log_metric(run_id, "images_per_second", found.images_per_second)
     for split, figures in found.metrics.items():
-        logger.info("%s %s: %s", model, split, _told(figures))
-
-
-def _told(figures: Figures) -> str:
-    parts = []
-    if "mean_km" in figures:
-        parts.append(f"mean {figures['mean_km']} km over {figures['records']} records")
-    if "gap" in figures:
-        parts.append(f"GAP {figures['gap']}, top-1 {figures['top1']} over {figures['queries']} queries")
-    return "; ".join(parts)
+        logger.info("%s %s: %s", model, split, in_words(figures))
 
 
 def write_evaluation(model: str, guesser: Guesser, settings: Evaluate, folder: Path) -> Evaluation:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -90,7 +91,7 @@ def gap(model: str, settings: Gap) -> None:
         write_json(metrics, out / "metrics.json")
         write_json(_describe(table, settings), out / "gap.json")
     shutil.rmtree(work)
-    logger.info("%s on blocks: mean %s km on test", model, metrics["test"]["mean_km"])
+    logger.info("%s on blocks: mean error %.1f km on test", model, metrics["test"]["mean_km"] or math.nan)
 
 
 def _entry(model: str) -> ModelEntry:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.outputs import read_json
+from waymark.metrics.asked import Asked, asked_of
 from waymark.metrics.landmarks import landmark_parts, parts_of
 from waymark.metrics.queries import Relevant
 from waymark.report.picture import Picture
@@ -43,6 +44,14 @@ def recognition_of(folder: Path, predictions: pd.DataFrame, relevant: Relevant) 
         threshold=threshold,
         attention=[Picture(base64.b64decode(its["jpeg"]), its["label"]) for its in gallery["attention"]],
     )
+
+
+def asked(predictions: pd.DataFrame, relevant: Relevant) -> dict[str, Asked]:
+    """Count by split what a model that names landmarks was asked and said; nothing of one that names none."""
+    if predictions["best_landmark"].isna().all():
+        return {}
+    train = pd.read_parquet(LANDMARKS).set_index("landmark")["train"]
+    return {split: asked_of(predictions[predictions["split"] == split], train, relevant) for split in ("val", "test")}
 
 
 def threshold_of(predictions: pd.DataFrame) -> float | None:

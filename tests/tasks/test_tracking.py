@@ -106,12 +106,12 @@ def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(projec
     printed = []
     for line in training.stdout:
         printed.append(line)
-        if line.startswith("epoch 2:"):
+        if line.startswith("epoch 3 of "):
             server.kill()
     assert training.wait() == 0, printed[-20:]
     assert any("MLflow was not told of the training of cells" in line for line in printed)
     assert not any("MLflow was not told of" in line for line in printed[: printed.index(next(
-        line for line in printed if line.startswith("epoch 2:")))])  # fmt: skip
+        line for line in printed if line.startswith("epoch 3 of ")))])  # fmt: skip
     python(project, server.uri, "-m", "tasks.calibrate", "cells")
     evaluated = python(project, server.uri, "-m", "tasks.evaluate", "cells")  # the server is still gone
     assert "MLflow was not told of the evaluation of cells" in evaluated

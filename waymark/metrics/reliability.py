@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
-from waymark.metrics.intervals import CONFIDENCE
+from waymark.wilson import wilson_interval
 
 BINS = 10
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -49,7 +48,7 @@ def reliability(probability: Floats, right: NDArray[np.bool_], *, bins: int = BI
     rows = []
     for chosen in np.array_split(order, min(bins, len(order))):
         hits = int(right[chosen].sum())
-        low, high = _wilson(hits, len(chosen))
+        low, high = map(float, wilson_interval(hits / len(chosen), len(chosen)))
         rows.append((float(probability[chosen].mean()), hits / len(chosen), low, high, len(chosen)))
     curve = pd.DataFrame(rows, columns=["probability", "accuracy", "low", "high", "records"])
     gap = (curve["probability"] - curve["accuracy"]).abs()
@@ -90,7 +89,7 @@ def radius_coverage(calibrated: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFr
         if len(new) and 1 <= rank <= len(scores):
             # The product of a quotient loses a last bit; the record that made the quantile still counts as covered.
             hits = int((new <= scores[rank - 1] * (1 + 1e-12)).sum())
-            rows.append((share, hits / len(new), *_wilson(hits, len(new)), len(new)))
+            rows.append((share, hits / len(new), *map(float, wilson_interval(hits / len(new), len(new))), len(new)))
     return pd.DataFrame(rows, columns=["promised", "covered", "low", "high", "records"])
 
 
@@ -98,8 +97,3 @@ def _scores(rows: pd.DataFrame) -> Floats:
     radius = "radius_50_km" if rows["radius_90_km"].isna().all() else "radius_90_km"
     known = rows.dropna(subset=["distance_km", radius])
     return (known["distance_km"] / known[radius]).to_numpy(dtype=np.float64)
-
-
-def _wilson(hits: int, records: int) -> tuple[float, float]:
-    interval = binomtest(hits, records).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)

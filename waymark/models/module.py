@@ -150,7 +150,7 @@ class LocatorModule(L.LightningModule):
         _, output = self._shared_step(batch, self.val_loss)
         if not all(part.isfinite().all() for part in output):
             raise ModelError(
-                f"training diverged in epoch {self.current_epoch}: the answers are no numbers any more;"
+                f"training diverged in epoch {self.current_epoch + 1}: the answers are no numbers any more;"
                 " choose a smaller learning rate (optimizer.lr)"
             )
         if self.locator.place_head is not None:
@@ -185,7 +185,8 @@ class LocatorModule(L.LightningModule):
             schedule.step(figures["val/loss"])
         row = {name.replace("/", "_"): value for name, value in (figures | self.rates).items()}
         self.curves.append({"epoch": self.current_epoch, **row})
-        logger.info("epoch %d: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()), self.current_epoch)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+        logger.info("epoch %d of %d: %s", self.current_epoch + 1, self.epochs, said)  # flows/progress.py reads it
         for metric in (self.train_loss, self.val_loss, self.val_km, self.val_gap, self.val_top1):
             metric.reset()
         self.seen = 0

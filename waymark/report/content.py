@@ -13,6 +13,7 @@ from waymark.metrics.risk import RiskCoverage
 from waymark.report.data import Data, Source
 from waymark.report.picture import Picture
 from waymark.report.recognition import Recognition
+from waymark.verdict import Verdict
 
 Metrics = Mapping[str, float | int | None]
 Ends = tuple[float, float]  # of a 95 % interval
@@ -77,6 +78,7 @@ class Model:
         size: `parameters_millions`, `checkpoint_mb`, `gmacs` of one record, as far as known. How fast a model is
             depends on the machine, and stands with its run in MLflow.
         recognition: how it names landmarks; None where it names none.
+        asked: by split, how many pictures it was asked about and named, see `waymark.metrics.asked`.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Model:
     feature_maps: Sequence[Picture] = ()
     size: Metrics = field(default_factory=dict)
     recognition: Recognition | None = None
+    asked: Mapping[str, Metrics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,7 @@ class Report:
         gaps: models beside themselves on a block split.
         audit: what val and test share with training, or None.
         ensembles: models that answer together.
+        verdicts: what the figures come to, of the best models.
     """
 
     title: str
@@ -235,3 +239,4 @@ class Report:
     gaps: Sequence[Gap] = ()
     audit: Audit | None = None
     ensembles: Sequence[Ensemble] = ()
+    verdicts: Sequence[Verdict] = ()

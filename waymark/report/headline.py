@@ -62,8 +62,9 @@ def _of_places(model: Model) -> list[Headline]:
 
 def _of_landmarks(model: Model) -> list[Headline]:
     split, figures, intervals = _looked_at(model, "gap")
-    queries = f"over {shown(figures.get('queries'), 'count')} {split} queries"
-    answered = f"{shown(figures.get('answered'), 'share')} of the records are answered"
+    asked = model.asked.get(split, {})
+    queries = f"{shown(figures.get('queries'), 'count')} {split} pictures that show one"
+    chance = f"chance level {shown(asked.get('chance_top1'), 'share')}"
     return [
         Headline(
             f"GAP on {split}",
@@ -71,14 +72,28 @@ def _of_landmarks(model: Model) -> list[Headline]:
             _beside(intervals, "gap", "score", f"model {model.name}, best on val"),
         ),
         Headline(
-            "named at first guess", shown(figures.get("top1"), "share"), _beside(intervals, "top1", "share", queries)
+            "of the pictures with a landmark: the first guess is right",
+            shown(figures.get("top1"), "share"),
+            _beside(intervals, "top1", "share", f"{queries}; {chance}"),
         ),
         Headline(
-            "of the answers are right",
+            "of the names that it gives are right",
             shown(figures.get("precision"), "share"),
-            _beside(intervals, "precision", "share", answered),
+            _beside(intervals, "precision", "share", _named(figures, asked, split)),
         ),
     ]
+
+
+def _named(figures: Metrics, asked: Metrics, split: str) -> str:
+    """What it was asked, as far as known: the figures above it are over different pictures.
+
+    >>> _named({"answered": 1.0}, {"records": 325, "named": 325, "without": 296}, "test")
+    'it names a landmark on 325 of all 325 test pictures, 296 of which show none'
+    """
+    if not asked:
+        return f"it names a landmark on {shown(figures.get('answered'), 'share')} of all {split} pictures"
+    records, named, without = (shown(asked[name], "count") for name in ("records", "named", "without"))
+    return f"it names a landmark on {named} of all {records} {split} pictures, {without} of which show none"
 
 
 def _looked_at(model: Model, key: str) -> tuple[str, Metrics, Mapping[str, Ends]]:

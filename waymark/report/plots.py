@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from waymark.report.theme import LAND, QUIET, WARM, colour, dash, figure, log_ticks, note_figure, plain
+from waymark.wilson import wilson_interval
 
 # Hays and Efros (2008), as Weyand et al. (2016) and most since name the thresholds of geolocation.
 NAMED_DISTANCES_KM = {1: "street", 25: "city", 200: "region", 750: "country", 2500: "continent"}
@@ -101,7 +102,7 @@ def coverage_plot(metrics: Mapping[str, Mapping[str, Figures]]) -> go.Figure:
         known = [(y, row[2]) for y, row in enumerate(rows) if row[2].get(key) is not None]
         achieved = np.array([figures[key] for _, figures in known], dtype=float)
         counts = np.array([figures.get("records") or 0 for _, figures in known], dtype=float)
-        low, high = _wilson(achieved, counts)
+        low, high = wilson_interval(achieved, counts)
         drawn.add_vline(x=nominal, line={"color": colour(index), "width": 1, "dash": "dash"})
         drawn.add_scatter(
             x=achieved, y=[y for y, _ in known], mode="markers", name=f"{nominal:.0%} radius",
@@ -118,17 +119,6 @@ def coverage_plot(metrics: Mapping[str, Mapping[str, Figures]]) -> go.Figure:
 def _in_order(splits: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     """Test first, then val, then any other."""
     return sorted(splits.items(), key=lambda item: (item[0] != "test", item[0] != "val", item[0]))
-
-
-def _wilson(
-    share: npt.NDArray[np.float64], count: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """95 % interval of a share of a count; (0, 1) where nothing was counted."""
-    z_squared = 1.959964**2
-    n = np.maximum(count, 1e-9)
-    middle = (share + z_squared / (2 * n)) / (1 + z_squared / n)
-    half = np.sqrt(z_squared * (share * (1 - share) / n + z_squared / (4 * n * n))) / (1 + z_squared / n)
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
 def radius_against_error(predictions: pd.DataFrame) -> go.Figure:

@@ -113,6 +113,23 @@ def shown(value: float | int | None, kind: str) -> str:
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
+def in_words(figures: Metrics) -> str:
+    """The main figures of one split in a line of a log.
+
+    >>> in_words({"mean_km": 56.7123, "records": 300, "gap": None})
+    'mean error 56.7 km over 300 records'
+    """
+    parts = []
+    if figures.get("mean_km") is not None:
+        parts.append(
+            f"mean error {shown(figures['mean_km'], 'km')} km over {shown(figures.get('records'), 'count')} records"
+        )
+    if figures.get("gap") is not None:
+        gap, top1 = shown(figures["gap"], "score"), shown(figures.get("top1"), "share")
+        parts.append(f"GAP {gap}, first guess right for {top1} of {shown(figures.get('queries'), 'count')} queries")
+    return "; ".join(parts) or "no record has the truth"
+
+
 def shown_interval(ends: Ends | None, kind: str) -> str:
     """The ends of an interval as people read them; empty for none.
 

@@ -70,6 +70,7 @@ class PhotosSource:
         logger.info(_summary(counts, walk, len(rows)))
         origin = {
             "name": "photos",
+            "title": one_form(self.path.resolve().name),
             "description": f"{len(rows)} photos in {one_form(self.path.name or str(self.path))}",
             "licence": "as their owner says",
         }

@@ -96,6 +96,7 @@ class QuadsSource:
             )
         origin = {
             "name": "quads",
+            "title": one_form(self.path.resolve().name),
             "description": f"{len(rows)} places of up to four views in {one_form(self.path.name or str(self.path))}",
             "licence": "as their owner says",
         }

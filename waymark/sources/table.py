@@ -66,6 +66,7 @@ class TableSource:
                 row["width"], row["height"] = upright_dimensions(picture) or (None, None)
         origin = {
             "name": "table",
+            "title": one_form(table.path.stem),
             "description": f"{len(rows)} pictures listed in {one_form(table.path.name)}",
             "licence": "as their owner says",
         }

@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_training_and_another_another(world, tmp_pa
 @pytest.mark.parametrize("head", ["cells", "coordinates"])
 def test_a_training_that_diverges_says_so(world, tmp_path, head):
     module = make_module(world, epochs=2, head=head, optimization=Optimization("sgd", "constant", {"lr": 1e30}))
-    with pytest.raises(ModelError, match=r"diverged in epoch 0: .*choose a smaller learning rate \(optimizer.lr\)"):
+    with pytest.raises(ModelError, match=r"diverged in epoch 1: .*choose a smaller learning rate \(optimizer.lr\)"):
         fit(module, make_data(world), tmp_path, epochs=2)
 
 

@@ -19,6 +19,7 @@ from waymark.report.page import report_page
 from waymark.report.picture import Picture
 from waymark.report.recognition import Confusion, LandmarkGuess, Recognition
 from waymark.report.tables import best_landmark_model, landmark_figures, model_tables
+from waymark.verdict import Verdict
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -122,14 +123,35 @@ def test_the_page_says_which_queries_count(relevant, words):
     assert words in Seen(report_page(made.report([model]))).text
 
 
+def test_the_headline_counts_what_was_asked():
+    model = made.model("arcface")
+    figures = {"gap": 0.3, "top1": 0.897, "precision": 0.08, "answered": 1.0, "queries": 29}
+    asked = {"records": 325, "without": 296, "named": 325, "named_right": 26, "named_without": 296, "chance_top1": 0.12}
+    model = replace(model, metrics={"val": figures, "test": figures}, intervals={}, asked={"test": asked})
+    ((_, first, names),) = [figures for figures in headlines([model]) if figures[0].name.startswith("GAP")]
+    assert first.beside == "29 test pictures that show one; chance level 12.0 %"
+    assert (names.value, names.name) == ("8.0 %", "of the names that it gives are right")
+    assert names.beside == "it names a landmark on 325 of all 325 test pictures, 296 of which show none"
+
+
+def test_the_verdict_stands_above_all_figures():
+    report = replace(
+        made.report(), verdicts=[Verdict("places", "no", "cells is worse", ("Over 3 records.", "Too few."))]
+    )
+    page = report_page(report)
+    assert page.index("No: cells is worse.") < page.index("Over 3 records.") < page.index('class="headline"')
+
+
 def test_the_headline_is_that_of_the_best_on_val():
     first, second = headlines(made.joint_report().models)
     assert first[0].name == "mean error on test"
     assert [(figure.name, figure.value) for figure in second] == [
-        ("GAP on test", "0.790"), ("named at first guess", "83.0 %"), ("of the answers are right", "95.1 %"),
-    ]  # fmt: skip
+        ("GAP on test", "0.790"),
+        ("of the pictures with a landmark: the first guess is right", "83.0 %"),
+        ("of the names that it gives are right", "95.1 %"),
+    ]
     assert second[0].beside == "95 % interval 0.759–0.819; model attention, best on val"
-    assert second[2].beside == "74.3 % of the records are answered"
+    assert second[2].beside == "it names a landmark on 74.3 % of all test pictures"
     assert [len(headlines(models)) for models in ([], made.report().models)] == [0, 1]
 
 
