@@ -1,6 +1,7 @@
 """What an operator sees of a pipeline in Prefect's pages: figures, data, ledger, links."""
 
 import socket
+from concurrent.futures import Future, as_completed
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.futures import PrefectFuture, as_completed
 
 from flows.addresses import ANYWHERE
+from flows.engine import is_served
 from flows.ledger import Entry
 from flows.state import SETTINGS
 from tasks import tracking
@@ -36,8 +37,10 @@ LANDMARKS = ("gap", "top1", "top5", "answered", "precision")
 SIZE = ("parameters_millions", "checkpoint_mb", "gmacs", "images_per_second")
 
 
-def show_progress(futures: dict[str, PrefectFuture[Any]], changed: set[str]) -> None:
+def show_progress(futures: dict[str, Future[Any]], changed: set[str]) -> None:
     """Keep a progress bar over the stages that changed, until all are through."""
+    if not is_served():
+        return
     bar = create_progress_artifact(0.0, key="progress", description=f"{len(changed)} of {len(futures)} stages to run")
     left = {futures[stage]: stage for stage in futures if stage in changed}
     for done, future in enumerate(as_completed(list(left)), start=1):
@@ -45,17 +48,27 @@ def show_progress(futures: dict[str, PrefectFuture[Any]], changed: set[str]) -> 
             update_progress_artifact(bar, progress=100 * done / len(left), description=f"{left[future]} is through")
 
 
+def write_markdown(key: str, markdown: str, description: str) -> None:
+    """Show a page."""
+    if is_served():
+        create_markdown_artifact(markdown=markdown, key=key, description=description)
+
+
 def write_ledger(entries: list[Entry], causes: str) -> None:
     """Show what became of each stage, how long it took, and why it ran or did not."""
+    if not is_served():
+        return
     rows = [entry._asdict() for entry in entries]
     create_table_artifact(table=rows, key="ledger", description=f"what became of each stage\n\n{causes}")
 
 
 def write_results() -> None:
     """Show the figures of all models, the counts of the data, and where the report and the maps are."""
+    if not is_served():
+        return
     create_markdown_artifact(markdown=figures(), key="metrics", description="figures of all models")
     create_markdown_artifact(
-        markdown=_data(), key="data", description="what was kept of the data, and why the rest went"
+        markdown=data(), key="data", description="what was kept of the data, and why the rest went"
     )
     comparison = read_json(COMPARISON)
     best = next((model for key in BEST.values() if (model := comparison.get(key)) is not None), None)
@@ -91,7 +104,7 @@ def _show_page(key: str, description: str, path: Path, model: str | None, artifa
     create_link_artifact(link=link, link_text=description, key=key, description=description)
 
 
-def _data() -> str:
+def data() -> str:
     """Give the counts of records: what came, why some were dropped, and how the rest is split."""
     report = read_json(FILTERED)
     rows = [("records", report["records"]), *((f"dropped: {why}", count) for why, count in report["dropped"].items())]

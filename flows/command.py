@@ -1,5 +1,6 @@
 """A flow as a command: what becomes of its errors and of signals."""
 
+import logging
 import signal
 import sys
 from argparse import ArgumentParser
@@ -13,6 +14,7 @@ from tasks.stage import one_line
 from waymark.errors import WaymarkError
 
 INTERRUPTED = 130
+RUNS = ("prefect.flow_runs", "prefect.task_runs")  # loggers of Prefect's engine
 
 
 def add_debug(parser: ArgumentParser) -> None:
@@ -29,6 +31,7 @@ def as_command(*, debug: bool = False, code: int = 1) -> Iterator[None]:
         code: with which it leaves after an error.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    _leave_the_terminal_to_people()
     try:
         yield
     except (WaymarkError, FileNotFoundError) as error:
@@ -39,6 +42,14 @@ def as_command(*, debug: bool = False, code: int = 1) -> Iterator[None]:
     except KeyboardInterrupt:
         children.stop_all()
         sys.exit(INTERRUPTED)
+
+
+def _leave_the_terminal_to_people() -> None:
+    """Show warnings alone, as they are, and nothing that Prefect logs of its runs: its server has that."""
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter())
+        handler.addFilter(lambda record: not record.name.startswith(RUNS))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -20,6 +20,9 @@ OF_OUTPUTS = {
     "new": "is a new output",
 }
 UNSET = object()
+NEVER = "it never ran here"
+AFTER = "after "
+NAMED = 4  # stages in a line
 
 
 class Cause(NamedTuple):
@@ -53,14 +56,14 @@ def causes_of(repo: Repo, nodes: list[Node]) -> list[Cause]:
         made = [out.fs_path for name in before for out in stages[name].outs]
         own = dict.fromkeys(_own_reasons(stages[node.stage], made))
         if own or before:
-            causes[node.stage] = Cause(node.stage, (*own, *(f"after {name}" for name in nearest)))
+            causes[node.stage] = Cause(node.stage, (*own, *(f"{AFTER}{name}" for name in nearest)))
     return list(causes.values())
 
 
 def _own_reasons(stage: Stage, made: list[str]) -> Iterator[str]:
     """Give what changed for one stage, but for what the stages before it are going to make anyway."""
     if not any(out.hash_info for out in stage.outs):  # dvc.lock knows nothing of it
-        yield "it never ran here"
+        yield NEVER
         return
     if stage.cmd_changed:
         yield "its command changed"
@@ -108,6 +111,22 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]
 
 def _shown(value: Any) -> str:
     return "not set" if value is UNSET else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def in_short(causes: list[Cause], stages: int) -> str:
+    """Say in one line how many stages would run, and which of them changed by themselves.
+
+    >>> in_short([Cause("grid", ("grid.spacing_m: 1 -> 2",)), Cause("train@cells", ("after grid",))], 9)
+    '2 of 9 stages to run, because of changes in grid; python -m flows.pipeline --explain says which'
+    """
+    if not causes:
+        return NOTHING
+    own = [cause.stage for cause in causes if not all(reason.startswith(AFTER) for reason in cause.reasons)]
+    names = ", ".join(own[:NAMED]) + (f" and {len(own) - NAMED} more" if len(own) > NAMED else "")
+    if all(NEVER in cause.reasons for cause in causes):
+        return f"{len(causes)} of {stages} stages to run, which never ran here"
+    why = f"because of changes in {names}; python -m flows.pipeline --explain says which"
+    return f"{len(causes)} of {stages} stages to run, {why}"
 
 
 def write(causes: list[Cause]) -> str:

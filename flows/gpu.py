@@ -13,11 +13,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, WorkPoolStatus, WorkQueueStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Completed, Crashed, Failed, State
 
 from flows import children, cores, sharing
 from flows.addresses import GPU
+from flows.engine import is_served
 from flows.handover import HANDED_BACK
 from flows.lifeline import Token
 from flows.queues import ANY_MACHINE, own_queue
@@ -161,11 +161,6 @@ def _cancel(run: UUID, token: Token) -> State[Any]:
             break
         pause.wait(POLL_S)
     return Failed(message="stopped")
-
-
-def is_served() -> bool:
-    """Say whether a server is there beside this process; one of its own knows no workers and no cancellation."""
-    return bool(PREFECT_API_URL.value())
 
 
 def _state(run: UUID) -> State[Any] | None:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from prefect.states import State
 
 SKIPPED = "Skipped"  # state of a stage that had nothing to do
+NOT_REACHED = "Not reached"
+CACHED = "it ran before with these parameters and inputs"
 
 
 class Entry(NamedTuple):
@@ -15,6 +17,12 @@ class Entry(NamedTuple):
     state: str
     seconds: float
     reason: str
+
+    @property
+    def outcome(self) -> str:
+        """What became of it, in a word."""
+        words = {SKIPPED: "cached" if self.reason == CACHED else "skipped", "Completed": "ran"}
+        return words.get(self.state, self.state.lower())
 
 
 class Ledger:
@@ -29,13 +37,15 @@ class Ledger:
         self._entries: dict[str, Entry] = {}
         self._guard = threading.Lock()
 
-    def add(self, stage: str, state: State[Any], seconds: float) -> None:
-        """Write down how a stage ended; a repeated one replaces its earlier line."""
+    def add(self, stage: str, state: State[Any], seconds: float) -> Entry:
+        """Write down how a stage ended."""
+        entry = Entry(stage, state.name or state.type.value, round(seconds, 1), state.message or "")
         with self._guard:
-            self._entries[stage] = Entry(stage, state.name or state.type.value, round(seconds, 1), state.message or "")
+            self._entries[stage] = entry
+        return entry
 
     def entries(self) -> list[Entry]:
         """List a line for each stage, in the graph's order, those that were never reached among them."""
         with self._guard:
             known = dict(self._entries)
-        return [known.get(stage, Entry(stage, "Not reached", 0.0, "the run ended before it")) for stage in self._order]
+        return [known.get(stage, Entry(stage, NOT_REACHED, 0.0, "the run ended before it")) for stage in self._order]

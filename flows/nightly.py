@@ -2,15 +2,16 @@
 
 import argparse
 import json
-import sys
+import logging
 from functools import partial
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime
-from prefect.artifacts import create_markdown_artifact
+from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
+from flows.artifacts import write_markdown
 from flows.command import as_command
+from flows.engine import completed, run
 from flows.explain import write
 from flows.inputs import check_inputs
 from flows.names import dated
@@ -33,9 +34,7 @@ REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose d
 DEFAULT = Gate()
 JUDGED_TAG = "waymark.promotion.reason"
 
-
-class NightError(WaymarkError):
-    """A step of the night did not come to its end."""
+logger = logging.getLogger(__name__)
 
 
 night_name = dated("night of")
@@ -66,7 +65,7 @@ def nightly(
             account = Account(title, night)
             _bring_up_to_date(account, remote)
             _judge_all(account, gate if promote else None)
-            create_markdown_artifact(markdown=page(account), key="night", description=account.title)
+            write_markdown("night", page(account), account.title)
     except (WaymarkError, FileNotFoundError) as error:
         tell(notify, f"{title}: failed", one_line(error))
         return Failed(message=one_line(error))
@@ -80,11 +79,11 @@ def nightly(
 
 def _bring_up_to_date(account: Account, remote: str | None) -> None:
     """Run the pipeline, commit the night's dvc.lock, and tell the new versions where it stands."""
-    logger, night = get_run_logger(), account.night
+    night = account.night
     if night.left_out:
         logger.warning("not committed, and so left out: %s", ", ".join(night.left_out))
     account.before = _comparison()
-    account.done = _check(pipeline(remote=remote, return_state=True)).result()
+    account.done = completed(run(pipeline, remote=remote)).result()
     account.after = _comparison()
     account.committed = night.commit_lock(message(account))
     for its in account.done.registered:
@@ -115,21 +114,13 @@ def _comparison() -> Any:
     return read_json(COMPARISON) if COMPARISON.exists() else None
 
 
-def _check(state: State[Any]) -> State[Any]:
-    """Raise what a flow within this one failed with."""
-    if not state.is_completed():
-        raised = state.result(raise_on_failure=False)
-        raise raised if isinstance(raised, WaymarkError) else NightError(state.message or "a step did not end well")
-    return state
-
-
 def _tag(its: Registered, tag: str) -> str:
     return str(tracking.client().get_model_version(its.name, its.version).tags.get(tag, ""))
 
 
 def _judge(its: Registered, gate: Gate) -> Verdict:
     """Let a challenger stand up to the champion."""
-    state = _check(judge(model=its.name, gate=gate, return_state=True))  # without notify: the night tells of it
+    state = completed(run(judge, model=its.name, gate=gate))  # without notify: the night tells of it
     return Verdict(its.name, its.version, state.name or "", state.message or "")
 
 
@@ -161,10 +152,8 @@ def main() -> None:
         if arguments.pop("explain"):
             print(explain(arguments["committed_only"]))
             return
-        ended = nightly(**arguments, return_state=True)
-    if not ended.is_completed():
-        sys.exit(ended.message or "the night did not come to its end")
-    print(ended.message)
+        ended = completed(run(nightly, **arguments))
+        print(ended.message)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,33 @@
 """All of it: DVC's graph stage by stage, then the best models into the registry."""
 
 import argparse
-import sys
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import wait
-from prefect.states import Cancelled, Failed, State
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.states import Cancelled, Failed, Pending, State
 
 from flows import children, sharing
-from flows.artifacts import COMPARISON, REPORT, figures, show_progress, write_ledger, write_results
+from flows.artifacts import COMPARISON, show_progress, write_ledger, write_results
 from flows.command import add_debug, as_command
-from flows.explain import Cause, causes_of, explain, write
-from flows.gpu import Training, has_worker, is_served
+from flows.engine import completed, is_served, run
+from flows.explain import Cause, causes_of, explain, in_short, write
+from flows.gpu import Training, has_worker
 from flows.graph import Node, open_repo, read_graph
 from flows.inputs import check_inputs
-from flows.ledger import Entry, Ledger
+from flows.ledger import NOT_REACHED, Entry, Ledger
 from flows.lifeline import watching
 from flows.names import dated
 from flows.parameters import Address, address
-from flows.stages import task_of
+from flows.progress import Progress
+from flows.stages import TRAININGS, run_stage
+from flows.summary import summary
+from flows.turn import LOG, only_pipeline
 from tasks import tracking
 from tasks.lineage import FLOW_RUN_VARIABLE
 from tasks.outputs import read_json
@@ -31,7 +36,10 @@ from tasks.stage import load_params
 from waymark.lookup import BEST
 
 SPARED = "neither it nor anything before it changed"
+BEFORE = "a stage before it did not run to its end"
 THREADS = 64  # most of which wait for stages before theirs; `stages` says how many are at work
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def register() -> list[Registered]:
     return register_best()
 
 
-@flow(name="pipeline", flow_run_name=dated("pipeline"), task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
+@flow(name="pipeline", flow_run_name=dated("pipeline"))
 def pipeline(remote: Address | None = None) -> Outcome | State[Any]:
     """Bring every stage up to date, then register the models that are best on val, for places and for landmarks.
 
@@ -65,28 +73,48 @@ def pipeline(remote: Address | None = None) -> Outcome | State[Any]:
             another machine is asked.
     """
     check_inputs()
-    children.allow()
-    remote = sharing.use_remote(remote) if remote is not None else None
+    with only_pipeline():
+        children.allow()
+        return _bring_up_to_date(sharing.use_remote(remote) if remote is not None else None)
+
+
+def _bring_up_to_date(remote: str | None) -> Outcome | State[Any]:
     nodes, causes = plan()
-    get_run_logger().info(write(causes))
-    ledger = Ledger([node.stage for node in nodes])
+    logger.info(write(causes))
+    ledger, progress = Ledger([node.stage for node in nodes]), _progress(nodes)
+    progress.write(in_short(causes, len(nodes)))
     runs = [str(run) for run in (runtime.flow_run.id, runtime.flow_run.root_flow_run_id) if run and is_served()]
-    try:
-        with watching(runs, children.stop_all) as cancelled:
-            states = _run(nodes, {cause.stage for cause in causes}, remote, ledger)
-    finally:
-        children.stop_all()
+    training = _training(remote) if causes else Training()
+    with watching(runs, children.stop_all) as cancelled:
+        states = _run(nodes, {cause.stage for cause in causes}, training, ledger, progress)
     write_ledger(ledger.entries(), write(causes))
     if cancelled.is_set():
         return Cancelled(message="the flow run was cancelled")
     if not all(state.is_completed() for state in states):
-        failed = next((state for state in states if state.is_failed()), None)
-        return Failed(message=failed.message if failed and failed.message else "a stage did not run to its end")
-    registered = register() if any(read_json(COMPARISON)[best] is not None for best in BEST.values()) else []
+        return _failed(ledger.entries(), progress)
+    registered = []
+    if any(read_json(COMPARISON)[best] is not None for best in BEST.values()):
+        registered = (register if is_served() else register.fn)()
     write_results()
     if remote is not None and (failed := _share()):
         return failed
     return Outcome(registered, causes, ledger.entries())
+
+
+def _progress(nodes: list[Node]) -> Progress:
+    models = load_params()["models"]
+    trainings = [node.stage for node in nodes if node.stage.startswith(TRAININGS)]
+    epochs = {stage: models[stage.partition("@")[2]]["epochs"] for stage in trainings}
+    return Progress([node.stage for node in nodes], epochs)
+
+
+def _failed(entries: list[Entry], progress: Progress) -> State[Any]:
+    """Say what failed, and what was not reached."""
+    if left := [entry.stage for entry in entries if entry.state == NOT_REACHED]:
+        progress.write(f"not reached: {', '.join(left)}")
+    progress.write(f"what the stages said: {LOG}")
+    reasons = dict.fromkeys(entry.reason for entry in entries if entry.outcome == "failed")
+    return Failed(message="; ".join(filter(None, reasons)) or "a stage did not run to its end")
 
 
 def plan() -> tuple[list[Node], list[Cause]]:
@@ -96,19 +124,33 @@ def plan() -> tuple[list[Node], list[Cause]]:
         return nodes, causes_of(repo, nodes)
 
 
-def _run(nodes: list[Node], changed: set[str], remote: str | None, ledger: Ledger) -> list[State[Any]]:
-    """Run each stage as a task as soon as those before it are through, and show how far it is."""
-    training = _training(remote) if changed else Training()
-    source = load_params()["download"]["source"]
-    futures: dict[str, Any] = {}
-    for node in nodes:
-        spared = None if node.stage in changed else SPARED
-        before = [futures[stage] for stage in node.after]
-        futures[node.stage] = task_of(node.stage, source).submit(node.stage, spared, training, ledger, wait_for=before)
-    if changed:
-        show_progress(futures, changed)
-    wait(list(futures.values()))
-    return [future.state for future in futures.values()]
+def _run(
+    nodes: list[Node], changed: set[str], training: Training, ledger: Ledger, progress: Progress
+) -> list[State[Any]]:
+    """Run each stage in a thread as soon as those before it are through; one that fails stops only those after it."""
+    futures: dict[str, Future[State[Any]]] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for node in nodes:
+                spared = None if node.stage in changed else SPARED
+                before = [futures[stage] for stage in node.after]
+                work = {"stage": node.stage, "spared": spared, "training": training}
+                work |= {"ledger": ledger, "progress": progress}
+                futures[node.stage] = pool.submit(copy_context().run, _after, before, work)
+            if changed:
+                show_progress(futures, changed)
+            wait(futures.values())
+        finally:
+            children.stop_all()
+    return [future.result() for future in futures.values()]
+
+
+def _after(before: list[Future[State[Any]]], work: Mapping[str, Any]) -> State[Any]:
+    """Run a stage once those before it are through: as a task where a server records it."""
+    states = [future.result() for future in before]
+    if is_served():
+        return run_stage(**work, wait_for=states, return_state=True)
+    return run_stage.fn(**work) if all(state.is_completed() for state in states) else Pending(message=BEFORE)
 
 
 def _training(remote: str | None) -> Training:
@@ -124,17 +166,9 @@ def _share() -> State[Any] | None:
     """Push everything to the remote, for other machines and people."""
     children.allow()
     try:
-        return sharing.push_all(get_run_logger().info)
+        return sharing.push_all(logger.info)
     finally:
         children.stop_all()
-
-
-def _say(registered: list[Registered]) -> None:
-    print(figures())
-    for its in registered:
-        role = "champion and challenger" if its.is_champion else "challenger"
-        print(f"{its.model} is version {its.version} of {its.name}, {role}")
-    print(f"report: {REPORT}")
 
 
 def main() -> None:
@@ -152,10 +186,8 @@ def main() -> None:
         if arguments.explain:
             print(write(explain()))
             return
-        ended = pipeline(arguments.remote, return_state=True)
-    if not ended.is_completed():
-        sys.exit(ended.message or "the flow did not run to its end")
-    _say(ended.result().registered)
+        ended = completed(run(pipeline, remote=arguments.remote))
+        print(summary(ended.result().registered))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 import argparse
 import dataclasses
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
+from flows.artifacts import write_markdown
 from flows.command import as_command
+from flows.engine import completed, run
 from flows.names import dated
 from flows.parameters import SecretName, secret_name
 from flows.steps import as_task
@@ -57,7 +57,7 @@ def promote(
         return Failed(message=one_line(error))
     if decision.markdown:
         key = re.sub("[^a-z0-9-]", "-", f"promotion-{model}".lower())
-        create_markdown_artifact(markdown=decision.markdown, key=key, description=decision.reason[:200])
+        write_markdown(key, decision.markdown, decision.reason[:200])
     line = told(decision)
     if decision.outcome != "nothing to do" and not dry_run:
         tell(notify, f"{model}: version {decision.challenger} {decision.outcome}", line)
@@ -89,12 +89,9 @@ def main() -> None:
     arguments = parser.parse_args()
     gate = Gate(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Gate)})
     with as_command():
-        ended = promote(
-            arguments.model, arguments.challenger, gate, arguments.notify, arguments.dry_run, return_state=True
-        )
-    if not ended.is_completed():
-        sys.exit(ended.message)
-    print(f"{ended.name}: {ended.message}")
+        asked = {name: getattr(arguments, name) for name in ("model", "challenger", "notify", "dry_run")}
+        ended = completed(run(promote, **asked, gate=gate))
+        print(f"{ended.name}: {ended.message}")
 
 
 if __name__ == "__main__":

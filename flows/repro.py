@@ -3,19 +3,20 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from prefect.states import Completed, Failed, State
 
 from flows import children
-from flows.ledger import SKIPPED
+from flows.ledger import CACHED, SKIPPED
 from waymark.addresses import without_credentials
 
 CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
 WHY_NOT = {  # what DVC says of a stage that it does not run
     "didn't change, skipping": "nothing that it depends on changed",
-    "is cached - skipping run": "it ran before with these parameters and inputs",
+    "is cached - skipping run": CACHED,
 }
 
 Hear = Callable[[str], None]
@@ -66,6 +67,13 @@ def _reason(stage: str, lines: list[str]) -> str:
 
 
 def complaint(lines: list[str], otherwise: str) -> str:
-    """Find the line with which DVC or git says what went wrong."""
-    marked = [line for line in lines if line.startswith(("ERROR:", "fatal:", "error:"))]
-    return (marked or [line for line in lines if line] or [otherwise])[-1]
+    """Find what DVC or git says went wrong, with the indented lines that go on from there, in one line.
+
+    >>> complaint(["ERROR: 'out' is busy, it is being blocked by:", "  (PID 7): dvc repro", "", "Remove ..."], "")
+    "ERROR: 'out' is busy, it is being blocked by: (PID 7): dvc repro"
+    """
+    marked = [at for at, line in enumerate(lines) if line.startswith(("ERROR:", "fatal:", "error:"))]
+    if not marked:
+        return next(filter(None, reversed(lines)), otherwise)
+    first, *rest = lines[marked[-1] :]
+    return " ".join([first, *map(str.strip, takewhile(lambda line: line.startswith(" "), rest))])

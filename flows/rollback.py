@@ -1,13 +1,13 @@
 """The alias champion goes back along its history, and forward again."""
 
 import argparse
-import sys
 from typing import Any
 
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
 from flows.command import as_command
+from flows.engine import completed, run
 from flows.names import dated
 from flows.worker import end_with_worker
 from tasks.champion import roll_back
@@ -45,10 +45,8 @@ def main() -> None:
     parser.add_argument("--reason", default="", help="why, for those who read the history later")
     arguments = parser.parse_args()
     with as_command():
-        ended = rollback(arguments.model, arguments.forward, arguments.reason, return_state=True)
-    if not ended.is_completed():
-        sys.exit(ended.message)
-    print(f"{ended.name}: {ended.message}")
+        ended = completed(run(rollback, **vars(arguments)))
+        print(f"{ended.name}: {ended.message}")
 
 
 if __name__ == "__main__":

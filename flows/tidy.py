@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from dvc.repo import Repo
 from dvc_data.hashfile.gc import gc
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.addresses import addresses, settings
+from flows.artifacts import write_markdown
 from flows.command import add_debug, as_command
 from flows.names import dated
 from flows.night import BRANCH, HELD
@@ -82,7 +82,7 @@ def tidy(keep: int = KEEP, dry_run: bool = False) -> State[Any]:
         said = run(keep, dry_run=dry_run)
     except (WaymarkError, FileNotFoundError) as error:
         return Failed(message=one_line(error))
-    create_markdown_artifact(markdown=said, key="tidy", description="what went, and what stays")
+    write_markdown("tidy", said, "what went, and what stays")
     return Completed(message=said.rpartition("\n\n")[2])
 
 

@@ -11,6 +11,8 @@ from closure import ROOT
 from contest import LANDMARK, LOCATION, Contest
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
+from test_word import prefect_server
+from toy import prefect_home
 
 from flows.promote import promote
 from flows.rollback import rollback
@@ -72,14 +74,16 @@ def test_promote_and_roll_back_as_an_operator_does(tmp_path):
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI") if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
         mlflow.set_tracking_uri(None)
-    environment = {
-        **os.environ,
-        **{"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": contest.uri, "PREFECT_HOME": str(tmp_path / ".prefect")},
-        **{"PREFECT_API_URL": "", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true", "OMP_NUM_THREADS": "1"},
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", COMMANDS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    prefect_home(tmp_path / ".prefect")
+    with prefect_server(tmp_path / ".prefect") as api:
+        environment = {
+            **os.environ,
+            **{"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": contest.uri, "PREFECT_HOME": str(tmp_path / ".prefect")},
+            **{"PREFECT_API_URL": api, "OMP_NUM_THREADS": "1"},
+        }
+        result = subprocess.run(
+            [sys.executable, "-c", COMMANDS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
     assert result.returncode == 0, result.stderr[-6000:]
     assert "ModelError" not in result.stderr  # of what cannot be, a line is said and no traceback shown
     *said, last = [line for line in result.stdout.splitlines() if line.startswith(STARTS)]
@@ -95,6 +99,18 @@ def test_promote_and_roll_back_as_an_operator_does(tmp_path):
     assert any(line.startswith("answered for ") for line in told["logs"])
     assert "GAP" in told["artifacts"]["promotion-waymark-landmark"]
     assert "rolled back" in told["artifacts"]["promotion-waymark-location"]
+
+
+@pytest.mark.parametrize("command", [["flows.promote"], ["flows.rollback", "waymark-location"]])
+def test_typed_by_hand_no_server_is_started(tmp_path, command):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    environment |= {"PREFECT_API_URL": "", "PREFECT_HOME": str(tmp_path / ".prefect")}
+    result = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "waymark-location" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("prefect.db"))
 
 
 def test_the_form_says_what_each_field_is():

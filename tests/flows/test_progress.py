@@ -1,0 +1,86 @@
+"""The lines of a run, on a stream that is a terminal and on one that is none."""
+
+import io
+import os
+import pty
+import select
+
+import pytest
+
+from flows.ledger import CACHED, SKIPPED, Entry
+from flows.progress import Clock, Progress, in_words
+
+
+def test_each_stage_is_a_line_of_its_outcome_and_time():
+    stream = io.StringIO()
+    progress = Progress(["grid", "train@cells"], {}, stream)
+    progress.end(Entry("grid", "Completed", 75.0, "ran"))
+    progress.end(Entry("train@cells", SKIPPED, 0.6, CACHED))
+    progress.end(Entry("grid", SKIPPED, 0.0, "nothing changed"))
+    progress.end(Entry("train@cells", "Failed", 3.0, "train: out of memory"))
+    assert stream.getvalue().splitlines() == [
+        "grid         ran         1 min 15 s",
+        "train@cells  cached      0.6 s",
+        "grid         skipped",
+        "train@cells  failed      3.0 s",
+    ]
+
+
+def test_a_training_has_few_lines_where_there_is_no_terminal():
+    stream = io.StringIO()
+    progress = Progress(["train@cells"], {"train@cells": 100}, stream)
+    progress.begin("train@cells")
+    for epoch in range(1, 101):
+        progress.hear("train@cells", f"epoch {epoch} of 100: train_loss 1.2")
+    progress.hear("train@cells", "the epoch 7 of 8 is no report")
+    lines = stream.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"train@cells  epoch {epoch} of 100" for epoch in (25, 50, 75)]
+    assert all(line.endswith(" left") for line in lines)
+
+
+def drawn(terminal):
+    """Read all that was written to a terminal."""
+    text = b""
+    while select.select([terminal], [], [], 0.1)[0]:
+        text += os.read(terminal, 100_000)
+    return text.decode()
+
+
+def test_a_training_has_a_bar_on_a_terminal_that_goes_when_it_ends():
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        progress = Progress(["train@cells"], {"train@cells": 4}, stream)
+        progress.begin("train@cells")
+        for epoch in (1, 2):
+            progress.hear("train@cells", f"epoch {epoch} of 4: train_loss 1.2")
+        during = drawn(ours)
+        progress.end(Entry("train@cells", "Completed", 4.0, "ran"))
+        after = drawn(ours)
+    os.close(ours)
+    assert "epoch 1 of 4, " in during
+    assert during.rpartition("\r")[2].startswith("train@cells")
+    assert " left" in during.rpartition("epoch 2 of 4, ")[2]
+    assert after.splitlines()[-1].endswith("train@cells  ran         4.0 s")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "left"),
+    [
+        ([(10.0, 1)], "1 min 30 s"),  # the first holds the start
+        ([(10.0, 1), (12.0, 2)], "16 s"),
+        ([(10.0, 1), (12.0, 2), (16.0, 3)], "21 s"),
+        ([(30.0, 6), (32.0, 7)], "6.0 s"),  # a training that goes on
+        ([(10.0, 10)], "0.0 s"),
+    ],
+)
+def test_the_time_left_is_that_of_the_epochs_seen_here(epochs, left):
+    times = iter([0.0, *(at for at, _ in epochs)])
+    clock = Clock(lambda: next(times))
+    said = [clock.at(epoch, 10) for _, epoch in epochs]
+    assert said[-1] == f"epoch {epochs[-1][1]} of 10, {left} left"
+
+
+def test_times_are_for_people():
+    assert [in_words(seconds) for seconds in (0.04, 9.96, 59.6, 3599.0, 7325.0)] == [
+        *("0.0 s", "10 s", "1 min 0 s", "59 min 59 s", "2 h 2 min"),
+    ]
