@@ -306,7 +306,13 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], debug: Deb
 
 
 @recipes.command("use")
-def use_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], debug: DebugOption = False) -> None:
+def use_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    path: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The folder or table of your own that it learns from.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
     """Put a recipe in the place of params.yaml.
 
     The present one is kept beside it as params.yaml.before, unless it is a recipe itself; what changes is printed.
@@ -314,7 +320,7 @@ def use_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], debug: Debu
     with one_line_errors(debug):
         from waymark.commands.recipe import use_recipe
 
-        use_recipe(name)
+        use_recipe(name, path)
 
 
 def main() -> None:

@@ -130,6 +130,17 @@ def write_pictures(source, folder):
         table.to_csv(folder / "data.csv", index=False)
 
 
+def write_landmarks(folder):
+    """Write a folder of pictures for each landmark, as cameras name them, and pictures that show none."""
+    for name, colour in zip(("Clock Tower", "Bridge", "Mill"), COLOURS.values(), strict=True):
+        place = folder / "Old Town" / name
+        place.mkdir(parents=True)
+        for seed in range(IMAGES):
+            (place / f"IMG_{seed:04}.JPG").write_bytes(coloured(colour, seed))
+    for seed in range(IMAGES):
+        (folder / f"DSC{seed:05}.JPG").write_bytes(coloured((1.0, 1.0, 1.0), seed))
+
+
 def _gps(latitude, longitude):
     exif = Image.Exif()
     gps = exif.get_ifd(0x8825)
@@ -190,7 +201,10 @@ def test_a_recipe_runs_from_pictures_to_report_and_guess(recipe, tmp_path, monke
     (tmp_path / "input").mkdir()
     (tmp_path / "made").mkdir()
     params = write_params(recipe, tmp_path, mirror)
-    write_pictures(params["download"]["source"], tmp_path / "input")
+    if params["download"]["photos"]["label"] == "folder":
+        write_landmarks(tmp_path / "input")
+    else:
+        write_pictures(params["download"]["source"], tmp_path / "input")
     check_params()
     for stage in STAGES:
         run(stage)

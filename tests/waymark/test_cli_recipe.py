@@ -25,8 +25,58 @@ def run(*arguments, code=0):
     return result
 
 
-def test_recipes_are_listed_with_what_they_say_of_themselves():
-    assert run("list").stdout.splitlines() == ["croatia  205 cells", "photos   holiday photos"]
+def test_recipes_are_listed_with_all_that_they_say_of_themselves():
+    long = "# A sentence that is wider than a terminal has columns,\n# over several lines, to its end.\n"
+    Path("recipes/long.yaml").write_text(long + "\n# of a section\nregion: null\n")
+    first, *middle, last = run("list").stdout.splitlines()
+    assert (first, last) == ("croatia  205 cells", "photos   holiday photos")
+    said = " ".join(" ".join(middle).split())
+    assert said == "long A sentence that is wider than a terminal has columns, over several lines, to its end."
+    assert all(len(line) <= 80 for line in middle)
+
+
+OF_FOLDER = (
+    "# mine\ndownload:\n  source: photos   # of whom\n  path: input      # folder\n  file: null\nregion: null # all\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("my photos", '"my photos"'),
+        ("./my photos/", '"my photos"'),
+        ("~/café", '"{home}/café"'),
+        ("{home}/café", '"{home}/café"'),
+    ],
+)
+def test_a_recipe_learns_from_a_folder_of_ones_own(tmp_path, monkeypatch, given, written):
+    """Whatever stands in the recipe besides stays as it is."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    (home / "café").mkdir(parents=True)
+    checkout = tmp_path / "checkout"
+    (checkout / "recipes").mkdir(parents=True)
+    (checkout / "my photos").mkdir()
+    (checkout / "recipes/mine.yaml").write_text(OF_FOLDER)
+    monkeypatch.chdir(checkout)
+    result = run("use", "mine", "--path", given.format(home=home))
+    expected = OF_FOLDER.replace("path: input ", f"path: {written.format(home=home)} ")
+    assert Path("params.yaml").read_text() == expected
+    assert f"learns from {written.format(home=home)[1:-1]}" in result.stderr
+
+
+def test_a_path_that_a_recipe_cannot_learn_from_is_refused():
+    Path("recipes/mine.yaml").write_text(OF_FOLDER)
+    Path("recipes/server.yaml").write_text(OF_FOLDER.replace("photos", "gldv2"))
+    for recipe in ("croatia", "photos"):
+        Path(f"recipes/{recipe}.yaml").unlink()
+    assert "there is no " in run("use", "mine", "--path", "nowhere", code=1).stderr
+    assert "recipes/mine.yaml is no folder" in run("use", "mine", "--path", "recipes/mine.yaml", code=1).stderr
+    refused = run("use", "server", "--path", "recipes", code=1).stderr
+    assert "brings its own pictures (download.source: gldv2); --path goes with mine" in refused
+    Path("a\nb").mkdir()
+    assert "rename it" in run("use", "mine", "--path", "a\nb", code=1).stderr
+    assert Path("params.yaml").read_text() == OWN
 
 
 def test_a_recipe_is_shown_as_it_stands():
