@@ -45,7 +45,7 @@ class CalibrationFiles(NamedTuple):
     """What lies in the folder of a calibration."""
 
     calibration: Calibration
-    index: RetrievalIndex
+    retrieval: RetrievalIndex
     cells: gpd.GeoDataFrame | None  # `cell` and `geometry`, where the model has any and they were kept
     names: dict[str, str]  # what people call landmarks, by their id
 
