@@ -1,6 +1,7 @@
 """The services with their data in a real PostgreSQL instead of SQLite, and with passwords of the operator's own."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from servers import Services, free_port, until
 from test_services import toy_project
 
-PASSWORD = "never-to-be-seen"
+PASSWORD = secrets.token_hex(16)
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)  # where Debian puts them
 pytestmark = [
     pytest.mark.slow,
