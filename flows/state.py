@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+from waymark.addresses import same_server
 from waymark.registry import SERVICES, sign_in
 
 SECRET = "secret"  # user:password of both servers
@@ -72,9 +73,9 @@ def only_one() -> Iterator[None]:
 
 def find_servers() -> None:
     """Sign in to the servers of this checkout where the environment names them without a user and password."""
-    from waymark.addresses import same_server
-
     known, url = read(CLIENTS), os.environ.get("PREFECT_API_URL", "")
     if url and "PREFECT_API_AUTH_STRING" in known and same_server(url, known["PREFECT_API_URL"]):
         os.environ.setdefault("PREFECT_API_AUTH_STRING", known["PREFECT_API_AUTH_STRING"])
+    elif not url and "PREFECT_SERVER_API_AUTH_STRING" in os.environ:  # for a temporary server, which asks for it, too
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ["PREFECT_SERVER_API_AUTH_STRING"])
     sign_in()

@@ -14,7 +14,10 @@ GUARD = f"""
 import os, select, sys
 import psutil
 
-select.select([os.pidfd_open(int(sys.argv[1]))], [], [])
+try:
+    select.select([os.pidfd_open(int(sys.argv[1]))], [], [])
+except ProcessLookupError:  # it ended before this began
+    pass
 for process in psutil.process_iter():
     try:
         if process.environ().get({STARTED!r}) == sys.argv[1] and process.pid != os.getpid():
