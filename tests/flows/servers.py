@@ -88,6 +88,11 @@ class Services:
         known = json.loads((self.folder / ".services/clients.json").read_text())
         return tuple(known["PREFECT_API_AUTH_STRING"].split(":"))
 
+    @property
+    def mlflow_uri(self):
+        """Give the address of MLflow with user and password."""
+        return self.mlflow_url.replace("://", f"://{':'.join(self.auth)}@")
+
     def ask(self, way, path, **body):
         """Ask Prefect's API, and give its answer, again on 503 (a busy SQLite) and from a server that restarts."""
 

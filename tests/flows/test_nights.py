@@ -108,7 +108,7 @@ class Night:
         self.stages = dict(services.task_runs(pipelines[-1]["id"]))
         folder = services.folder / ".nights/checkout"
         self.split = pd.read_parquet(folder / "data/split/records.parquet").set_index("record_id")["split"]
-        store = MlflowClient(services.mlflow_url)
+        store = MlflowClient(services.mlflow_uri)
         self.artifacts = {
             version.version: {its.path for its in store.list_artifacts(version.run_id)}
             for version in store.search_model_versions(f"name = '{LOCATION}'")
