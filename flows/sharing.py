@@ -25,12 +25,13 @@ PUSHED = "Pushed"  # state of a training whose result lies in the remote
 APART = Path(".work/apart")  # where a worker trains for other checkouts, a folder for each stage, and their cache
 
 
-def use_remote(url: str, cache: Path | None = None) -> str:
+def use_remote(url: str, cache: Path | None = None, options: Mapping[str, Any] | None = None) -> str:
     """Make a DVC remote the default of this checkout, in its local configuration, which git does not track.
 
     Args:
         url: a folder, or an address such as `ssh://host/folder` or `s3://bucket/folder`.
         cache: folder of the cache, where it is not to be the checkout's own.
+        options: of the remote, such as a key file; those that it has here already stay.
 
     Returns:
         The address, that of a folder in full.
@@ -38,7 +39,8 @@ def use_remote(url: str, cache: Path | None = None) -> str:
     url = url if "://" in url else str(Path(url).resolve())
     Path(".dvc", Config.CONFIG_LOCAL).touch(mode=0o600)  # where people put the password of a remote
     with Config(".dvc").edit("local") as local:  # which writes ASCII alone, so that folders are said from here
-        kept = local.setdefault("remote", {}).setdefault(REMOTE, {})  # such as its credentials
+        kept = local.setdefault("remote", {}).setdefault(REMOTE, {})
+        kept.update(options or {})
         kept["url"] = url if "://" in url else os.path.relpath(url)
         local.setdefault("core", {})["remote"] = REMOTE
         if cache is not None:
@@ -115,11 +117,12 @@ def train_apart(stage: str, handover: str, remote: str, variables: Mapping[str, 
         UnreachableError: the remote cannot be reached from here.
         WaymarkError: another run trains the same.
     """
+    options = _options()
     with _folder_of(stage) as folder:
         _bring(folder, handover, remote)
         weights = os.environ.get("TORCH_HOME", str(Path(".cache/torch").resolve()))  # not downloaded for each stage
         with chdir(folder):
-            use_remote(remote, cache=Path("../cache"))
+            use_remote(remote, Path("../cache"), options)
             if failed := _transferred("pull", ["--force", *inputs_of(stage)], hear):
                 return failed
             ended = reproduce(stage, {**variables, "TORCH_HOME": weights}, hear)
@@ -168,9 +171,14 @@ class _Place(NamedTuple):
 
 def _handovers(remote: str) -> _Place:
     """Give the folder of a remote in which code lies while it is asked for."""
-    kind, options, path = get_cloud_fs(Config(".dvc"), url=remote)
+    kind, options, path = get_cloud_fs(Config(".dvc"), url=remote, **_options())
     fs = kind(**options)
     return _Place(fs, fs.join(path, "handovers"))
+
+
+def _options() -> dict[str, Any]:
+    """Read what this machine's configuration says of the remote besides its address, such as a password."""
+    return {name: value for name, value in Config(".dvc")["remote"].get(REMOTE, {}).items() if name != "url"}
 
 
 @contextmanager

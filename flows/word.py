@@ -25,8 +25,8 @@ CRASHED = "waymark: word of a crash"
 FLOWS = ("nightly", "promote", "rollback")  # what runs inside a night is told by the night
 
 
-def tell(notify: str | None, title: str, body: str) -> None:
-    """Tell the operator; what cannot be sent is said in the log, and stops nothing.
+def tell(notify: str | None, title: str, body: str) -> bool:
+    """Tell the operator; what cannot be sent is said in the log, and stops nothing. Return whether it was sent.
 
     Args:
         notify: name of the Secret that holds the URL, as Apprise writes it: `mailtos://`, `slack://`, `ntfys://`,
@@ -38,7 +38,7 @@ def tell(notify: str | None, title: str, body: str) -> None:
     logger = _logger()
     logger.info("%s\n%s", title, body)
     if not (notify or os.environ.get(NOTIFY)):
-        return
+        return False
     try:
         messenger = apprise.Apprise()
         url = Secret.load(notify).get() if notify else os.environ[NOTIFY]
@@ -46,8 +46,11 @@ def tell(notify: str | None, title: str, body: str) -> None:
             logger.warning("the message %r was not sent: Apprise does not know such a URL; see notify", title)
         elif not messenger.notify(title=title, body=body):
             logger.warning("the message %r was not sent: nobody took it at the URL of notify", title)
+        else:
+            return True
     except Exception as error:  # a message must never fail the night that it is about
         logger.warning("the message %r was not sent: %s", title, _reason(error, notify))
+    return False
 
 
 def _reason(error: Exception, notify: str | None) -> str:
@@ -102,7 +105,14 @@ def main() -> None:
     """Keep a URL for messages as a Secret of Prefect, which encrypts it."""
     parser = ArgumentParser(prog="python -m flows.word", description=main.__doc__)
     parser.add_argument("name", type=secret_name, help="by which `notify` names it; the URL comes from the keyboard")
-    name = parser.parse_args().name
+    parser.add_argument("--try", dest="send", action="store_true", help="send a message to the URL that is kept")
+    arguments = parser.parse_args()
+    name = arguments.name
+    if arguments.send:
+        if not tell(name, "Waymark: a try", "Messages for operators arrive here."):
+            sys.exit("not sent; the line above says why")
+        print("sent")
+        return
     url = (getpass.getpass("Apprise URL: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     if not apprise.Apprise().add(url):
         sys.exit("Apprise does not know such a URL; nothing was kept")

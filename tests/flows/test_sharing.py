@@ -46,11 +46,13 @@ def test_a_training_on_another_machine_comes_back_through_the_remote(shared, mon
     assert git(project.folder, "status", "--porcelain") == "?? dvc.lock"  # neither .dvc/config nor a commit knows of it
     with sharing.handed_over(str(remote)) as handover:
         monkeypatch.chdir(there)
-        subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], check=True)
+        for words in ("init --no-scm", "remote add --local waymark nowhere", "remote modify --local waymark jobs 3"):
+            subprocess.run([sys.executable, "-m", "dvc", *words.split(), "--quiet"], check=True)
         ended = sharing.train_apart("train@cells", handover, str(remote), {}, heard.append)
     assert (ended.name, ended.is_completed()) == (sharing.PUSHED, True), heard
     assert not list((remote / "handovers").iterdir())
     apart = there / ".work/apart/train@cells"
+    assert "jobs = 3" in (apart / ".dvc/config.local").read_text()  # as people write a password or a key file
     assert git(apart, "rev-parse", "HEAD") == git(project.folder, "rev-parse", "HEAD")
     assert git(apart, "status", "--porcelain") == "?? dvc.lock"
     assert (apart / "trained/cells/model.txt").read_text() == "cellsplaces"

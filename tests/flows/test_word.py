@@ -113,6 +113,12 @@ def test_notify_names_a_secret_of_prefect_that_shows_its_url_to_nobody(api, capl
         assert kept.stdout == "kept; give --notify ops, or set the parameter notify of a flow run to ops\n"
         tell("ops", "promoted", "version 3")
         assert told.get_nowait()["title"] == "promoted"
+        tried = subprocess.run([*keep, "--try"], env=environment, capture_output=True, text=True, check=True)
+        assert tried.stdout.splitlines()[-1] == "sent"
+        assert told.get_nowait()["title"] == "Waymark: a try"
+        unknown = [*keep[:-1], "unknown", "--try"]
+        refused = subprocess.run(unknown, env=environment, capture_output=True, text=True, check=False)
+        assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, "not sent; the line above says why")
         with get_client(sync_client=True) as client:
             shown = client.request("POST", "/block_documents/filter", json={}).text
     assert url not in kept.stdout + kept.stderr + shown
