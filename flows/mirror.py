@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.repository import git
+from tasks.download import MIRROR
 from tasks.stage import PARAMS_FILE, load_params
 from waymark.errors import ParameterError
 
@@ -37,6 +38,8 @@ def mirror_input(root: Path, folder: Path) -> None:
         top = top.parent  # pictures that a table lists lie beside it
     if top == Path():
         return
+    (folder / MIRROR).parent.mkdir(parents=True, exist_ok=True)
+    (folder / MIRROR).write_text(str(root.resolve()))  # else the sources would not follow links that lead out
     kept = set(git(folder, "ls-files", "-z", "--", str(top)).split("\0"))
     wanted = {name: root / name for name in _entries(root, top) if name not in kept}
     _remove_others(folder, top, wanted)

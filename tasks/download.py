@@ -23,6 +23,7 @@ from waymark.sources.quad_folders import find_parts
 logger = logging.getLogger(__name__)
 
 RAW = Path("data/raw")
+MIRROR = WORK / "mirror"  # in a checkout whose input is made of links: the checkout that they lead to
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -212,13 +213,14 @@ def download(settings: Download) -> None:
 def choose_source(settings: Download) -> Source:
     """Build the source that the settings name."""
     path = Path(settings.path)
+    mirrored = Path(MIRROR.read_text(), path) if MIRROR.exists() and not path.is_absolute() else None
     if settings.source == "table":
-        return TableSource(path, file=settings.table.file)
+        return TableSource(path, settings.table.file, mirrored)
     if settings.source == "quads":
-        return QuadsSource(path, folders=settings.quads.folders, missing_views=settings.quads.missing_views)
+        return QuadsSource(path, settings.quads.folders, settings.quads.missing_views, mirrored)
     if settings.source == "photos":
         photos = settings.photos
-        return PhotosSource(path, label=photos.label, group=photos.group, heading=photos.heading)
+        return PhotosSource(path, photos.label, photos.group, photos.heading, mirrored)
     if settings.source == "gldv2":
         return gldv2_source(settings.gldv2)
     made = settings.synthetic

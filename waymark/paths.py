@@ -25,9 +25,20 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)
 
 
-def leads_out(path: Path, real_root: str) -> bool:
-    """Tell whether links on the way to a file lead out of a folder, which is all that people mean to share."""
-    return os.path.commonpath([os.path.realpath(path), real_root]) != real_root
+def real_roots(folder: Path, mirrored: Path | None = None) -> tuple[str, ...]:
+    """Give the folders, without links, to which links in a folder may lead.
+
+    Args:
+        folder: that people bring.
+        mirrored: the folder whose files it links to, if it was made so.
+    """
+    return tuple(os.path.realpath(root) for root in (folder, mirrored) if root is not None)
+
+
+def leads_out(path: Path, roots: tuple[str, ...]) -> bool:
+    """Tell whether links on the way to a file lead out of the folders that people mean to share."""
+    real = os.path.realpath(path)
+    return all(os.path.commonpath([real, root]) != root for root in roots)
 
 
 class Finder:

@@ -30,12 +30,14 @@ class PhotosSource:
             of one folder, or nothing.
         heading: whether the direction that a photo brings along becomes its view's heading.
             Off by default: a model takes few different headings for those of a rig.
+        mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of the folder.
     """
 
     path: Path
     label: Literal["none", "folder"] = "none"
     group: Literal["folder_day", "folder", "none"] = "folder_day"
     heading: bool = False
+    mirrored: Path | None = None
 
     def fetch(self, folder: Path) -> Fetched:
         """Copy the photos into `folder` and list them.
@@ -53,7 +55,7 @@ class PhotosSource:
         """
         if not self.path.is_dir():
             raise SourceError(f"{self.path} is no folder; set download.path to the folder of your photos")
-        walk = walk_photos(self.path)
+        walk = walk_photos(self.path, self.mirrored)
         if not walk.photos:
             held = f"skipped: {walk.summary()}" if walk.skipped else "nothing"
             raise SourceError(

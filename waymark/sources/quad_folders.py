@@ -111,11 +111,11 @@ def _folders_in(folder: Path) -> list[Path]:
     return [path for path in inside if is_folder(path) and not is_hidden(path.name)]
 
 
-def find_views(folder: Path, real_root: str) -> dict[int, Path]:
+def find_views(folder: Path, roots: tuple[str, ...]) -> dict[int, Path]:
     """Find the views of a place by heading, of several files for one heading the first suffix.
 
     Raises:
-        SourceError: a link leads out of the folder that is read, whose real path is `real_root`.
+        SourceError: a link leads out of the folder that is read, of `waymark.paths.real_roots`.
     """
     files = {path.name.lower(): path for path in reversed(list_folder(folder)) if is_file(path)}
     found: dict[int, Path] = {}
@@ -124,6 +124,6 @@ def find_views(folder: Path, real_root: str) -> dict[int, Path]:
             if name in files:
                 found.setdefault(heading, files[name])
     for path in found.values():
-        if leads_out(path, real_root):
-            raise SourceError(f"{path} leads out of {real_root} by a link; copy the pictures into it")
+        if leads_out(path, roots):
+            raise SourceError(f"{path} leads out of {roots[0]} by a link; copy the pictures into it")
     return found

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
 from waymark.names import one_form
-from waymark.paths import NAME_BYTES, leads_out
+from waymark.paths import NAME_BYTES, leads_out, real_roots
 from waymark.records import records_table
 from waymark.sources.adapter import Fetched, Found
 from waymark.sources.quad_folders import (
@@ -60,11 +60,13 @@ class QuadsSource:
         folders: names of those folders in `path`, whose order says which copy of a place stays;
             all, in the order of their names, by default.
         missing_views: whether a place that lacks a view is kept, with that view masked, or dropped.
+        mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of the folder.
     """
 
     path: Path
     folders: tuple[str, ...] | None = None
     missing_views: Literal["keep", "drop"] = "keep"
+    mirrored: Path | None = None
 
     def fetch(self, folder: Path) -> Fetched:
         """Copy the views into `folder` and list the places.
@@ -107,11 +109,11 @@ class QuadsSource:
         counts.update(dict.fromkeys(COUNTED, 0))
         uuids: set[str] = set()
         panoramas: dict[str, tuple[Part, str | None]] = {}  # and where each was seen first
-        real_root = os.path.realpath(self.path)
+        roots = real_roots(self.path, self.mirrored)
         for part in find_parts(self.path, self.folders):
             counts["folders"] += 1
             places = find_places(part)
-            if leads_out(part.table, real_root):
+            if leads_out(part.table, roots):
                 raise SourceError(f"{part.table} leads out of {self.path} by a link; copy the table into it")
             rows = _rows(part, places)
             for row in rows:
@@ -120,16 +122,18 @@ class QuadsSource:
                     counts["duplicates_by_uuid"] += 1
                 elif panoramas.get(panorama, here) != here:
                     counts["duplicates_by_panorama"] += 1
-                elif views := self._views(row, places.get(uuid), real_root, counts):
+                elif views := self._views(row, places.get(uuid), roots, counts):
                     uuids.add(uuid)
                     panoramas.update({} if panorama is None else {panorama: here})
                     yield row, views
             stray = places.keys() - {row["record_id"] for row in rows}
-            counts["folders_without_row"] += sum(bool(find_views(places[uuid].folder, real_root)) for uuid in stray)
+            counts["folders_without_row"] += sum(bool(find_views(places[uuid].folder, roots)) for uuid in stray)
 
-    def _views(self, row: dict[str, Any], place: Place | None, real_root: str, counts: Counter[str]) -> list[Path]:
+    def _views(
+        self, row: dict[str, Any], place: Place | None, roots: tuple[str, ...], counts: Counter[str]
+    ) -> list[Path]:
         """List the views of a row and give their files; none where the row is dropped."""
-        found = find_views(place.folder, real_root) if place is not None else {}
+        found = find_views(place.folder, roots) if place is not None else {}
         counts["missing_views"] += len(HEADINGS) - len(found)
         counts["incomplete_places"] += len(found) < len(HEADINGS)
         if not found or (self.missing_views == "drop" and len(found) < len(HEADINGS)):

@@ -73,7 +73,7 @@ def relative_path(text: str, where: str) -> str:
     return str(path)
 
 
-def find_picture(finder: Finder, relative: str, real_root: str, where: str) -> Path | None:
+def find_picture(finder: Finder, relative: str, roots: tuple[str, ...], where: str) -> Path | None:
     """Find the picture that a row names; None where it is missing.
 
     Raises:
@@ -89,7 +89,7 @@ def find_picture(finder: Finder, relative: str, real_root: str, where: str) -> P
                 passed = one_form(parent.relative_to(finder.root).as_posix())
                 raise SourceError(f"{what} goes through {shown(passed)}, which is no folder; correct the path")
         return None
-    if leads_out(path, real_root):
+    if leads_out(path, roots):
         raise SourceError(f"{what} leads out of the folder by a link; copy the picture into it")
     if is_folder(path):
         raise SourceError(f"{what} is a folder; name one picture in it")

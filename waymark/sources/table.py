@@ -1,6 +1,5 @@
 """A CSV or Parquet file that lists pictures, with what is known of each."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from tqdm import tqdm
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
 from waymark.names import one_form
-from waymark.paths import Finder, exists, is_file, leads_out, list_folder
+from waymark.paths import Finder, exists, is_file, leads_out, list_folder, real_roots
 from waymark.records import records_table
 from waymark.sources.adapter import Fetched, Found
 from waymark.sources.rows import (
@@ -32,10 +31,12 @@ class TableSource:
     Args:
         path: the table, or the folder that holds it and its pictures.
         file: name of the table in the folder, where it holds several.
+        mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of the folder.
     """
 
     path: Path
     file: str | None = None
+    mirrored: Path | None = None
 
     def fetch(self, folder: Path) -> Fetched:
         """Copy the pictures into `folder` and list them.
@@ -56,11 +57,11 @@ class TableSource:
         table = _read(self._find())
         rows = _rows(table)
         root = table.path.parent
-        finder, real_root = Finder(root), os.path.realpath(root)
+        finder, roots = Finder(root), self._roots(root)
         pictures: dict[str, Path] = {}
         numbered = zip(table.frame.index, rows, strict=True)
         for number, row in tqdm(numbered, total=len(rows), unit="picture", desc="read", disable=None):
-            picture = find_picture(finder, row["record_id"], real_root, table.where(number, "path"))
+            picture = find_picture(finder, row["record_id"], roots, table.where(number, "path"))
             if picture is not None:
                 pictures[row["views"][0]["path"]] = picture
                 row["width"], row["height"] = upright_dimensions(picture) or (None, None)
@@ -72,6 +73,11 @@ class TableSource:
         }
         counts = {"missing_pictures": len(rows) - len(pictures)}
         return Found(Fetched(records_table(rows), origin=origin, counts=counts), pictures)
+
+    def _roots(self, folder: Path) -> tuple[str, ...]:
+        """Give the folders to which links may lead; beside a table that is named itself its pictures lie."""
+        mirrored = self.mirrored.parent if self.mirrored is not None and is_file(self.mirrored) else self.mirrored
+        return real_roots(folder, mirrored)
 
     def _find(self) -> Path:
         if is_file(self.path):
@@ -92,7 +98,7 @@ class TableSource:
                     " download.table.file"
                 )
             (table,) = found
-        if leads_out(table, os.path.realpath(self.path)):
+        if leads_out(table, self._roots(self.path)):
             raise SourceError(
                 f"{table} leads out of {self.path}, which is all that DVC watches; move the table into it"
             )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from waymark.errors import SourceError
 from waymark.names import one_form
-from waymark.paths import exists, is_file, is_folder, leads_out
+from waymark.paths import exists, is_file, is_folder, leads_out, real_roots
 
 logger = logging.getLogger(__name__)
 
@@ -60,18 +60,22 @@ class Walk(NamedTuple):
         return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.skipped.items()))
 
 
-def walk_photos(root: Path) -> Walk:
+def walk_photos(root: Path, mirrored: Path | None = None) -> Walk:
     """List the photos in a folder and in the folders in it, and count what is none.
 
     Links to photos in the folder are followed; links to folders are not, for DVC would not see what changes behind
     them, nor are links that lead out of the folder.
+
+    Args:
+        root: the folder.
+        mirrored: another folder to which links may lead, for it is what this one stands for.
 
     Raises:
         SourceError: a folder that may not be read, or two photos whose names differ in their Unicode form alone.
     """
     photos: dict[str, Photo] = {}
     skipped: Counter[str] = Counter()
-    for path, kind in walk(root):
+    for path, kind in walk(root, real_roots(root, mirrored)):
         if kind != "photo":
             skipped[kind] += 1
             if kind in LINKS and skipped[kind] == 1:
@@ -86,31 +90,34 @@ def walk_photos(root: Path) -> Walk:
     return Walk([photos[name] for name in sorted(photos)], skipped)
 
 
-def walk(root: Path) -> Iterator[tuple[Path, str]]:
+def walk(root: Path, roots: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
     """Give all files below a folder, and the folders that are not entered, each with its kind.
+
+    Args:
+        root: the folder.
+        roots: of `waymark.paths.real_roots`.
 
     Raises:
         SourceError: a folder may not be read.
     """
-    real = os.path.realpath(root)
 
     def refuse(error: OSError) -> None:
         name = one_form(str(error.filename))
         raise SourceError(f"{name} cannot be read: {error.strerror}; give yourself the right, or move it") from error
 
     for here, folders, files in os.walk(root, onerror=refuse):
-        kinds = {name: kind_of(Path(here, name), real) for name in folders}
+        kinds = {name: kind_of(Path(here, name), roots) for name in folders}
         folders[:] = [name for name in folders if kinds[name] == "folder"]
         yield from ((Path(here, name), kind) for name, kind in kinds.items() if kind != "folder")
-        yield from ((Path(here, name), kind_of(Path(here, name), real)) for name in files)
+        yield from ((Path(here, name), kind_of(Path(here, name), roots)) for name in files)
 
 
-def kind_of(path: Path, real_root: str) -> str:
+def kind_of(path: Path, roots: tuple[str, ...]) -> str:
     """Say what a path is, without opening it: `photo`, `folder`, or the reason why it is neither.
 
     Args:
         path: in a folder.
-        real_root: that folder, without links.
+        roots: of `waymark.paths.real_roots`.
     """
     if is_hidden(path.name):
         return "hidden"
@@ -118,7 +125,7 @@ def kind_of(path: Path, real_root: str) -> str:
         if is_folder(path):
             return "linked_folders" if path.is_symlink() else "folder"
         return "special_files" if exists(path) else "broken_links"
-    if path.is_symlink() and leads_out(path, real_root):
+    if path.is_symlink() and leads_out(path, roots):
         return "links_out"
     suffix = path.suffix.lower()
     return "photo" if suffix in PHOTOS else SKIPPED.get(suffix, "others")
