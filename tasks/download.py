@@ -12,7 +12,7 @@ from tasks.kinds import AtLeastOne, FewOrNone, Made, MadeOrNone, NoneOrMore, Pat
 from tasks.outputs import file_digest, whole_folder, write_json
 from tasks.stage import STRICT, WORK, Stage
 from waymark.errors import SourceError
-from waymark.paths import exists
+from waymark.paths import Finder, exists
 from waymark.records import landmarks_table, write_table
 from waymark.sources import Fetched, Gldv2Source, PhotosSource, QuadsSource, Source, SyntheticSource, TableSource
 from waymark.sources.gldv2.choice import Choice
@@ -186,6 +186,8 @@ def _check(settings: Download) -> None:
             f" {Path.home() / settings.path.removeprefix('~').lstrip('/')}"
         )
     if settings.source in WANTED and not exists(Path(settings.path)):
+        if exists(Finder(Path(Path(settings.path).anchor)).find(settings.path.strip("/"))):
+            raise SourceError(f"{settings.path} is written in another Unicode form on the disk; rename it to this one")
         raise SourceError(f"{settings.path} does not exist; set download.path to {WANTED[settings.source]}")
     if settings.source == "quads":
         find_parts(Path(settings.path), settings.quads.folders)

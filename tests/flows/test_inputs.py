@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy import clone
 
 from flows.inputs import check_input
+from flows.pipeline import check_params
 from waymark.errors import SourceError
 
 DVC_YAML = "stages:\n  s:\n    cmd: touch out\n    deps: [input]\n    outs: [out]\n"
@@ -77,6 +79,15 @@ def test_dvc_itself_stops_there_and_goes_on_where_it_is_ignored(project, fault):
     assert subprocess.run(repro, check=False, timeout=60).returncode != 0
     (project / ".dvcignore").write_text("/input/trip/b.jpg\n/input/trip/caf?.jpg\n")
     assert subprocess.run(repro, check=False, timeout=60).returncode == 0
+
+
+def test_the_pipeline_stops_before_dvc_reads_the_folder(tmp_path, monkeypatch):
+    project = clone(tmp_path / "project")
+    monkeypatch.chdir(project.folder)
+    check_params()
+    pipe(project.folder / "input")
+    with pytest.raises(SourceError, match=r"input/b\.jpg is a pipe"):
+        check_params()
 
 
 def test_outside_the_checkout_dvc_ignores_nothing(project, tmp_path_factory):

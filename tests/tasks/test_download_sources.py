@@ -2,6 +2,7 @@
 
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_what_is_wrong_is_named_before_anything_runs(monkeypatch, changes, said)
     monkeypatch.chdir(ROOT)
     with pytest.raises((ParameterError, SourceError), match=said):
         settings(**changes)
+
+
+def test_a_path_in_another_form_than_on_the_disk_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    composed, decomposed = (unicodedata.normalize(form, "Café/é") for form in ("NFC", "NFD"))
+    photos(tmp_path / decomposed, 1)
+    for path in (composed, f"{tmp_path}/{composed}"):
+        with pytest.raises(SourceError, match="is written in another Unicode form on the disk; rename it"):
+            settings(source="photos", path=path)
+    settings(source="photos", path=decomposed)
 
 
 def test_a_folder_is_read_in_one_way_by_check_and_by_the_pipeline(tmp_path, monkeypatch):

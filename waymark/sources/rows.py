@@ -41,8 +41,7 @@ def check_columns(table: Table, known: Sequence[str], needed: Iterable[str], why
 
 def optional_texts(table: Table, column: str | None) -> list[str | None]:
     """Read a column of names; None in every row where there is no such column."""
-    found = column is not None and column in table.frame
-    return table.texts(column) if found and column is not None else [None] * len(table.frame)
+    return [None] * len(table.frame) if column is None or column not in table.frame else table.texts(column)
 
 
 def optional_degrees(table: Table, column: str) -> list[float | None]:
