@@ -101,7 +101,7 @@ def test_predictions_keep_to_their_contract(finished, model):
         *("record_id", "split", "latitude", "longitude", "predicted_latitude", "predicted_longitude"),
         *("distance_km", "cell", "predicted_cell", "oracle_km", "constant_km", "radius_50_km", "radius_90_km"),
         *("landmarks", "predicted_landmark", "score", "rank"),
-        *("probability", "nearest_train_km", "best_landmark"),
+        *("probability", "nearest_train_km", "best_landmark", "confidence"),
     ]
     assert schema.field("score").type == pa.float64()
     assert schema.field("landmarks").type == pa.list_(pa.string())
