@@ -9,6 +9,7 @@ from tasks.checkout import NIGHT, checkout
 from tasks.tables import RECORDS
 from waymark.errors import WaymarkError
 from waymark.registry import LANDMARK, LOCATION
+from waymark.terminal import printable_lines
 
 
 def folder_of_data() -> Path:
@@ -48,7 +49,7 @@ def main() -> None:
     add_debug(parser)
     arguments = parser.parse_args()
     with as_command(debug=arguments.debug):
-        print("\n\n".join(map(report, [arguments.name] if arguments.name else names)))
+        print(printable_lines("\n\n".join(map(report, [arguments.name] if arguments.name else names))))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from tasks.register import Registered
 from tasks.stage import one_line
 from waymark.errors import WaymarkError
 from waymark.gate import Gate
+from waymark.terminal import printable_lines
 
 REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose dvc.lock knows its data
 DEFAULT = Gate()
@@ -150,10 +151,10 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     with as_command():
         if arguments.pop("explain"):
-            print(explain(arguments["committed_only"]))
+            print(printable_lines(explain(arguments["committed_only"])))
             return
         ended = completed(run(nightly, **arguments))
-        print(ended.message)
+        print(printable_lines(ended.message or ""))
 
 
 if __name__ == "__main__":

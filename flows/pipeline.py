@@ -34,6 +34,7 @@ from tasks.outputs import read_json
 from tasks.register import Registered, register_best
 from tasks.stage import load_params
 from waymark.lookup import BEST
+from waymark.terminal import printable_lines
 
 SPARED = "neither it nor anything before it changed"
 BEFORE = "a stage before it did not run to its end"
@@ -184,10 +185,10 @@ def main() -> None:
     with as_command(debug=arguments.debug):
         check_inputs()
         if arguments.explain:
-            print(write(explain()))
+            print(printable_lines(write(explain())))
             return
         ended = completed(run(pipeline, remote=arguments.remote))
-        print(summary(ended.result().registered))
+        print(printable_lines(summary(ended.result().registered)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from flows.ledger import Entry
+from waymark.terminal import printable_lines
 
 EPOCH = re.compile(r"epoch (\d+) of (\d+)\b")  # as a training logs the end of each
 LINES = 4  # that a training prints at most where there is no room for a bar
@@ -40,7 +41,7 @@ class Progress:
     def write(self, line: str) -> None:
         """Print a line, above the bars."""
         with self._guard, tqdm.external_write_mode(self._stream) if self._bars else nullcontext():
-            print(line, file=self._stream, flush=True)
+            print(printable_lines(line), file=self._stream, flush=True)
 
     def begin(self, stage: str) -> None:
         """Take down that a stage is at work."""

@@ -20,6 +20,7 @@ from tasks.stage import one_line
 from waymark.errors import WaymarkError
 from waymark.gate import Gate
 from waymark.registry import LOCATION
+from waymark.terminal import printable_lines
 
 if TYPE_CHECKING:
     from tasks.promote import Decision
@@ -91,7 +92,7 @@ def main() -> None:
     with as_command():
         asked = {name: getattr(arguments, name) for name in ("model", "challenger", "notify", "dry_run")}
         ended = completed(run(promote, **asked, gate=gate))
-        print(f"{ended.name}: {ended.message}")
+        print(printable_lines(f"{ended.name}: {ended.message}"))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tasks.origin import Origin, Row, compare, read_origin
 from tasks.stage import PARAMS_FILE, load_params
 from waymark.addresses import sqlite_url
 from waymark.errors import ModelError
+from waymark.terminal import printable_lines
 
 SHOWN = 12  # letters of a hash
 ANOTHER_MACHINE = (
@@ -143,7 +144,7 @@ def main() -> None:
     with as_command(debug=arguments.debug, code=2):
         origin, found = rebuild(arguments.version, arguments.folder, cached=arguments.cached)
     equal, words = verdict(origin, found)
-    print(f"\n{table(origin, found)}\n\n{words}")
+    print(printable_lines(f"\n{table(origin, found)}\n\n{words}"))
     sys.exit(0 if equal else 1)
 
 

@@ -13,6 +13,7 @@ from flows.worker import end_with_worker
 from tasks.champion import roll_back
 from tasks.stage import one_line
 from waymark.errors import WaymarkError
+from waymark.terminal import printable_lines
 
 
 @flow(name="rollback", flow_run_name=dated("rollback", "model"))
@@ -46,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with as_command():
         ended = completed(run(rollback, **vars(arguments)))
-        print(f"{ended.name}: {ended.message}")
+        print(printable_lines(f"{ended.name}: {ended.message}"))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from tasks.stage import WORK, one_line
 from tasks.tracking import tracking_uri
 from waymark.errors import ParameterError, WaymarkError
 from waymark.registry import is_served_from
+from waymark.terminal import printable_lines
 
 WORK_KEY = re.compile(r"[0-9a-f]{16}")
 BEGINNING = datetime.fromtimestamp(0, UTC)
@@ -206,7 +207,7 @@ def main() -> None:
     add_debug(parser)
     arguments = parser.parse_args()
     with as_command(debug=arguments.debug):
-        print(run(arguments.keep, dry_run=arguments.dry_run))
+        print(printable_lines(run(arguments.keep, dry_run=arguments.dry_run)))
 
 
 if __name__ == "__main__":

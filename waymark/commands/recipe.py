@@ -12,7 +12,7 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from waymark.commands.terminal import say, whole_file
+from waymark.commands.terminal import say, show, whole_file
 from waymark.errors import ParameterError, nearest_name
 
 RECIPES = Path("recipes")
@@ -34,7 +34,7 @@ def list_recipes() -> None:
     for name, path in recipes.items():
         said = " ".join(line.lstrip("# ") for line in takewhile(_is_comment, path.read_text().splitlines()))
         text = textwrap.fill(said, columns, initial_indent=indent, subsequent_indent=indent)
-        typer.echo(f"{name:<{len(indent)}}{text.removeprefix(indent)}".rstrip())
+        show(f"{name:<{len(indent)}}{text.removeprefix(indent)}".rstrip())
 
 
 def _is_comment(line: str) -> bool:
@@ -74,7 +74,7 @@ def use_recipe(name: str, path: Path | None = None) -> None:
     with whole_file(PARAMS) as beside:
         beside.write_bytes(text)
     for change in changes:
-        typer.echo(change)
+        show(change)
     learns = "" if path is None else f", and learns from {_parse(text, recipe)['download']['path']}"
     say(f"params.yaml is now {recipe}{learns}; make run runs what that changes")
 
