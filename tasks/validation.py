@@ -97,7 +97,7 @@ def _explain(error: ValidationError, settings: type, values: dict[str, Any], nam
         given = given["name"]
         path = (*path, "name") if _keys((*path, "name"), values)[-1:] == ("name",) else path  # `head: cells` has no key
     told = "" if isinstance(given, dict) else f" (it is {shown(repr(given))})"
-    return f"{named(path)} must be {_allowed(settings, path, values)}{told}"
+    return f"{named(path)}: must be {_allowed(settings, path, values)}{told}"
 
 
 def _keys(location: Sequence[int | str], values: Any) -> Path:

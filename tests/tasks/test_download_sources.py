@@ -81,7 +81,7 @@ def test_the_settings_reach_the_source(tmp_path):
         ({"quads": {"missing_views": "mask"}}, r"download\.quads\.missing_views: .*'keep' or 'drop'"),
         ({"photos": {"label": "file"}}, r"download\.photos\.label: .*'none' or 'folder'"),
         ({"photos": {"group": "day"}}, r"download\.photos\.group: .*'folder_day', 'folder' or 'none'"),
-        ({"photos": {"heading": 1}}, r"download\.photos\.heading: .*boolean"),
+        ({"photos": {"heading": 1}}, r"download\.photos\.heading: must be true or false"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_runs(monkeypatch, changes, said):

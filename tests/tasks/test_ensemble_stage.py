@@ -237,10 +237,13 @@ def test_the_same_answers_give_the_same_bytes(models):
     ("entry", "message"),
     [
         ({"models": ["near", "fra"]}, r"ensembles\.e\.models: fra is no model; did you mean 'far'\?"),
-        ({"models": ["near"]}, r"ensembles\.e\.models: .*at least 2"),
+        ({"models": ["near"]}, r"ensembles\.e\.models: must be a list of 2 or more"),
         ({"models": ["near", "near"]}, r"ensembles\.e\.models names a model twice"),
         ({"models": ["near", "far"], "weights": [1]}, r"ensembles\.e\.weights: 1 weights for 2 models"),
-        ({"models": ["near", "far"], "weights": [1, 0]}, r"ensembles\.e\.weights\.1: .*greater than 0"),
+        (
+            {"models": ["near", "far"], "weights": [1, 0]},
+            r"ensembles\.e\.weights\.1: must be a number from 1e-06 up to",
+        ),
         ({"models": ["near", "far"], "weights": [3, 1]}, r"near has more than half of the weight.*set combine to mean"),
         ({"models": ["near", "arcface"]}, r"near answers places, arcface answers landmarks; name models that answer"),
         ({"models": ["near", "far"], "combine": "mode"}, r"ensembles\.e\.combine: .*'median' or 'mean'"),

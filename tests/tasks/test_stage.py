@@ -35,16 +35,16 @@ def test_bundled_params_are_accepted(document):
         (lambda d: d["grid"].update(spacing_km=40), r"unknown key grid\.spacing_km; did you mean 'spacing_m'\?"),
         (
             lambda d: d["grid"].update(spacing_m="wide"),
-            r"grid\.spacing_m must be a number from 1 up to .* \(it is 'wide'\)",
+            r"grid\.spacing_m: must be a number from 1 up to .* \(it is 'wide'\)",
         ),
-        (lambda d: d["grid"].update(spacing_m=True), r"grid\.spacing_m must be a number"),
-        (lambda d: d["grid"].update(spacing_m=-1), r"grid\.spacing_m must be .* \(it is -1\)"),
+        (lambda d: d["grid"].update(spacing_m=True), r"grid\.spacing_m: must be a number"),
+        (lambda d: d["grid"].update(spacing_m=-1), r"grid\.spacing_m: must be .* \(it is -1\)"),
         (lambda d: d.update(grid=[1]), r"grid must be a section with keys"),
         (lambda d: d.pop("grid"), r"params\.yaml has no grid; "),
         (lambda d: d.pop("region"), r"params\.yaml has no region; "),
         (
             lambda d: d.update(region=7),
-            r"region must be a code such as HRV, or the path of a vector file or null \(it is 7\)",
+            r"region: must be a code such as HRV, or the path of a vector file or null \(it is 7\)",
         ),
     ],
 )
@@ -63,12 +63,12 @@ def test_wrong_section_is_named(document, change, message):
         (lambda m: m["optimizer"].update(lr="fast"), r"models\.cells\.optimizer.*lr.*\(it is 'fast'\)"),
         (
             lambda m: m["augmentation"].update(crop=2),
-            r"models\.cells\.augmentation\.crop must be a number .* up to 1 \(it is 2\)",
+            r"models\.cells\.augmentation\.crop: must be a number .* up to 1 \(it is 2\)",
         ),
         (lambda m: m.pop("epochs"), r"models\.cells\.epochs is missing"),
         (
             lambda m: m.update(views="conkat"),
-            r"models\.cells\.views must be 'concat', 'mean' or 'attention' \(it is 'conkat'\)",
+            r"models\.cells\.views: must be 'concat', 'mean' or 'attention' \(it is 'conkat'\)",
         ),
     ],
 )
