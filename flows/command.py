@@ -45,7 +45,11 @@ def as_command(*, debug: bool = False, code: int = 1) -> Iterator[None]:
 
 
 def _leave_the_terminal_to_people() -> None:
-    """Show warnings alone, as they are, and nothing that Prefect logs of its runs: its server has that."""
+    """Show warnings alone, as they are, and nothing that Prefect logs of its runs: its server has that.
+
+    DVC draws bars as its logger's level says, one for each file that it looks at.
+    """
+    logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
         handler.setFormatter(logging.Formatter())

@@ -80,6 +80,7 @@ def pipeline(remote: Address | None = None) -> Outcome | State[Any]:
 
 
 def _bring_up_to_date(remote: str | None) -> Outcome | State[Any]:
+    print("looking for what changed", flush=True)
     nodes, causes = plan()
     logger.info(write(causes))
     ledger, progress = Ledger([node.stage for node in nodes]), _progress(nodes)

@@ -77,6 +77,7 @@ def _of_places(model: str, split: str, comparison: Mapping[str, Any]) -> Verdict
                 comparison["models"][model],
                 {name: intervals[name] for name in ("test", "val")},
                 ("records", "unit", "units"),
+                "records",
             ),
         ),
     )
@@ -100,6 +101,7 @@ def _of_landmarks(model: str, split: str, comparison: Mapping[str, Any]) -> Verd
                 comparison["models"][model],
                 {name: intervals[name] for name in ("test", "val")},
                 ("queries", "landmark_unit", "landmark_units"),
+                "pictures with a landmark",
             ),
         ),
     )
@@ -118,7 +120,9 @@ def _refusals(asked: Mapping[str, Any], split: str) -> str:
     return f"{said}; {right} ({in_per_cent(asked['named_right'] / named)}){wrong}."
 
 
-def _believable(figures: Mapping[str, Any], intervals: Mapping[str, Any], keys: tuple[str, str, str]) -> list[str]:
+def _believable(
+    figures: Mapping[str, Any], intervals: Mapping[str, Any], keys: tuple[str, str, str], noun: str
+) -> list[str]:
     """Say whether val and test are large enough; what is drawn together counts once."""
     count, unit, units = keys
     small = {}
@@ -126,10 +130,10 @@ def _believable(figures: Mapping[str, Any], intervals: Mapping[str, Any], keys: 
         records = figures[split].get(count) or 0
         own = intervals[split].get(units, records)
         if min(records, own) < ENOUGH:
-            small[split] = f"{split} has {_counted(records, intervals[split].get(unit), own)}"
+            small[split] = f"{split} has {_counted(records, intervals[split].get(unit), own, noun)}"
     records = figures["val"].get(count) or 0
     if not small:
-        return [f"Val has {records:,} records for that, enough to believe the choice of the model."]
+        return [f"Val has {records:,} {noun}, enough to believe the choice of the model."]
     return [
         f"That is too few to believe it: {' and '.join(small.values())}, and {ENOUGH} are wanted of each; bring more"
         " pictures, or give val and test a larger share (split.fractions)."
@@ -151,9 +155,9 @@ def _of_hits(share: float, count: int) -> Ends:
     return float(low), float(high)
 
 
-def _counted(records: int, unit: str | None, units: int | None) -> str:
+def _counted(records: int, unit: str | None, units: int | None, noun: str = "records") -> str:
     drawn = f" in {units:,} groups" if unit == "group" and units is not None and units < records else ""
-    return f"{records:,} records{drawn}"
+    return f"{records:,} {noun}{drawn}"
 
 
 def _ratio(value: float) -> str:

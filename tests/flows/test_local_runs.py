@@ -35,7 +35,7 @@ def test_two_first_pipelines_train_once_the_second_waits(held_training):
     (printed, said), (printed_second, said_second) = first.communicate(), second.communicate()
     assert (first.returncode, said) == (second.returncode, said_second) == (0, "")
     assert "train@cells" in printed
-    assert printed_second.startswith("Nothing would run")
+    assert "Nothing would run" in printed_second
     assert not list(held_training.folder.rglob("home/prefect.db"))  # no server began either
 
 

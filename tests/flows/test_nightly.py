@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,27 +15,6 @@ from tiny import git, tiny
 from flows.explain import NOTHING
 
 pytestmark = pytest.mark.slow
-
-
-def runs(project):
-    """Read flow, name and state of each flow run, in the order of their start, from Prefect's own database."""
-    with sqlite3.connect(project.folder / ".prefect" / "prefect.db") as database:
-        return database.execute(
-            "select flow.name, flow_run.name, state_name from flow_run join flow on flow.id = flow_id"
-            " order by flow_run.start_time"
-        ).fetchall()
-
-
-def stages(project):
-    """Read name and state of the stages of the last night."""
-    with sqlite3.connect(project.folder / ".prefect" / "prefect.db") as database:
-        return dict(
-            database.execute(
-                "select name, state_name from task_run where flow_run_id ="
-                " (select flow_run.id from flow_run join flow on flow.id = flow_id where flow.name = 'pipeline'"
-                " order by flow_run.start_time desc limit 1)"
-            ).fetchall()
-        )
 
 
 def commit(project):
@@ -96,20 +74,15 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
     git(project.folder, "rm", "--quiet", "hold")
     commit(project)
     failed = project.run("python", "-m", "flows.nightly", code=1)
-    assert "compare: the disk is full of" in map(str.rstrip, failed.stderr.splitlines())
-    assert ": failed\ncompare: the disk is full of" in failed.stderr  # the word to the operator
-    assert runs(project)[-2][2] == "Failed"
+    assert failed.stderr.splitlines()[-1] == "compare: the disk is full of"
     assert git(project.folder, "log", "--format=%s", f"{head}..nights", "--", "dvc.lock") == ""
     git(project.folder, "rm", "--quiet", "fail-compare")
     head = commit(project)
-    project.run("python", "-m", "flows.nightly")
+    lines = [line.split() for line in project.run("python", "-m", "flows.nightly").stdout.splitlines()]
     assert git(nights, "status", "--porcelain") == ""
     assert (nights / "trained/cells/model.txt").exists()
-    assert {name: state for name, state in stages(project).items() if name != "compare"} == {
-        "download": "Skipped",
-        "train@cells": "Skipped",
-        "train@coordinates": "Skipped",
-    }
+    spared = ("download", "train@cells", "train@coordinates")
+    assert all([stage, "skipped"] in [line[:2] for line in lines] for stage in spared)
     assert git(project.folder, "log", "-1", "--format=%s", "nights").endswith(": compare ran")
     assert (project.folder / "dvc.lock").read_text() == FOREIGN
     assert head == git(project.folder, "rev-parse", "HEAD")

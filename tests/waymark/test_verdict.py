@@ -53,7 +53,7 @@ def test_by_how_much_is_said_with_units_and_the_interval():
         "Over 300 records of test its answers are 60.0 km off on average, and always the same place is 100 km off:"
         " 0.60 x constant (95 % interval 0.55 to 0.68)."
     )
-    assert found.sentences[1] == "Val has 312 records for that, enough to believe the choice of the model."
+    assert found.sentences[1] == "Val has 312 records, enough to believe the choice of the model."
 
 
 @pytest.mark.parametrize(

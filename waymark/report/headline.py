@@ -53,11 +53,15 @@ def _of_places(model: Model) -> list[Headline]:
         Headline(
             "truth within the 90 % radius",
             shown(figures.get("coverage_90"), "share"),
-            _beside(
-                intervals, "coverage_90", "share", f"over {shown(figures.get('records'), 'count')} {split} records"
-            ),
+            _beside(intervals, "coverage_90", "share", _over(figures, split)),
         ),
     ]
+
+
+def _over(figures: Metrics, split: str) -> str:
+    if figures.get("coverage_90") is None:
+        return "val has too few records to promise one"
+    return f"over {shown(figures.get('records'), 'count')} {split} records"
 
 
 def _of_landmarks(model: Model) -> list[Headline]:
