@@ -3,10 +3,15 @@
 python -m scripts.bench
 """
 
+import os
 import resource
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -32,6 +37,25 @@ def fastest_s(work: Callable[[], object]) -> float:
     return min(times)
 
 
+def cpu_s(folder: str, *command: str) -> float:
+    """CPU seconds of a command of this checkout and of its workers."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=False, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def check_and_resize() -> tuple[float, float]:
+    """CPU seconds of `waymark check` and of the stage resize for the pictures of data/raw."""
+    with TemporaryDirectory() as folder:
+        shutil.copy("params.yaml", folder)
+        (Path(folder) / "data").mkdir()
+        for name in ("raw", "filtered"):
+            (Path(folder) / "data" / name).symlink_to(Path("data", name).resolve())
+        return cpu_s(folder, "waymark", "check", "data/raw"), cpu_s(folder, "tasks.resize")
+
+
 def main() -> None:
     """Print the ratios."""
     shards, table = open_shards(), read_table()
@@ -47,6 +71,9 @@ def main() -> None:
     mapped = fastest_s(lambda: [shards[key].copy() for key in keys[:PICTURES] if key in shards])
     print(f"decode in {available_workers()} processes / in one: {pool / alone:.2f} of the time")
     print(f"read from shards / decode: {mapped / alone:.4f} of the time")
+
+    check, resize = check_and_resize()
+    print(f"check a source / resize it: {check / resize:.2f} of the CPU seconds ({check:.0f} / {resize:.0f})")
 
     model = next(iter(load_params()["models"]))
     lesson = prepare(model, STAGE.read(load_params(), model), table, read_statistics())

@@ -1,15 +1,14 @@
 """Who is killed outright leaves no process behind: kill -9 of what starts workers, and of what starts commands."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 from closure import ROOT
+from orphans import alive, wait
 from small import run, write_params, write_table
 
 HANGING = """
@@ -64,22 +63,6 @@ def resize(folder, environment):
 
 def loader(folder, environment):
     return [sys.executable, "-c", LOADER]
-
-
-def alive(processes):
-    """Those that have not ended; one that has stays a zombie where nobody waits for orphans."""
-    found = []
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
-    return found
-
-
-def wait(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 @pytest.mark.parametrize("begin", [download, resize, loader])

@@ -9,32 +9,21 @@ from numpy.typing import NDArray
 from waymark.check.findings import MOST_EXAMPLES, Example, Finding, counted, first
 from waymark.check.likeness import stranger_than_others
 from waymark.check.survey import Survey
-from waymark.selection import hash_share
 
 GENERIC_RATIO = 1.15  # so many times nearer the pictures of others look
 STANDS_OUT = 1.4  # times the median of its landmark
 FEWEST = 5  # pictures of a landmark from which one can stand out
-MOST_OF_A_CLASS = 1500  # pictures of a landmark that are held against others, chosen by hash
-MOST_HELD = 30_000
 
 
 def generic_views(survey: Survey) -> NDArray[np.float64]:
     """How much more generic pictures look like other landmarks than like their own, `(V,)`; 0 for all others."""
     views = survey.views
     ratio = np.zeros(len(views.record))
-    numbers = [number for number in np.flatnonzero(views.decoded).tolist() if survey.labels[views.record[number]]]
-    numbers.sort(key=lambda number: hash_share(views.path[number], 1))
-    taken: Counter[str | None] = Counter()
-    chosen: list[int] = []
-    for number in numbers:
-        taken[label := survey.labels[views.record[number]]] += 1
-        if taken[label] <= MOST_OF_A_CLASS and len(chosen) < MOST_HELD:
-            chosen.append(number)
-    if chosen:
-        rows = views.record[chosen]
+    if len(views.compared):
+        rows = views.record[views.compared]
         classes = np.unique([str(survey.labels[row]) for row in rows], return_inverse=True)[1]
         groups = np.unique([survey.groups[row] for row in rows], return_inverse=True)[1]
-        ratio[chosen] = _outstanding(stranger_than_others(views.descriptor[chosen], classes, groups), classes)
+        ratio[views.compared] = _outstanding(stranger_than_others(views.descriptor, classes, groups), classes)
     return ratio
 
 

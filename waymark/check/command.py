@@ -90,8 +90,7 @@ def check(
 ) -> Check:
     """Look at every record and every picture of a source, and write a page about them.
 
-    Nothing of the source is changed. Pictures are fetched into a folder beside `out` that is removed afterwards;
-    what the stage download has fetched is read where it lies.
+    Nothing of the source is changed or copied: pictures are looked at where they lie.
 
     Args:
         path: a folder of photos or quadruplets, a table or the folder that holds it, or `data/raw`.
@@ -112,9 +111,9 @@ def check(
     outline = None if region is None else load_region(region)
     rules = Rules(outline, shore_km, min_images, max_images, largest, exclude=tuple(exclude))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open_source(path, source, beside=out.parent) as opened:
-        seen = survey(opened.records, opened.folder, workers=workers)
-        found, content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out)
+    opened = open_source(path, source)
+    seen = survey(opened.records, opened.pictures, workers=workers)
+    found, content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out, workers=workers)
     beside = out.with_name(f".{out.name}.new")
     beside.write_text(check_page(content), encoding="utf-8")
     beside.replace(out)
@@ -122,7 +121,7 @@ def check(
 
 
 def _examine(
-    opened: Opened, seen: Survey, rules: Rules, region: str | None, *, title: str, out: Path
+    opened: Opened, seen: Survey, rules: Rules, region: str | None, *, title: str, out: Path, workers: int | None
 ) -> tuple[Check, Content]:
     places = place_records(seen, rules.region, shore_km=rules.shore_km)
     copies, ratio = find_copies(seen), generic_views(seen)
@@ -159,7 +158,7 @@ def _examine(
         orientations=orientation_counts(seen),
         class_sheets=classes,
         cells=cells,
-        thumbnails=thumbnails(seen, shown),
+        thumbnails=thumbnails(seen, shown, workers=workers),
     )
     return Check(opened.kind, numbers, findings, kept, stopped, dropped, out), content
 

@@ -1,23 +1,23 @@
 """What is wrong with where the records lie."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.survey import Survey
-from waymark.metrics.figures import geometric_median
-from waymark.metrics.functional import haversine_km
 from waymark.selection import bad_coordinates, off_region_km
+from waymark.sphere import great_circle_km
 
 WIDEST_KM = 3000.0  # data that reaches farther has no middle to be swapped into
 NARROWEST_KM = 100.0
 ROOM = 2.0  # times the distance within which three of four records lie around their middle
 QUARTER = 0.75
+MOST_MIDDLES = 200  # records, one of which is taken as the middle of all
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _off(
         if region is not None:
             within[on_earth] = off_region_km(points[on_earth], region) <= shore_km
         elif middle is not None:
-            within[on_earth] = _distance_km(points[on_earth], middle[:2]) <= middle[2]
+            within[on_earth] = great_circle_km(points[on_earth], np.array(middle[:2])) <= middle[2]
         return within
 
     if region is None and middle is None:
@@ -99,15 +99,11 @@ def _middle(lat_lon: NDArray[np.float64]) -> tuple[float, float, float] | None:
     """Middle of the data and the radius within which a record is amid the others; None where it is too wide."""
     if len(lat_lon) < 4:
         return None
-    latitude, longitude = geometric_median(lat_lon).tolist()
-    distance_km = _distance_km(lat_lon, (latitude, longitude))
+    some = lat_lon[:: math.ceil(len(lat_lon) / MOST_MIDDLES)]
+    latitude, longitude = min(some, key=lambda place: float(great_circle_km(lat_lon, place).mean())).tolist()
+    distance_km = great_circle_km(lat_lon, np.array([latitude, longitude]))
     radius_km = max(NARROWEST_KM, ROOM * float(np.quantile(distance_km, QUARTER)))
     return (latitude, longitude, radius_km) if radius_km <= WIDEST_KM else None
-
-
-def _distance_km(lat_lon: NDArray[np.float64], place: tuple[float, float]) -> NDArray[np.float64]:
-    distance = haversine_km(torch.from_numpy(np.ascontiguousarray(lat_lon)), torch.tensor(place, dtype=torch.float64))
-    return np.asarray(distance.numpy(), dtype=np.float64)
 
 
 def _degrees(place: NDArray[np.float64]) -> str:

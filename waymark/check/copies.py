@@ -5,15 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.likeness import Alike, near_duplicates
 from waymark.check.survey import Survey
 from waymark.likeness import Looks, near_pairs
-from waymark.metrics.functional import haversine_km
 from waymark.selection import Dropped, exact_duplicates
+from waymark.sphere import great_circle_km
 
 COPY_OF = "exact duplicate: of "
 APART_KM = 10.0  # no picture shows two places so far apart
@@ -88,14 +87,8 @@ def _far_apart(survey: Survey, rows: NDArray[np.int64]) -> bool:
     labels = {survey.labels[row] for row in rows.tolist()} - {None}
     places = survey.lat_lon[rows]
     places = places[np.isfinite(places).all(axis=1)]
-    apart_km = _apart_km(places, np.broadcast_to(places[:1], places.shape)) if len(places) else np.zeros(1)
+    apart_km = great_circle_km(places, places[:1]) if len(places) else np.zeros(1)
     return len(labels) >= MANY_RECORDS or bool((apart_km > APART_KM).sum() >= MANY_RECORDS - 1)
-
-
-def _apart_km(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Great-circle distance between `(N, 2)` places in km; NaN where one is unknown."""
-    distance = haversine_km(torch.from_numpy(np.array(one)), torch.from_numpy(np.array(other)))
-    return np.asarray(distance.numpy(), dtype=np.float64)
 
 
 def copy_findings(survey: Survey, copies: Copies) -> Iterator[Finding]:
@@ -167,7 +160,7 @@ def groups_of(survey: Survey, pair: Sequence[int]) -> str:
 def _contradictions(survey: Survey, copies: Copies) -> Iterator[Finding]:
     pairs = copies.pairs_of_records(survey)
     rows = survey.views.record[pairs]
-    apart_km = _apart_km(survey.lat_lon[rows[:, 0]], survey.lat_lon[rows[:, 1]])
+    apart_km = great_circle_km(survey.lat_lon[rows[:, 0]], survey.lat_lon[rows[:, 1]])
     far = pairs[apart_km > APART_KM]
     if len(far):
         km = apart_km[apart_km > APART_KM]

@@ -1,46 +1,18 @@
-"""Which pictures of a source are near-duplicates, and a crude likeness of others by colours and gradients."""
+"""Which pictures of a source are near-duplicates, and which look more like others than like their own landmark."""
 
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import NearestNeighbors
+from scipy.spatial.distance import cdist
 
 from waymark.likeness import MOST_BITS, Looks, near_pairs
 
-SAME_LEVEL = 10  # so near to the commonest colour, in levels of 255, a pixel counts as being of it
 NEAREST = 3  # neighbours whose distance is averaged
 SEARCHED = 50  # neighbours among which those of other classes are looked for
-
-
-def evenness(pixels: NDArray[np.uint8]) -> float:
-    """Share of the `(H, W, 3)` pixels that have the picture's median colour, nearly.
-
-    >>> evenness(np.full((8, 8, 3), 200, np.uint8))
-    1.0
-    """
-    flat = pixels.reshape(-1, 3).astype(np.int16)
-    return float((np.abs(flat - np.median(flat, axis=0)) <= SAME_LEVEL).all(axis=1).mean())
-
-
-def colour_and_gradient(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Describe `(H, W, 3)` pixels by 64 colours and by 8 directions of edges in 16 fields, `(192,)`.
-
-    Square roots of histograms, so that Euclidean distance is Hellinger's; colours and edges weigh the same.
-    """
-    levels = pixels.reshape(-1, 3) >> 6
-    colours = np.bincount(levels @ np.array([16, 4, 1]), minlength=64).astype(np.float64)
-    grey = pixels.astype(np.float64).mean(axis=2)
-    down, across = np.gradient(grey)
-    direction = np.minimum((np.arctan2(down, across) % np.pi) / np.pi * 8, 7).astype(int)
-    rows, columns = (np.minimum(np.arange(side) * 4 // side, 3) for side in grey.shape)
-    field = (rows[:, None] * 4 + columns) * 8 + direction
-    edges = np.bincount(field.ravel(), weights=np.hypot(down, across).ravel(), minlength=128)
-    parts = [np.sqrt(part / max(part.sum(), 1e-9)) for part in (colours, edges)]
-    return np.concatenate(parts).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -104,7 +76,10 @@ def stranger_than_others(
     if len(np.unique(classes)) < 2:
         return ratio
     count = min(SEARCHED + 1, len(classes))
-    distance, neighbour = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(descriptor).kneighbors(descriptor)
+    search = faiss.IndexFlatL2(descriptor.shape[1])
+    search.add(np.ascontiguousarray(descriptor, dtype=np.float32))
+    squared, neighbour = search.search(np.ascontiguousarray(descriptor, dtype=np.float32), count)
+    distance = np.sqrt(np.maximum(squared, 0))
     strange = classes[neighbour] != classes[:, None]
     # Where fewer than three of 50 are strangers, the farthest of the 50 stands for those beyond it.
     strangers = np.sort(np.where(strange, distance, distance[:, -1:]), axis=1)[:, :NEAREST].mean(axis=1)
@@ -119,6 +94,6 @@ def _own_distance(descriptor: NDArray[np.float32], groups: NDArray[np.int64]) ->
     """Mean distance of each to the three nearest of its class, from other groups where there are any."""
     same = groups[:, None] == groups
     unwanted = np.where(same.all(axis=1)[:, None], np.eye(len(groups), dtype=bool), same)
-    distance = np.where(unwanted, np.inf, pairwise_distances(descriptor))
+    distance = np.where(unwanted, np.inf, cdist(descriptor, descriptor))
     nearest = np.sort(distance, axis=1)[:, :NEAREST]
     return np.asarray(np.nanmean(np.where(np.isfinite(nearest), nearest, np.nan), axis=1))

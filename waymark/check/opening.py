@@ -1,21 +1,30 @@
 """From a path to records: which source lies there, and what it gives."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from waymark.errors import SourceError, nearest_name
 from waymark.records import read_records
-from waymark.sources import PhotosSource, QuadsSource, Source, TableSource
+from waymark.sources import PhotosSource, QuadsSource, TableSource
+from waymark.sources.adapter import Found
 from waymark.sources.guessing import RAW, guess_source
 
-SOURCES: dict[str, Callable[[Path], Source]] = {"table": TableSource, "photos": PhotosSource, "quads": QuadsSource}
+
+class Finding(Protocol):
+    """A source that can list what its user has where it lies."""
+
+    def find(self) -> Found:
+        """List the records, and where the picture of each path lies."""
+        ...
+
+
+SOURCES: dict[str, Callable[[Path], Finding]] = {"table": TableSource, "photos": PhotosSource, "quads": QuadsSource}
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class Opened:
     Attributes:
         kind: name of the source.
         records: table of `waymark.records.RECORD_SCHEMA`.
-        folder: where the paths of the views begin.
+        pictures: where the picture of each path in the records lies; those that are missing may be left out.
         names: readable name of a landmark that has one.
         description: what the source says of itself.
         counts: what it counted while it read, by name.
@@ -33,20 +42,18 @@ class Opened:
 
     kind: str
     records: pa.Table
-    folder: Path
+    pictures: Mapping[str, Path]
     names: dict[str, str]
     description: str
     counts: dict[str, int]
 
 
-@contextmanager
-def open_source(path: Path, source: str | None, *, beside: Path) -> Iterator[Opened]:
-    """Fetch the records of a source into a folder that is removed afterwards; a fetched one is read where it lies.
+def open_source(path: Path, source: str | None) -> Opened:
+    """List the records of a source, and its pictures where they lie: nothing is copied.
 
     Args:
         path: folder or table of the user, or the folder that the stage download wrote.
         source: name of the source; None guesses it by what lies there.
-        beside: folder in which the temporary one is made.
 
     Raises:
         SourceError: there is nothing, the source is unknown, or it cannot read what lies there.
@@ -55,18 +62,17 @@ def open_source(path: Path, source: str | None, *, beside: Path) -> Iterator[Ope
         raise SourceError(f"{path} does not exist; give a folder of pictures, a table, or data/raw")
     kind = source or guess_source(path)
     if kind == RAW:
-        yield _fetched(path)
-        return
+        return _fetched(path)
     if kind not in SOURCES:
         raise SourceError(f"source {kind!r} is unknown: {nearest_name(kind, [*SOURCES, RAW])}")
-    with TemporaryDirectory(dir=beside, prefix=".check-") as folder:
-        fetched = SOURCES[kind](path).fetch(Path(folder))
-        if not fetched.records.num_rows:
-            raise SourceError(f"{path} holds no picture that the source {kind} reads; name another one with --source")
-        description = str(fetched.origin.get("description", ""))
-        yield Opened(
-            kind, fetched.records, Path(folder), dict(fetched.landmark_names), description, dict(fetched.counts)
-        )
+    found = SOURCES[kind](path).find()
+    fetched = found.fetched
+    if not fetched.records.num_rows:
+        raise SourceError(f"{path} holds no picture that the source {kind} reads; name another one with --source")
+    description = str(fetched.origin.get("description", ""))
+    return Opened(
+        kind, fetched.records, found.pictures, dict(fetched.landmark_names), description, dict(fetched.counts)
+    )
 
 
 def _fetched(folder: Path) -> Opened:
@@ -77,4 +83,6 @@ def _fetched(folder: Path) -> Opened:
         names = {row["landmark"]: row["name"] for row in pq.read_table(landmarks).to_pylist()}
     origin = json.loads((folder / "source.json").read_text()) if (folder / "source.json").is_file() else {}
     records = read_records(folder / "records.parquet")
-    return Opened(RAW, records, folder, names, str(origin.get("description", "")), dict(origin.get("counts", {})))
+    paths = [view["path"] for views in records["views"].to_pylist() for view in views]
+    pictures = {path: folder / path for path in paths}
+    return Opened(RAW, records, pictures, names, str(origin.get("description", "")), dict(origin.get("counts", {})))

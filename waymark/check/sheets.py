@@ -7,18 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from waymark.check.coordinates import Places
 from waymark.check.findings import counted
 from waymark.check.survey import Survey
 from waymark.errors import CoordinateError, GridError
 from waymark.geo import assign_cells, build_grid, extent_region, region_lat_lon, resolve_crs
+from waymark.images.decode import MAX_PIXELS, jpeg_bytes
+from waymark.images.resizing import read_pictures
 from waymark.selection import hash_share
 
 CELLS = 60  # wanted over the region, or over the extent of the data
 MOST_SHEETS = 40  # of each kind, the largest first
 ON_A_SHEET = 12
 GENERIC_ON_A_SHEET = 4
+SHOWN_PX = 96  # side of a picture on the page
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,11 @@ def _sheet(survey: Survey, title: str, note: str, shown: Sequence[int], framed: 
     return Sheet(title, note, [survey.views.path[number] for number in shown], ids, framed)
 
 
-def thumbnails(survey: Survey, paths: Iterable[str]) -> dict[str, bytes]:
+def thumbnails(survey: Survey, paths: Iterable[str], *, workers: int | None = None) -> dict[str, bytes]:
     """Give the pictures in small as JPEGs by their path; those that cannot be decoded are absent."""
-    wanted = set(paths)
-    pairs = zip(survey.views.path, survey.views.jpeg, strict=True)
-    return {path: jpeg for path, jpeg in pairs if jpeg and path in wanted}
+    wanted = sorted({path for path in paths if path in survey.pictures})
+    pictures = read_pictures(
+        [survey.pictures[path] for path in wanted], SHOWN_PX, max_pixels=MAX_PIXELS, workers=workers
+    )
+    shown = tqdm(zip(wanted, pictures, strict=True), total=len(wanted), unit="picture", desc="show", disable=None)
+    return {path: jpeg_bytes(picture.pixels) for path, picture in shown if picture.pixels is not None}

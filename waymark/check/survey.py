@@ -1,10 +1,11 @@
 """Every picture of a source looked at once: whether it can be decoded, and what it looks like."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from waymark.check.likeness import colour_and_gradient, evenness
-from waymark.images.decode import MAX_PIXELS, Status, jpeg_bytes
-from waymark.images.resizing import perceptual_hash, read_pictures
-from waymark.images.tars import read_bytes
+from waymark.images.decode import MAX_PIXELS, Status
+from waymark.images.looking import DESCRIBED, Look, Wanted, look
+from waymark.images.resizing import crash, look_at
 from waymark.likeness import Looks, hash_numbers
-from waymark.selection import coordinates
+from waymark.selection import coordinates, hash_share
+from waymark.workers import Lost
 
-LOOKED_AT_PX = 96  # side of the squares that are compared and shown
+LOOKED_AT_PX = 64  # side of the squares that are compared
+MOST_OF_A_CLASS = 1500  # pictures of a landmark that are held against others, chosen by hash
+MOST_HELD = 30_000
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,11 @@ class Views:
         heading_deg: `(V,)`, NaN where nobody says.
         status: whether it could be decoded.
         reason: why not.
-        digest: hash of the file's content; empty where there is no file.
+        digest: hash of the file's content; empty where no other file has its size, or there is none.
         looks: of the V pictures, each as a record of one view.
         evenness: `(V,)` share of the pixels that have the picture's commonest colour.
-        descriptor: `(V, 192)` colours and gradients.
-        jpeg: the picture in small, about 3 kB; empty where there are no pixels.
+        compared: `(C,)` pictures of landmarks whose colours and gradients were described.
+        descriptor: `(C, 192)` of these.
     """
 
     record: NDArray[np.int64]
@@ -47,8 +50,8 @@ class Views:
     digest: Sequence[str]
     looks: Looks
     evenness: NDArray[np.float64]
+    compared: NDArray[np.int64]
     descriptor: NDArray[np.float32]
-    jpeg: Sequence[bytes]
 
     @property
     def decoded(self) -> NDArray[np.bool_]:
@@ -62,7 +65,7 @@ class Survey:
 
     Attributes:
         records: table of `waymark.records.RECORD_SCHEMA`.
-        folder: where the paths begin.
+        pictures: where the picture of each path lies; those that are missing may be left out.
         views: the pictures.
         ids: record ids.
         lat_lon: `(N, 2)` latitude, longitude in degrees, NaN where unknown.
@@ -71,7 +74,7 @@ class Survey:
     """
 
     records: pa.Table
-    folder: Path
+    pictures: Mapping[str, Path]
     views: Views
     ids: Sequence[str]
     lat_lon: NDArray[np.float64]
@@ -84,7 +87,7 @@ class Survey:
         return tuple(self.views.path[view] for view in range(first, last) if self.views.status[view] == "ok")
 
     def digests(self) -> dict[str, str]:
-        """Hash of the content of each file that is there, by its path."""
+        """Hash of the content of each file that may have a copy, by its path."""
         pairs = zip(self.views.path, self.views.digest, strict=True)
         return {path: digest for path, digest in pairs if digest}
 
@@ -93,51 +96,57 @@ class Survey:
         return Counter(self.views.status)
 
 
-def survey(records: pa.Table, folder: Path, *, workers: int | None = None) -> Survey:
+def survey(records: pa.Table, pictures: Mapping[str, Path], *, workers: int | None = None) -> Survey:
     """Decode every picture once, in processes that a hostile one may crash.
 
     Args:
         records: table of `waymark.records.RECORD_SCHEMA`.
-        folder: where the paths of their views begin.
-        workers: number of processes; as many as there are CPUs by default.
+        pictures: where the picture of each path of their views lies; those that are missing may be left out.
+        workers: number of processes; as many as there are CPUs, and memory for as many, by default.
     """
-    views = records["views"].to_pylist()
     ids = records["record_id"].to_pylist()
+    labels = [landmarks[0] if landmarks else None for landmarks in records["landmarks"].to_pylist()]
     return Survey(
         records=records,
-        folder=folder,
-        views=_look(views, folder, workers),
+        pictures=pictures,
+        views=_look(records["views"].to_pylist(), labels, pictures, workers),
         ids=ids,
         lat_lon=coordinates(records),
-        labels=[landmarks[0] if landmarks else None for landmarks in records["landmarks"].to_pylist()],
-        groups=[group or f"record {its}" for group, its in zip(records["group"].to_pylist(), ids, strict=True)],
+        labels=labels,
+        groups=[group or f"record {own}" for group, own in zip(records["group"].to_pylist(), ids, strict=True)],
     )
 
 
-def _look(views: list[list[dict[str, object]]], folder: Path, workers: int | None) -> Views:
-    flat = [(row, view) for row, its in enumerate(views) for view in its]
-    paths = [str(view["path"]) for _, view in flat]
-    pictures = read_pictures([folder / path for path in paths], LOOKED_AT_PX, max_pixels=MAX_PIXELS, workers=workers)
+def _look(
+    views: list[list[dict[str, Any]]], labels: Sequence[str | None], pictures: Mapping[str, Path], workers: int | None
+) -> Views:
+    flat = [(row, view) for row, of_record in enumerate(views) for view in of_record]
+    record, paths = np.array([row for row, _ in flat], dtype=np.int64), [str(view["path"]) for _, view in flat]
+    compared = compared_views(paths, [labels[row] for row, _ in flat])
+    described = np.full(len(flat), -1, np.int64)
+    described[compared] = np.arange(len(compared))
+    there = [number for number, path in enumerate(paths) if path in pictures]
+    files = [pictures[paths[number]] for number in there]
+    twice = _of_equal_size(files)
+    wanted = [Wanted(*seen) for seen in zip(files, twice, (described[there] >= 0).tolist(), strict=True)]
+    found = look_at(wanted, partial(look, size_px=LOOKED_AT_PX, max_pixels=MAX_PIXELS), max_pixels=MAX_PIXELS,
+                    workers=workers)  # fmt: skip
     hashes, seen = np.zeros((len(flat), 1), np.uint64), np.zeros((len(flat), 1), bool)
     mean, std = np.zeros((2, len(flat), 1, 3))
-    even = np.zeros(len(flat))
-    descriptor = np.zeros((len(flat), 192), np.float32)
-    status: list[Status] = []
-    reason: list[str] = []
-    digest: list[str] = []
-    jpeg: list[bytes] = []
-    progress = tqdm(pictures, total=len(flat), unit="picture", desc="look", disable=None)
-    for number, picture in enumerate(progress):
-        status.append(picture.status)
-        reason.append(picture.reason)
-        digest.append(_digest(folder / paths[number]))
-        if (pixels := picture.pixels) is not None:
-            hashes[number], seen[number] = hash_numbers([perceptual_hash(pixels)]), True
-            mean[number], std[number] = pixels.mean(axis=(0, 1)), pixels.std(axis=(0, 1))
-            even[number], descriptor[number] = evenness(pixels), colour_and_gradient(pixels)
-        jpeg.append(b"" if pixels is None else jpeg_bytes(pixels))
+    even, descriptor = np.zeros(len(flat)), np.zeros((len(compared), DESCRIBED), np.float32)
+    status: list[Status] = ["missing"] * len(flat)
+    reason, digest = ["no such file"] * len(flat), [""] * len(flat)
+    progress = tqdm(found, total=len(there), unit="picture", desc="look", disable=None)
+    for number, its in zip(there, progress, strict=True):
+        its = Look("crashed", crash(its)) if isinstance(its, Lost) else its
+        status[number], reason[number], digest[number] = its.status, its.reason, its.digest
+        if its.status == "ok":
+            hashes[number], seen[number] = hash_numbers([its.perceptual_hash]), True
+            mean[number], std[number], even[number] = its.mean, its.std, its.evenness
+        if its.descriptor is not None:
+            descriptor[described[number]] = its.descriptor
     return Views(
-        record=np.array([row for row, _ in flat], dtype=np.int64),
+        record=record,
         path=paths,
         heading_deg=pd.to_numeric(pd.Series([view["heading_deg"] for _, view in flat], dtype=object)).to_numpy(float),
         status=status,
@@ -145,13 +154,33 @@ def _look(views: list[list[dict[str, object]]], folder: Path, workers: int | Non
         digest=digest,
         looks=Looks(hashes, seen, mean, std),
         evenness=even,
-        descriptor=descriptor,
-        jpeg=jpeg,
+        compared=compared[seen[compared, 0]],
+        descriptor=descriptor[seen[compared, 0]],
     )
 
 
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(read_bytes(path.parent, path.name)).hexdigest()
-    except OSError:  # its status says why
-        return ""
+def compared_views(paths: Sequence[str], labels: Sequence[str | None]) -> NDArray[np.int64]:
+    """Choose by hash the pictures of landmarks that are held against those of others: at most so many of each."""
+    numbers = [number for number, label in enumerate(labels) if label is not None]
+    if len({labels[number] for number in numbers}) < 2:
+        return np.zeros(0, np.int64)
+    numbers.sort(key=lambda number: hash_share(paths[number], 1))
+    taken: Counter[str | None] = Counter()
+    chosen: list[int] = []
+    for number in numbers:
+        taken[labels[number]] += 1
+        if taken[labels[number]] <= MOST_OF_A_CLASS and len(chosen) < MOST_HELD:
+            chosen.append(number)
+    return np.array(chosen, dtype=np.int64)
+
+
+def _of_equal_size(files: Sequence[Path]) -> list[bool]:
+    """Say which files may be copies of another: those of one size, and members of tars, whose size is not known."""
+    sizes: list[int] = []
+    for file in files:
+        try:
+            sizes.append(file.stat().st_size)
+        except OSError:  # in a tar, or gone
+            sizes.append(-1)
+    counts = Counter(sizes)
+    return [size < 0 or counts[size] > 1 for size in sizes]

@@ -21,6 +21,7 @@ CHUNK_BYTES = 16 * 2**20  # or fewer, where what comes of them is large
 TIMEOUT_S = 60.0  # a picture, on a busy machine; a decoder that hangs is ended
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def read_pictures(
@@ -39,39 +40,45 @@ def read_pictures(
     """
     read = partial(read_picture, size_px=size_px, max_pixels=max_pixels, fit=fit)
     chunk = max(1, min(CHUNK, CHUNK_BYTES // (size_px * size_px * 3)))
-    for seen in look_at(paths, read, max_pixels=max_pixels, chunk=chunk, workers=workers):
-        yield Picture("crashed", f"ended its decoder: {seen.reason}", None) if isinstance(seen, Lost) else seen
+    found = look_at(paths, read, max_pixels=max_pixels, chunk=chunk, workers=workers)
+    for path, picture in zip(paths, found, strict=True):
+        if isinstance(picture, Lost):
+            logger.warning("%s ended its decoder: %s", path.name, picture.reason)
+            yield Picture("crashed", crash(picture), None)
+        else:
+            yield picture
+
+
+def crash(lost: Lost) -> str:
+    """Word why a picture has the status `crashed`."""
+    return f"ended its decoder: {lost.reason}"
 
 
 def look_at(
-    paths: Sequence[Path],
-    look: Callable[[Path], T],
+    pictures: Sequence[T],
+    look: Callable[[T], R],
     *,
     max_pixels: int,
     chunk: int | None = None,
     workers: int | None = None,
-) -> Iterator[T | Lost]:
-    """Decode files in processes of their own, in order, and hand on what is seen in them.
+) -> Iterator[R | Lost]:
+    """Decode pictures in processes of their own, in order, and hand on what is seen in them.
 
     Args:
-        paths: files, in the order wanted.
-        look: decodes a file with the same `max_pixels`.
+        pictures: in the order wanted.
+        look: decodes one with the same `max_pixels`.
         max_pixels: width times height of the largest picture, which says how much memory a process may take.
-        chunk: files that a process takes at once; 32 by default.
+        chunk: pictures that a process takes at once; 32 by default.
         workers: number of processes; as many as there are CPUs, and memory for as many, by default.
     """
-    seen = in_processes(
+    return in_processes(
         look,
-        paths,
+        pictures,
         chunk=chunk or CHUNK,
         timeout_s=TIMEOUT_S,
         workers=workers,
         memory_bytes=decoding_bytes(max_pixels),
     )
-    for path, found in zip(paths, seen, strict=True):
-        if isinstance(found, Lost):
-            logger.warning("%s ended its decoder: %s", path.name, found.reason)
-        yield found
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> str:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from waymark.errors import ParameterError
+from waymark.sphere import EARTH_RADIUS_KM as EARTH_RADIUS_KM  # for those who have it from here
 
-EARTH_RADIUS_KM = 6371.0088  # mean radius R1, IUGG (Moritz 2000)
 GEOSCORE_SCALE_KM = 1492.7  # GeoGuessr's world map; Haas et al. 2023 (PIGEON), section 4
 GEOSCORE_MAX = 5000.0
 

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry import MultiPolygon, Polygon, box
 
-EARTH_RADIUS_KM = 6371.0088
+from waymark.sphere import EARTH_RADIUS_KM
+
 STEPS = 180  # corners of a circle
 
 Degrees = npt.NDArray[np.float64]

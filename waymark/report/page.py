@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from waymark.metrics.intervals import RESAMPLES
 from waymark.report import certainty, choropleth, counts, learning, maps, plots
 from waymark.report.breakdowns import audit_table, gap_tables, pair_tables, place_table
 from waymark.report.content import Gap, Grid, Model, Report
@@ -41,6 +42,7 @@ def report_page(report: Report) -> str:
     return template("report.html").render(
         report=report,
         title=report.title,
+        resamples=RESAMPLES,
         badges=badges(report.models),
         headlines=headlines(report.models),
         tables=tables,

@@ -9,8 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from waymark.metrics.intervals import RESAMPLES
-from waymark.report.tables import shown, shown_interval
+from waymark.report.digits import shown, shown_interval
 from waymark.report.wording import confidence_in_words
 
 FOLDER = Path(__file__).parent
@@ -55,7 +54,6 @@ def _environment(folder: Path) -> Environment:
     # Written by Plotly and by us, never by a user: the only text besides figures that is not escaped.
     environment.globals["plotly_script"] = Markup(get_plotlyjs())
     environment.globals["style"] = Markup("\n".join(path.read_text(encoding="utf-8") for path in styles))
-    environment.globals["resamples"] = RESAMPLES
     environment.filters["picture_uri"] = _picture_uri
     environment.filters["confidence_in_words"] = confidence_in_words
     environment.filters["shown"] = shown

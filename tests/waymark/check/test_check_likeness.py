@@ -3,12 +3,8 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
 
-from waymark.check.likeness import (
-    colour_and_gradient,
-    evenness,
-    near_duplicates,
-    stranger_than_others,
-)
+from waymark.check.likeness import near_duplicates, stranger_than_others
+from waymark.images.looking import colour_and_gradient, evenness
 from waymark.likeness import MOST_BITS, Looks
 
 

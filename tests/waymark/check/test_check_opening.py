@@ -1,7 +1,15 @@
 import json
+import os
+import resource
+import signal
+import subprocess
+import sys
 
 import check_sources as made
+import psutil
 import pytest
+from closure import ROOT
+from orphans import alive, wait
 
 from waymark.check import check
 from waymark.check.opening import guess_source, open_source
@@ -19,19 +27,18 @@ def picture(folder, name, seed=1):
     made.scene(seed).save(folder / name)
 
 
-def opened(path, source=None, *, beside):
-    with open_source(path, source, beside=beside) as found:
-        assert all(
-            (found.folder / view["path"]).is_file() for its in found.records["views"].to_pylist() for view in its
-        )
-        return found
+def opened(path, source=None):
+    found = open_source(path, source)
+    paths = [view["path"] for views in found.records["views"].to_pylist() for view in views]
+    assert all(found.pictures[own].is_file() and found.pictures[own].is_relative_to(path) for own in paths)
+    return found
 
 
 def snapshot(folder):
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-def test_a_table_of_pictures_is_told_by_its_column(folder, tmp_path):
+def test_a_table_of_pictures_is_told_by_its_column(folder):
     picture(folder, "a.jpg")
     (folder / "notes.csv").write_text("day,weather\n1,rain\n")
     assert guess_source(folder) == "photos"
@@ -39,36 +46,36 @@ def test_a_table_of_pictures_is_told_by_its_column(folder, tmp_path):
     (folder / "list.csv").write_text("path,latitude,longitude\na.jpg,45.5,16\n")
     assert guess_source(folder) == guess_source(folder / "list.csv") == "table"
     before = snapshot(folder)
-    found = opened(folder, beside=tmp_path)
+    found = opened(folder)
     assert (found.kind, found.records["record_id"].to_pylist()) == ("table", ["a.jpg"])
     assert snapshot(folder) == before
-    assert not found.folder.exists()
+    assert found.pictures == {"images/a.jpg": folder / "a.jpg"}
 
 
-def test_quadruplets_are_told_by_data_csv_here_or_within(folder, tmp_path):
+def test_quadruplets_are_told_by_data_csv_here_or_within(folder):
     for part in ("", "north/"):
         for heading in made.HEADINGS:
             picture(folder, f"{part}images/u{len(part)}/{heading}.jpg", seed=heading)
         (folder / f"{part}data.csv").write_text(f"uuid,latitude,longitude\nu{len(part)},45.5,16\n")
         assert guess_source(folder) == "quads"
-        assert opened(folder, beside=tmp_path).kind == "quads"
+        assert opened(folder).kind == "quads"
         (folder / f"{part}data.csv").unlink()
     assert guess_source(folder) == "photos"
 
 
-def test_all_else_is_photos_unless_somebody_says_so(folder, tmp_path):
+def test_all_else_is_photos_unless_somebody_says_so(folder):
     picture(folder, "tour/a.jpg")
-    assert opened(folder, beside=tmp_path).records["record_id"].to_pylist() == ["tour/a.jpg"]
+    assert opened(folder).records["record_id"].to_pylist() == ["tour/a.jpg"]
     (folder / "list.csv").write_text("path\ntour/a.jpg\n")
-    assert opened(folder, beside=tmp_path).kind == "table"
-    assert opened(folder, "photos", beside=tmp_path).kind == "photos"
+    assert opened(folder).kind == "table"
+    assert opened(folder, "photos").kind == "photos"
 
 
 def test_what_download_wrote_is_read_where_it_lies(tmp_path):
     raw = made.clean(tmp_path / "raw")
     (raw / "source.json").write_text(json.dumps({"description": "made", "counts": {"dropped_places": 2}}))
-    found = opened(raw, beside=tmp_path)
-    assert (found.kind, found.folder, found.records.num_rows) == ("raw", raw, 28)
+    found = opened(raw)
+    assert (found.kind, found.records.num_rows) == ("raw", 28)
     assert (found.description, found.counts) == ("made", {"dropped_places": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
 
@@ -107,3 +114,60 @@ def test_swapped_columns_stop_the_filter_and_the_page_says_so(folder, tmp_path):
     assert "the filter would stop: latitude and longitude look swapped" in found.text()
     assert [(finding.kind, finding.count) for finding in found.findings] == [("swapped", 4)]
     assert "it would stop" in found.page.read_text()
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+COMMAND = [sys.executable, "-m", "waymark", "check", "own"]
+
+
+def test_originals_are_looked_at_where_they_lie(folder, tmp_path):
+    """No file is written that is as large as a picture, not even for a while."""
+    for number in range(3):
+        picture(folder, f"{number}.png", seed=number)
+    with (folder / "0.png").open("ab") as file:
+        file.truncate(64 * 2**20)  # behind the end of the picture
+    run = subprocess.run(
+        COMMAND,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (32 * 2**20, 32 * 2**20)),
+    )
+    assert "3 pictures" in run.stdout, run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["check.html", "own"]
+
+
+HANGING = """
+import pathlib, time
+from PIL import Image, ImageFile
+
+class Hanging(ImageFile.ImageFile):
+    format = "HANGING"
+    def _open(self):
+        self._size, self._mode = (64, 64), "RGB"
+    def load(self):
+        pathlib.Path("busy").touch()
+        time.sleep(600)
+
+Image.register_open("HANGING", Hanging, lambda prefix: prefix.startswith(b"HANG"))
+"""
+
+
+def test_who_kills_the_check_finds_nothing_left_behind(folder, tmp_path):
+    for number in range(3):
+        picture(folder, f"{number}.jpg", seed=number)
+    (folder / "1.jpg").write_bytes(b"HANG")
+    (tmp_path / "sitecustomize.py").write_text(HANGING)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    process = subprocess.Popen(
+        COMMAND, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    )
+    assert wait(lambda: (tmp_path / "busy").exists() or process.poll() is not None)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(workers) >= 2
+    assert wait(lambda: not alive(workers), 60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["busy", "own", "sitecustomize.py"]
