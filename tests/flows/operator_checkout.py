@@ -28,7 +28,7 @@ if "HOLD" in os.environ:
     os.open(os.environ["HOLD"], os.O_RDONLY)  # and stays
 """
 FILES = {
-    ".gitignore": "/.nights/\n/data/*\n/.ran\n/input/*\n!/input/README.md\n__pycache__/\n",
+    ".gitignore": "/.nights/\n/.work/\n/data/*\n/.ran\n/input/*\n!/input/README.md\n__pycache__/\n",
     ".dvcignore": "/.nights\n__pycache__\n",
     "dvc.yaml": STAGES,
     "params.yaml": "download: {path: input}\nmarks: 1\n",
