@@ -147,7 +147,8 @@ def one_line(error: Exception) -> str:
     """Say in one line what is wrong, and for a missing input what brings it."""
     if isinstance(error, OSError) and error.errno in FULL:
         return terminal.one_line(
-            f"{error.strerror}: {error.filename or Path.cwd()}; make room and run again, finished work is kept"
+            f"{error.strerror}: {error.filename2 or error.filename or Path.cwd()}; make room and run again, finished"
+            " work is kept"  # of a copy, the second name is the one that is full
         )
     if isinstance(error, FileNotFoundError):
         return terminal.one_line(f"{error.filename or error} is missing; run the stages before this one with dvc repro")

@@ -1,5 +1,6 @@
 """Parameters are checked, and the wrong key is named."""
 
+import errno
 import fcntl
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from tasks.grid import STAGE as GRID
 from tasks.model_entry import ModelEntry
 from tasks.outputs import whole_file, whole_folder, work_folder
-from tasks.stage import Stage, load_params, only_writer
+from tasks.stage import Stage, load_params, one_line, only_writer
 from waymark.errors import ParameterError, WaymarkError
 
 TRAIN = Stage("train", ModelEntry, section="models.{entry}", shared=("region",), each="models")
@@ -202,3 +203,10 @@ def test_help_says_what_is_read():
     )
     assert "Divide the region into cells" in run.stdout
     assert "Reads grid, region of params.yaml" in run.stdout
+
+
+def test_a_full_disk_is_named_by_the_file_that_did_not_fit():
+    copy = OSError(errno.ENOSPC, "No space left on device", "from/here", None, "to/the/full/disk")
+    assert one_line(copy).startswith("No space left on device: to/the/full/disk; make room")
+    written = OSError(errno.ENOSPC, "No space left on device", "here")
+    assert one_line(written).startswith("No space left on device: here; make room")
