@@ -4,8 +4,10 @@ import argparse
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import redirect_stderr
 from contextvars import copy_context
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -60,8 +62,14 @@ class Outcome:
 
 @task(task_run_name="register", cache_policy=NO_CACHE)
 def register() -> list[Registered]:
-    """Register the models that are best on val."""
-    return register_best()
+    """Register the models that are best on val; what MLflow says of that goes to the log."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return register_best()
+    finally:
+        for line in said.getvalue().splitlines():
+            logger.info("register: %s", line)
 
 
 @flow(name="pipeline", flow_run_name=dated("pipeline"))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from flows.ledger import Entry
 from waymark.terminal import printable_lines
 
-EPOCH = re.compile(r"epoch (\d+) of (\d+)\b")  # as a training logs the end of each
+EPOCH = re.compile(r"(training from )?epoch (\d+) of (\d+)\b")  # as a training logs its begin and the end of each
 LINES = 4  # that a training prints at most where there is no room for a bar
 BAR = "{unit}|{bar:20}| {desc}"
 
@@ -59,9 +59,12 @@ class Progress:
         logger.info("%s: %s", stage, line)
         if (match := EPOCH.match(line)) is None or stage not in self._clocks:
             return
-        epoch, epochs = map(int, match.groups())
+        begins, *numbers = match.groups()
+        epoch, epochs = map(int, numbers)
         with self._guard:
-            said = self._clocks[stage].at(epoch, epochs)
+            if begins:
+                return self._clocks[stage].begin(epoch)
+            said = f"epoch {epoch} of {epochs}, {in_words(self._clocks[stage].left_s(epoch, epochs))} left"
             if (bar := self._bars.get(stage)) is not None:
                 bar.total, bar.n = epochs, epoch
                 bar.set_description_str(said)
@@ -87,18 +90,15 @@ class Clock:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._since, self._first = now(), 0
+        self.begin(1)
 
-    def at(self, epoch: int, epochs: int) -> str:
-        """Say how far it is when an epoch, counted from 1, has ended.
+    def begin(self, epoch: int) -> None:
+        """Take down that an epoch, counted from 1, begins: the first, or one in the middle where a training goes on."""
+        self._since, self._first = self._now(), epoch
 
-        The first that is seen may be one in the middle, where a training goes on, and its time holds the start.
-        """
-        now = self._now()
-        each_s = (now - self._since) / max(1, epoch - self._first) if self._first else now - self._since
-        if not self._first:
-            self._since, self._first = now, epoch
-        return f"epoch {epoch} of {epochs}, {in_words(each_s * (epochs - epoch))} left"
+    def left_s(self, epoch: int, epochs: int) -> float:
+        """Estimate the time after the end of an epoch, with as much for each as those since the beginning took."""
+        return (self._now() - self._since) / (epoch - self._first + 1) * (epochs - epoch)
 
 
 def in_words(seconds: float) -> str:

@@ -33,6 +33,7 @@ def test_a_training_has_few_lines_where_there_is_no_terminal():
     for epoch in range(1, 101):
         progress.hear("train@cells", f"epoch {epoch} of 100: train_loss 1.2")
     progress.hear("train@cells", "the epoch 7 of 8 is no report")
+    progress.hear("train@cells", "training from epoch 50 of 100")
     lines = stream.getvalue().splitlines()
     assert [line.split(",")[0] for line in lines] == [f"train@cells  epoch {epoch} of 100" for epoch in (25, 50, 75)]
     assert all(line.endswith(" left") for line in lines)
@@ -64,20 +65,21 @@ def test_a_training_has_a_bar_on_a_terminal_that_goes_when_it_ends():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "left"),
+    ("begins", "at", "epoch", "left_s"),
     [
-        ([(10.0, 1)], "1 min 30 s"),  # the first holds the start
-        ([(10.0, 1), (12.0, 2)], "16 s"),
-        ([(10.0, 1), (12.0, 2), (16.0, 3)], "21 s"),
-        ([(30.0, 6), (32.0, 7)], "6.0 s"),  # a training that goes on
-        ([(10.0, 10)], "0.0 s"),
+        (None, 10.0, 1, 90.0),
+        ((8.0, 1), 10.0, 1, 18.0),  # what comes before the first epoch does not count
+        ((8.0, 1), 14.0, 3, 14.0),
+        ((30.0, 6), 34.0, 7, 6.0),  # a training that goes on
+        ((8.0, 1), 10.0, 10, 0.0),
     ],
 )
-def test_the_time_left_is_that_of_the_epochs_seen_here(epochs, left):
-    times = iter([0.0, *(at for at, _ in epochs)])
+def test_the_time_left_is_that_of_the_epochs_seen_here(begins, at, epoch, left_s):
+    times = iter([0.0, *([] if begins is None else [begins[0]]), at])
     clock = Clock(lambda: next(times))
-    said = [clock.at(epoch, 10) for _, epoch in epochs]
-    assert said[-1] == f"epoch {epochs[-1][1]} of 10, {left} left"
+    if begins is not None:
+        clock.begin(begins[1])
+    assert clock.left_s(epoch, 10) == left_s
 
 
 def test_times_are_for_people():

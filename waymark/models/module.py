@@ -120,6 +120,10 @@ class LocatorModule(L.LightningModule):
             total = total + self.weights[name] * loss
         return total, output
 
+    def on_train_start(self) -> None:
+        """Log where the training begins, or goes on."""
+        logger.info("training from epoch %d of %d", self.current_epoch + 1, self.epochs)  # flows/progress.py reads it
+
     def on_train_epoch_start(self) -> None:
         """Let learn what learns in this epoch, and note the learning rates: the head's, then each step's."""
         optimizer = self.trainer.optimizers[0]
