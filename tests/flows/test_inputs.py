@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from toy import clone
 
-from flows.inputs import check_input
-from flows.pipeline import check_params
+from flows.inputs import check_input, check_inputs
 from waymark.errors import SourceError
 
 DVC_YAML = "stages:\n  s:\n    cmd: touch out\n    deps: [input]\n    outs: [out]\n"
@@ -84,10 +83,10 @@ def test_dvc_itself_stops_there_and_goes_on_where_it_is_ignored(project, fault):
 def test_the_pipeline_stops_before_dvc_reads_the_folder(tmp_path, monkeypatch):
     project = clone(tmp_path / "project")
     monkeypatch.chdir(project.folder)
-    check_params()
+    check_inputs()
     pipe(project.folder / "input")
     with pytest.raises(SourceError, match=r"input/b\.jpg is a pipe"):
-        check_params()
+        check_inputs()
 
 
 def test_outside_the_checkout_dvc_ignores_nothing(project, tmp_path_factory):

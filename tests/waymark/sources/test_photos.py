@@ -248,7 +248,7 @@ def nobody(tmp_path):
     def other():
         user = os.geteuid()
         if user == 0:
-            for folder in [tmp_path, *tmp_path.parents][:3]:
+            for folder in [tmp_path, *tmp_path.parents][:4]:
                 folder.chmod(0o755)
             (tmp_path / "raw").mkdir(exist_ok=True)
             (tmp_path / "raw").chmod(0o777)
