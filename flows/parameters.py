@@ -36,8 +36,7 @@ def address(text: str) -> str:
     return _matching(
         ADDRESS,
         text,
-        "holds a password or token; leave it out, and give it to git's credential helper, or to DVC with"
-        " `dvc remote modify --local`",
+        "holds a password or token; leave it out, and give it to DVC with `dvc remote modify --local`",
     )
 
 

@@ -77,7 +77,8 @@ def inputs_of(stage: str) -> list[str]:
 def _transferred(verb: str, what: list[str], hear: Hear) -> State[Any] | None:
     code, lines = run_dvc([verb, *what], {}, hear)
     if code != 0:
-        return Failed(message=f"dvc {verb} to {remote_url()}: {complaint(lines, 'it failed')}")
+        said = f"dvc {verb} to {remote_url()}: {complaint(lines, 'it failed')}"
+        return Failed(message=without_credentials(said))
     return None
 
 
