@@ -146,7 +146,8 @@ def test_landmark_metrics_are_those_of_the_predictions(finished, name, split):
     rows = pd.read_parquet(folder / "predictions.parquet").sort_values("record_id")
     rows = rows[rows["split"] == split].to_dict("records")
     queries = [row for row in rows if len(row["landmarks"])]
-    answers = sorted((row for row in rows if row["predicted_landmark"] is not None), key=lambda row: -row["score"])
+    named = [row for row in rows if pd.notna(row["predicted_landmark"])]  # the others were refused
+    answers = sorted(named, key=lambda row: -row["score"])
     right, total = 0, 0.0
     for place, row in enumerate(answers, start=1):
         if row["predicted_landmark"] in row["landmarks"]:
