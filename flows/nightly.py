@@ -35,7 +35,7 @@ REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose d
 DEFAULT = Gate()
 JUDGED_TAG = "waymark.promotion.reason"
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("flows.nightly")  # also where it is run as a command
 
 
 night_name = dated("night of")

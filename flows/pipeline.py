@@ -42,7 +42,7 @@ SPARED = "neither it nor anything before it changed"
 BEFORE = "a stage before it did not run to its end"
 THREADS = 64  # most of which wait for stages before theirs; `stages` says how many are at work
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("flows.pipeline")  # also where it is run as a command
 
 
 @dataclass(frozen=True)

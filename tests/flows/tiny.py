@@ -38,6 +38,7 @@ def main(stage, entry=""):
                 with whole_folder(Path("data") / name) as folder:
                     if name == "raw":
                         (folder / "text.txt").write_text("places")
+                        (folder / "source.json").write_text(json.dumps({"name": "tiny"}))
                     elif name == "filtered":
                         counts = ("records", "kept", "with_coordinates", "with_landmark", "landmarks")
                         (folder / "report.json").write_text(json.dumps({**dict.fromkeys(counts, 1), "dropped": {}}))
