@@ -73,6 +73,7 @@ def test_only_a_download_from_a_server_is_tried_again(tiny_project, monkeypatch,
     monkeypatch.setattr(stages, "BACKOFF_S", (0.0, 0.0))
     before = tiny_project.params()["download"]["source"]
     tiny_project.change(download__source=source)
+    (tiny_project.folder / "tries").unlink(missing_ok=True)  # of a test before this one
     (tiny_project.folder / "fail-download").touch()
     try:
         ledger = Ledger(["download"])
