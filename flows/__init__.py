@@ -14,8 +14,6 @@ if "?" in os.environ["PREFECT_HOME"]:  # of which Prefect itself would make anot
     os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", _database)
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")  # no server for a single run: see flows/engine.py
-os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "flows")  # to the server, where a run has one
-os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "7")  # minutes: a busy SQLite, a server that is started again
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # see flows/watch.py
 os.environ.setdefault("DO_NOT_TRACK", "1")

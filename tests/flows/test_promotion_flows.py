@@ -20,16 +20,19 @@ from tasks import champion
 from waymark.gate import Gate
 
 COMMANDS = """
-import json, sys
+import contextlib, io, json, sys
 from flows import promote, rollback
 from prefect.client.orchestration import get_client
 
 def run(module, *arguments):
     sys.argv = [module.__name__, *arguments]
+    said = io.StringIO()
     try:
-        module.main()
+        with contextlib.redirect_stderr(said):
+            module.main()
     except SystemExit as ended:
-        print("exit 1", ended.code)
+        print("exit", ended.code, said.getvalue().strip().splitlines()[-1])
+    sys.stderr.write(said.getvalue())
 
 gate = ("--resamples", "200", "--latency-s", "600")
 run(promote, *gate)
