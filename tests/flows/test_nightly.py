@@ -81,9 +81,9 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
     lines = [line.split() for line in project.run("python", "-m", "flows.nightly").stdout.splitlines()]
     assert git(nights, "status", "--porcelain") == ""
     assert (nights / "trained/cells/model.txt").exists()
-    spared = ("download", "train@cells", "train@coordinates")
     ended = {line[0]: line[1] for line in lines if len(line) > 1}
-    assert {stage: ended.get(stage) for stage in spared} == dict.fromkeys(spared, "cached")  # from what the failed one made
+    known = ("download", "train@cells", "train@coordinates")  # from what the failed one made
+    assert {stage: ended.get(stage) for stage in known} == dict.fromkeys(known, "cached")
     assert git(project.folder, "log", "-1", "--format=%s", "nights").endswith(": compare ran")
     assert (project.folder / "dvc.lock").read_text() == FOREIGN
     assert head == git(project.folder, "rev-parse", "HEAD")
