@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from toy import clone
 
@@ -36,6 +36,16 @@ def as_it_was(project):
     (project.folder / "dvc.lock").write_text(lock)
 
 
+def the_stage(dvc):
+    """Find the process of the stage: it is DVC's child, or that of a shell between the two."""
+    (stage,) = [
+        process
+        for process in psutil.Process(dvc.pid).children(recursive=True)
+        if process.cmdline()[1:3] == ["-m", "tasks.resize"]
+    ]
+    return stage
+
+
 def repro(project, edit):
     """Resize by `dvc repro`, and edit something in the midst of it."""
     here = Path(project.folder)
@@ -52,10 +62,10 @@ def repro(project, edit):
     while not list(here.glob(".work/resize/*")):
         assert dvc.poll() is None, dvc.stdout.read()
         time.sleep(0.002)
-    stage = int(subprocess.check_output(["pgrep", "-f", "^python -m tasks.resize$", "--parent", str(dvc.pid)]))
-    os.kill(stage, signal.SIGSTOP)
+    stage = the_stage(dvc)
+    stage.suspend()
     edit(here)
-    os.kill(stage, signal.SIGCONT)
+    stage.resume()
     printed = dvc.communicate(timeout=120)[0]
     return dvc.returncode, [line for line in printed.splitlines() if line.startswith("resize: ")]
 
