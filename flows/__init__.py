@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from flows import state
-from waymark.addresses import sqlite_url
+from waymark.system.addresses import sqlite_url
 
 _home = os.environ.get("PREFECT_HOME") or state.read(state.SETTINGS).get("PREFECT_HOME", ".prefect")
 os.environ["PREFECT_HOME"] = str(Path(_home).resolve())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import state
-from waymark.addresses import LOOPBACK, sqlite_url, without_credentials
 from waymark.errors import ParameterError
+from waymark.system.addresses import LOOPBACK, sqlite_url, without_credentials
 
 GPU = "gpu"  # the pool whose workers train
 POOLS = ("default", GPU)

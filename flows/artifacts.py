@@ -21,12 +21,12 @@ from flows.addresses import ANYWHERE
 from flows.engine import is_served
 from flows.ledger import Entry
 from flows.state import SETTINGS
-from tasks import tracking
-from tasks.checkout import checkout
-from tasks.outputs import read_json
-from waymark.addresses import is_web
-from waymark.lookup import BEST
-from waymark.registry import SERVICES, is_served_from
+from tasks.common.checkout import checkout
+from tasks.common.outputs import read_json
+from tasks.registry import tracking
+from waymark.inference.lookup import BEST
+from waymark.inference.references import SERVICES, is_served_from
+from waymark.system.addresses import is_web
 
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from waymark.processes import start_command
+from waymark.system.processes import start_command
 
 GRACE_S = 10.0
 STOPPED = 130

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from flows import children
-from tasks.stage import one_line
+from tasks.common.stage import one_line
 from waymark.errors import WaymarkError
 
 INTERRUPTED = 130

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.stage import load_params
+from tasks.common.stage import load_params
 
 CORES = os.cpu_count() or 1
 

@@ -5,11 +5,11 @@ from contextlib import chdir
 from pathlib import Path
 
 from flows.command import add_debug, as_command
-from tasks.checkout import NIGHT, checkout
-from tasks.tables import RECORDS
+from tasks.common.checkout import NIGHT, checkout
+from tasks.training.tables import RECORDS
 from waymark.errors import WaymarkError
-from waymark.registry import LANDMARK, LOCATION
-from waymark.terminal import printable_lines
+from waymark.inference.references import LANDMARK, LOCATION
+from waymark.system.terminal import printable_lines
 
 
 def folder_of_data() -> Path:
@@ -28,7 +28,7 @@ def folder_of_data() -> Path:
 
 def report(name: str) -> str:
     """Compare the data at hand with those of a champion, in Markdown."""
-    from tasks.drift import drift  # late, for torch takes seconds
+    from tasks.registry.drift import drift  # late, for torch takes seconds
 
     folder = folder_of_data()
     with chdir(folder):

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from waymark.addresses import LOOPBACK
+from waymark.system.addresses import LOOPBACK
 
 HEALTH = ("/health", "/version")
 

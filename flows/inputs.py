@@ -6,11 +6,11 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from tasks.document import check_params
-from tasks.params import load_params
+from tasks.common.document import check_params
+from tasks.common.params import load_params
+from waymark.data.names import one_form
 from waymark.errors import SourceError
-from waymark.names import one_form
-from waymark.paths import exists, is_file, is_folder
+from waymark.sources.paths import exists, is_file, is_folder
 
 
 def check_inputs() -> None:

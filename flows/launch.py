@@ -5,7 +5,7 @@ import os
 
 from flows import processes, worker
 from flows.addresses import OF_SERVERS, POOLS, addresses, environment, settings
-from waymark.processes import die_with_parent
+from waymark.system.processes import die_with_parent
 
 SERVERS = ("prefect", "mlflow")
 WORKERS = {f"worker-{pool}": pool for pool in POOLS}

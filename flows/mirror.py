@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.repository import git
+from tasks.common.stage import PARAMS_FILE, load_params
 from tasks.download import MIRROR
-from tasks.stage import PARAMS_FILE, load_params
 from waymark.errors import ParameterError
 
 logger = logging.getLogger(__name__)

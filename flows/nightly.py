@@ -23,13 +23,13 @@ from flows.promote import promote as judge
 from flows.steps import as_task
 from flows.word import tell
 from flows.worker import end_with_worker
-from tasks import tracking
-from tasks.outputs import read_json
-from tasks.register import Registered
-from tasks.stage import one_line
+from tasks.common.outputs import read_json
+from tasks.common.stage import one_line
+from tasks.registry import tracking
+from tasks.registry.register import Registered
 from waymark.errors import WaymarkError
-from waymark.gate import Gate
-from waymark.terminal import printable_lines
+from waymark.promotion.gate import Gate
+from waymark.system.terminal import printable_lines
 
 REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose dvc.lock knows its data
 DEFAULT = Gate()
@@ -102,7 +102,7 @@ def _judge_all(account: Account, gate: Gate | None) -> None:
 
 
 def _drift(name: str) -> str | None:
-    from tasks.drift import drift  # late, for torch takes seconds
+    from tasks.registry.drift import drift  # late, for torch takes seconds
 
     try:
         told: str | None = as_task(f"drift of {name}", partial(drift, name))

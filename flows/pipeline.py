@@ -30,13 +30,13 @@ from flows.progress import Progress
 from flows.stages import TRAININGS, run_stage
 from flows.summary import summary
 from flows.turn import LOG, only_pipeline
-from tasks import tracking
-from tasks.lineage import FLOW_RUN_VARIABLE
-from tasks.outputs import read_json
-from tasks.register import Registered, register_best
-from tasks.stage import load_params
-from waymark.lookup import BEST
-from waymark.terminal import printable_lines
+from tasks.common.outputs import read_json
+from tasks.common.stage import load_params
+from tasks.registry import tracking
+from tasks.registry.lineage import FLOW_RUN_VARIABLE
+from tasks.registry.register import Registered, register_best
+from waymark.inference.lookup import BEST
+from waymark.system.terminal import printable_lines
 
 SPARED = "neither it nor anything before it changed"
 BEFORE = "a stage before it did not run to its end"

@@ -19,7 +19,7 @@ from flows.addresses import GPU, POOLS, number
 from flows.watch import watch
 from flows.worker import CHECKOUT
 from waymark.errors import WaymarkError
-from waymark.processes import run_command
+from waymark.system.processes import run_command
 
 NIGHT = "nightly"
 OPEN = ["RUNNING", "PENDING", "CANCELLING"]  # states of runs that have begun and not ended

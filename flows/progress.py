@@ -12,7 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from flows.ledger import Entry
-from waymark.terminal import printable_lines
+from waymark.system.terminal import printable_lines
 
 EPOCH = re.compile(r"(training from )?epoch (\d+) of (\d+)\b")  # as a training logs its begin and the end of each
 LINES = 4  # that a training prints at most where there is no room for a bar

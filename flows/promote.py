@@ -16,14 +16,14 @@ from flows.parameters import SecretName, secret_name
 from flows.steps import as_task
 from flows.word import tell
 from flows.worker import end_with_worker
-from tasks.stage import one_line
+from tasks.common.stage import one_line
 from waymark.errors import WaymarkError
-from waymark.gate import Gate
-from waymark.registry import LOCATION
-from waymark.terminal import printable_lines
+from waymark.inference.references import LOCATION
+from waymark.promotion.gate import Gate
+from waymark.system.terminal import printable_lines
 
 if TYPE_CHECKING:
-    from tasks.promote import Decision
+    from tasks.registry.promotion import Decision
 
 DEFAULT = Gate()
 STATES = {"promoted": "Promoted", "refused": "Refused", "nothing to do": "Nothing to do"}
@@ -49,7 +49,7 @@ def promote(
         notify: Name of the Secret with the URL that is told the outcome; empty for WAYMARK_NOTIFY, or the log alone.
         dry_run: Decide and show the evidence, but change nothing.
     """
-    from tasks import promote as step  # late, for torch takes seconds that a form or --help does not
+    from tasks.registry import promotion as step  # late, for torch takes seconds that a form or --help does not
 
     end_with_worker()
     try:

@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.addresses import GPU
-from tasks.checkout import checkout
+from tasks.common.checkout import checkout
 from waymark.errors import WaymarkError
 
 ANY_MACHINE = "default"  # which Prefect makes with each pool

@@ -14,12 +14,12 @@ from flows import children
 from flows.command import add_debug, as_command
 from flows.mirror import mirror_input
 from flows.repository import CheckoutError, find, git
-from tasks.lineage import hardware
-from tasks.origin import Origin, Row, compare, read_origin
-from tasks.stage import PARAMS_FILE, load_params
-from waymark.addresses import sqlite_url
+from tasks.common.stage import PARAMS_FILE, load_params
+from tasks.registry.lineage import hardware
+from tasks.registry.origin import Origin, Row, compare, read_origin
 from waymark.errors import ModelError
-from waymark.terminal import printable_lines
+from waymark.system.addresses import sqlite_url
+from waymark.system.terminal import printable_lines
 
 SHOWN = 12  # letters of a hash
 ANOTHER_MACHINE = (

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from waymark.errors import WaymarkError
-from waymark.processes import run_command
+from waymark.system.processes import run_command
 
 LOCK = "dvc.lock"
 CODE = ("flows", "tasks", "waymark", "params.yaml", "dvc.yaml", LOCK)  # what no night may miss

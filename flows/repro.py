@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed, State
 
 from flows import children
 from flows.ledger import CACHED, SKIPPED
-from waymark.addresses import without_credentials
+from waymark.system.addresses import without_credentials
 
 CHATTER = ("To track the changes", "To enable auto staging", "Use `dvc push`", "\t")  # of DVC, after each stage
 WHY_NOT = {  # what DVC says of a stage that it does not run

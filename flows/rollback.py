@@ -10,10 +10,10 @@ from flows.command import as_command
 from flows.engine import completed, run
 from flows.names import dated
 from flows.worker import end_with_worker
-from tasks.champion import roll_back
-from tasks.stage import one_line
+from tasks.common.stage import one_line
+from tasks.registry.aliases import roll_back
 from waymark.errors import WaymarkError
-from waymark.terminal import printable_lines
+from waymark.system.terminal import printable_lines
 
 
 @flow(name="rollback", flow_run_name=dated("rollback", "model"))

@@ -9,7 +9,7 @@ from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE
 
 from flows.processes import is_alive
-from tasks.outputs import whole_file
+from tasks.common.outputs import whole_file
 
 
 def forget_the_dead(repo: Repo) -> None:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from flows.addresses import BASIC_AUTH, Addresses, addresses, number, settings
 from flows.guard import Guard
-from waymark.processes import die_with_parent
+from waymark.system.processes import die_with_parent
 
 GRACE_S = 5  # for open connections, when a server is stopped
 QUIET = "warning"  # no line for each request

@@ -31,8 +31,8 @@ from flows.launch import WORKERS as ALL_WORKERS
 from flows.supervisor import Service
 from flows.watch import ask_for_signs
 from flows.worker import name_of
-from waymark.addresses import is_web, same_server, without_credentials
 from waymark.errors import WaymarkError
+from waymark.system.addresses import is_web, same_server, without_credentials
 
 START_S = 300  # for a service to become healthy, unless WAYMARK_START_S says otherwise; a first start makes databases
 LAST_LINES = 15

@@ -17,8 +17,8 @@ from prefect.states import Completed, Failed, State
 from flows.graph import open_repo
 from flows.handover import UnreachableError, pack, unpack
 from flows.repro import Hear, complaint, reproduce, run_dvc
-from waymark.addresses import without_credentials
 from waymark.errors import WaymarkError
+from waymark.system.addresses import without_credentials
 
 REMOTE = "waymark"  # name of the remote in .dvc/config.local
 PUSHED = "Pushed"  # state of a training whose result lies in the remote

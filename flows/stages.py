@@ -15,7 +15,7 @@ from flows.gpu import Training, train
 from flows.ledger import SKIPPED, Ledger
 from flows.progress import Progress
 from flows.repro import Hear, reproduce
-from tasks.stage import load_params
+from tasks.common.stage import load_params
 
 TRAININGS = ("train@", "gap@")
 SERVERS = ("gldv2",)  # sources that a download fetches from

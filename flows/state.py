@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from waymark.addresses import same_server
-from waymark.registry import SERVICES, sign_in
+from waymark.inference.references import SERVICES, sign_in
+from waymark.system.addresses import same_server
 
 SECRET = "secret"  # user:password of both servers
 SETTINGS = "settings.json"  # variables that the servers were started with

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.artifacts import COMPARISON, REPORT
-from tasks.outputs import read_json
-from tasks.register import Registered
-from waymark.verdict import Verdict, in_km, in_per_cent, verdicts
+from tasks.common.outputs import read_json
+from tasks.registry.register import Registered
+from waymark.report.verdict import Verdict, in_km, in_per_cent, verdicts
 
 SOURCE = Path("data/raw/source.json")
 WIDTH = 100

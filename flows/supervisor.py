@@ -15,7 +15,7 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 from flows.processes import CHECKOUT
 from flows.state import folder
 from waymark.errors import WaymarkError
-from waymark.processes import run_command
+from waymark.system.processes import run_command
 
 CONFIG = "supervisord.conf"
 SOCKET = "unix:///proc/self/cwd/.services/supervisor.sock"

@@ -25,12 +25,12 @@ from flows.night import BRANCH, HELD
 from flows.repository import LOCK, CheckoutError, find, git
 from flows.worker import end_with_worker
 from flows.worktree import CHECKOUT
-from tasks.retention import Forgettable, forget, forgettable, needed
-from tasks.stage import WORK, one_line
-from tasks.tracking import tracking_uri
+from tasks.common.stage import WORK, one_line
+from tasks.registry.retention import Forgettable, forget, forgettable, needed
+from tasks.registry.tracking import tracking_uri
 from waymark.errors import ParameterError, WaymarkError
-from waymark.registry import is_served_from
-from waymark.terminal import printable_lines
+from waymark.inference.references import is_served_from
+from waymark.system.terminal import printable_lines
 
 WORK_KEY = re.compile(r"[0-9a-f]{16}")
 BEGINNING = datetime.fromtimestamp(0, UTC)

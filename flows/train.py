@@ -15,8 +15,8 @@ from flows.handover import HANDED_BACK, UnreachableError
 from flows.lifeline import take, watching
 from flows.repro import Hear, reproduce
 from flows.worker import end_with_worker
-from waymark.addresses import is_web
 from waymark.errors import WaymarkError
+from waymark.system.addresses import is_web
 
 STORE = "MLFLOW_TRACKING_URI"
 

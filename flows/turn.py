@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.stage import WORK
+from tasks.common.stage import WORK
 
 LOG = WORK / "pipeline.log"
 LOCK = WORK / "locks" / "pipeline.lock"

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from flows import state
 from flows.addresses import GPU, POOLS, environment
 from waymark.errors import WaymarkError
-from waymark.processes import die_with_parent
+from waymark.system.processes import die_with_parent
 
 WORKER = "WAYMARK_WORKER_PID"  # by which a flow run knows its worker, and ends with it
 QUERY_S = {GPU: "1"}  # how often a worker asks for runs, where it is not every two seconds: trainings wait for it

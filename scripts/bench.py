@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tasks.lesson import prepare
-from tasks.stage import load_params
-from tasks.tables import open_shards, read_statistics, read_table
+from tasks.common.stage import load_params
 from tasks.train import STAGE
+from tasks.training.setup import prepare
+from tasks.training.tables import open_shards, read_statistics, read_table
 from waymark.images.decode import MAX_PIXELS, read_picture
 from waymark.images.resizing import read_pictures
-from waymark.workers import available_workers
+from waymark.system.workers import available_workers
 
 PICTURES = 2000
 ROUNDS = 3

@@ -21,15 +21,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from tasks.examples import make_examples
-from tasks.lesson import Lesson, prepare, teach
-from tasks.outputs import read_json
-from tasks.stage import load_params
-from tasks.tables import open_shards, places_of, read_statistics, read_table
+from tasks.common.outputs import read_json
+from tasks.common.stage import load_params
 from tasks.train import STAGE
+from tasks.training.examples import make_examples
+from tasks.training.setup import Lesson, prepare, teach
+from tasks.training.tables import open_shards, places_of, read_statistics, read_table
 from waymark.images.batches import Examples
+from waymark.inference.predictor import places
 from waymark.metrics.functional import haversine_km
-from waymark.models.guesser import places
 from waymark.models.inference import run
 
 TILES = 4

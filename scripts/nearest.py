@@ -18,9 +18,9 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from scripts.honest import mean_colours
-from tasks.landmark_classes import first_landmark
-from tasks.outputs import read_json
-from tasks.tables import open_shards, read_table
+from tasks.common.outputs import read_json
+from tasks.training.landmark_classes import first_landmark
+from tasks.training.tables import open_shards, read_table
 from waymark.metrics.functional import global_average_precision
 
 MODELS = Path("reports/models")

@@ -9,18 +9,18 @@ import pandas as pd
 import torch
 from pydantic.dataclasses import dataclass
 
-from tasks.examples import make_examples, read_target
-from tasks.kinds import Batch, Few, Fraction, PositiveFraction
-from tasks.landmark_classes import NAMES, first_landmark
-from tasks.outputs import whole_folder
-from tasks.stage import STRICT, Stage
-from tasks.tables import open_shards, places_of, read_table, with_places
+from tasks.common.kinds import Batch, Few, Fraction, PositiveFraction
+from tasks.common.outputs import whole_folder
+from tasks.common.stage import STRICT, Stage
+from tasks.training.examples import make_examples, read_target
+from tasks.training.landmark_classes import NAMES, first_landmark
+from tasks.training.tables import open_shards, places_of, read_table, with_places
 from waymark.errors import ModelError
 from waymark.images.batches import RecordLoaders
+from waymark.inference.predictor import difficulty_km, make_recogniser, places
 from waymark.metrics.functional import haversine_km
 from waymark.models.calibration import Radii, RetrievalIndex, fit_radii, fit_temperature, unit_length
 from waymark.models.calibration_files import Calibration, save_calibration
-from waymark.models.guesser import difficulty_km, make_recogniser, places
 from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator, load_locator

@@ -10,7 +10,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 
-from tasks.contents import (
+from tasks.common.geography import Region
+from tasks.common.kinds import Name
+from tasks.common.outputs import read_json, whole_file, write_json
+from tasks.common.stage import STRICT, Stage
+from tasks.reporting.contents import (
     DATA,
     REPORTS,
     audit_of,
@@ -24,20 +28,16 @@ from tasks.contents import (
     report_of,
     squares_on_blocks,
 )
-from tasks.ensemble_entry import answers_of
-from tasks.geography import Region
-from tasks.kinds import Name
-from tasks.outputs import read_json, whole_file, write_json
-from tasks.stage import STRICT, Stage
+from tasks.training.ensembles import answers_of
+from waymark.data.duplicates import Looks, looks_of
+from waymark.data.leakage import audit
 from waymark.errors import ParameterError, nearest_name
-from waymark.leakage import audit
-from waymark.likeness import Looks, looks_of
 from waymark.metrics.gap import split_gap
 from waymark.metrics.intervals import paired_difference, paired_gap
 from waymark.metrics.queries import Relevant
 from waymark.report.content import Ensemble, Model, Pair
 from waymark.report.page import report_page
-from waymark.verdict import verdicts
+from waymark.report.verdict import verdicts
 
 logger = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from tasks.kinds import AtLeastOne, FewOrNone, Made, MadeOrNone, NoneOrMore, PathText, Seconds, Seed
-from tasks.outputs import file_digest, whole_folder, write_json
-from tasks.stage import STRICT, WORK, Stage
+from tasks.common.kinds import AtLeastOne, FewOrNone, Made, MadeOrNone, NoneOrMore, PathText, Seconds, Seed
+from tasks.common.outputs import file_digest, whole_folder, write_json
+from tasks.common.stage import STRICT, WORK, Stage
+from waymark.data.records import landmarks_table, write_table
 from waymark.errors import SourceError
-from waymark.paths import Finder, exists
-from waymark.records import landmarks_table, write_table
 from waymark.sources import Fetched, Gldv2Source, PhotosSource, QuadsSource, Source, SyntheticSource, TableSource
 from waymark.sources.gldv2.choice import Choice
 from waymark.sources.gldv2.layout import BASE_URL, SIZES, Split, Subset
 from waymark.sources.guessing import check_source
+from waymark.sources.paths import Finder, exists
 from waymark.sources.quad_folders import find_parts
 
 logger = logging.getLogger(__name__)

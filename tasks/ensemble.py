@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import torch
 from pydantic.dataclasses import dataclass
 
-from tasks.ensemble_entry import Answer, EnsembleEntry, answers_together, check_ensembles
-from tasks.kinds import Name
-from tasks.outputs import whole_folder, write_json
-from tasks.stage import STRICT, Stage
-from waymark.ensembling import combined_candidates, combined_places, combined_ranks
+from tasks.common.kinds import Name
+from tasks.common.outputs import whole_folder, write_json
+from tasks.common.stage import STRICT, Stage
+from tasks.training.ensembles import Answer, EnsembleEntry, answers_together, check_ensembles
+from waymark.data.records import write_table
 from waymark.errors import ModelError
+from waymark.inference.ensembling import combined_candidates, combined_places, combined_ranks
 from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.functional import haversine_km
 from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
 from waymark.metrics.queries import Relevant
 from waymark.models.calibration import fit_confidence, fit_radii
 from waymark.models.recognition import Precision, rejection, wanted_precision
-from waymark.records import write_table
 from waymark.report.tables import in_words
 
 logger = logging.getLogger(__name__)

@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
-from tasks import tracking
-from tasks.attention import drawn_attention, view_maps, write_attention
-from tasks.examples import read_target
-from tasks.gallery import gallery_of, inside
-from tasks.geography import Region
-from tasks.kinds import Batch, FewOrNone, PathText
-from tasks.landmark_classes import NAMES
-from tasks.landmark_gallery import confusions, landmark_gallery
-from tasks.outputs import read_json, whole_folder, write_json
-from tasks.predictions import (
+from tasks.common.geography import Region
+from tasks.common.kinds import Batch, FewOrNone, PathText
+from tasks.common.outputs import read_json, whole_folder, write_json
+from tasks.common.stage import STRICT, Stage
+from tasks.registry import tracking
+from tasks.reporting.attention import drawn_attention, view_maps, write_attention
+from tasks.reporting.gallery import gallery_of, inside
+from tasks.reporting.landmark_gallery import confusions, landmark_gallery
+from tasks.training.examples import read_target
+from tasks.training.landmark_classes import NAMES
+from tasks.training.predictions import (
     HELD_OUT,
     Answered,
     answer,
@@ -28,17 +29,16 @@ from tasks.predictions import (
     write_candidates,
     write_predictions,
 )
-from tasks.stage import STRICT, Stage
-from tasks.tables import open_shards, places_of, read_table
-from waymark.geo import extent_region, load_region
+from tasks.training.tables import open_shards, places_of, read_table
+from waymark.geo.regions import extent_region, load_region
 from waymark.images.shards import Shards
+from waymark.inference.predictor import Guesser, load_guesser
 from waymark.metrics.breakdown import errors_by, named_regions, region_of, with_shapes
 from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
 from waymark.metrics.landmarks import LANDMARK_COLUMNS, landmark_table
 from waymark.metrics.queries import Relevant
 from waymark.metrics.risk import answer_curve
-from waymark.models.guesser import Guesser, load_guesser
 from waymark.models.size import size_of
 from waymark.report.maps import error_map
 from waymark.report.page import map_page

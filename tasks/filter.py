@@ -11,16 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 
-from tasks.geography import Region
-from tasks.kinds import AtLeastOne, PositiveFraction, Seed, ShoreKm, Text
-from tasks.outputs import whole_folder, write_json
-from tasks.stage import STRICT, Stage
-from waymark.census import dimension_figures, landmark_figures
+from tasks.common.geography import Region
+from tasks.common.kinds import AtLeastOne, PositiveFraction, Seed, ShoreKm, Text
+from tasks.common.outputs import whole_folder, write_json
+from tasks.common.stage import STRICT, Stage
+from waymark.data.census import dimension_figures, landmark_figures
+from waymark.data.filters import Dropped, Rules, count_reasons, select
+from waymark.data.records import landmarks_table, read_records, write_table
 from waymark.errors import SourceError
-from waymark.geo import load_region
+from waymark.geo.regions import load_region
 from waymark.images.tars import read_bytes
-from waymark.records import landmarks_table, read_records, write_table
-from waymark.selection import Dropped, Rules, count_reasons, select
 
 logger = logging.getLogger(__name__)
 

@@ -16,21 +16,21 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from tasks.calibrate import Calibrate, learn_certainty
+from tasks.common.kinds import BufferM, Fraction, Seed, SpacingM
+from tasks.common.outputs import read_json, whole_folder, work_folder, write_json
+from tasks.common.stage import STRICT, Stage
 from tasks.grid import LEARNT
-from tasks.kinds import BufferM, Fraction, Seed, SpacingM
-from tasks.lesson import heads_of, prepare, teach
-from tasks.model_entry import ModelEntry
-from tasks.outputs import read_json, whole_folder, work_folder, write_json
-from tasks.predictions import HELD_OUT, predict, write_predictions
-from tasks.stage import STRICT, Stage
-from tasks.tables import INPUTS, SHARDS, open_shards, places_of, read_table
-from waymark import splits
+from tasks.training.models import ModelEntry
+from tasks.training.predictions import HELD_OUT, predict, write_predictions
+from tasks.training.setup import heads_of, prepare, teach
+from tasks.training.tables import INPUTS, SHARDS, open_shards, places_of, read_table
+from waymark.data import splits
+from waymark.data.duplicates import copies_between, looks_of
 from waymark.errors import SplitError
-from waymark.geo import project
+from waymark.geo.crs import project
 from waymark.images.statistics import channel_statistics
-from waymark.likeness import copies_between, looks_of
+from waymark.inference.predictor import Guesser
 from waymark.metrics.figures import place_figures
-from waymark.models.guesser import Guesser
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,16 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from tasks.geography import Region
-from tasks.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
-from tasks.outputs import whole_folder
-from tasks.stage import STRICT, Stage
+from tasks.common.geography import Region
+from tasks.common.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
+from tasks.common.outputs import whole_folder
+from tasks.common.stage import STRICT, Stage
+from waymark.data.records import write_table
 from waymark.errors import ParameterError
-from waymark.geo import assign_cells, build_grid, build_quadtree, empty_grid, extent_region, load_region
-from waymark.records import write_table
+from waymark.geo.cells import assign_cells, empty_grid
+from waymark.geo.grid import build_grid
+from waymark.geo.quadtree import build_quadtree
+from waymark.geo.regions import extent_region, load_region
 
 logger = logging.getLogger(__name__)
 

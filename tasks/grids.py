@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tasks.common.stage import Stage
 from tasks.grid import Grid, check_grid, grid_places
-from tasks.stage import Stage
 
 GRIDS = Path("data/grids")
 

@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic.dataclasses import dataclass
 
-from tasks.geography import Crs, Region
-from tasks.outputs import whole_folder
-from tasks.stage import STRICT, Stage
-from waymark.geo import describe_crs, load_region, project, region_lat_lon, resolve_crs
-from waymark.records import read_records, write_table
-from waymark.selection import coordinates
+from tasks.common.geography import Crs, Region
+from tasks.common.outputs import whole_folder
+from tasks.common.stage import STRICT, Stage
+from waymark.data.filters import coordinates
+from waymark.data.records import read_records, write_table
+from waymark.geo.crs import describe_crs, project, resolve_crs
+from waymark.geo.regions import load_region, region_lat_lon
 
 logger = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from tasks.kinds import Fraction, Pixels, SizePx
-from tasks.outputs import link_or_copy, whole_folder, work_folder
-from tasks.stage import STRICT, Stage
+from tasks.common.kinds import Fraction, Pixels, SizePx
+from tasks.common.outputs import link_or_copy, whole_folder, work_folder
+from tasks.common.stage import STRICT, Stage
+from waymark.data.records import read_records, write_table
 from waymark.errors import ImageError
 from waymark.images.decode import Fit, Picture
 from waymark.images.resizing import channel_figures, perceptual_hash, read_pictures
 from waymark.images.shards import INDEX_SCHEMA, shard_name, shard_rows, write_shard
-from waymark.records import read_records, write_table
 
 logger = logging.getLogger(__name__)
 

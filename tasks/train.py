@@ -6,16 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tasks.exposure import write_exposure
-from tasks.lesson import Lesson, Taught, check_entry, prepare, teach
-from tasks.lineage import lineage
-from tasks.model_entry import ModelEntry
-from tasks.outputs import whole_folder, work_folder, write_json
-from tasks.stage import Stage
-from tasks.tables import INPUTS, RECORDS, read_statistics, read_table, tables_of
-from tasks.training_run import TrainingRun
-from waymark.attribution import attribution_table, write_attribution
-from waymark.records import read_records
+from tasks.common.outputs import whole_folder, work_folder, write_json
+from tasks.common.stage import Stage
+from tasks.registry.exposure import write_exposure
+from tasks.registry.lineage import lineage
+from tasks.registry.training_run import TrainingRun
+from tasks.training.models import ModelEntry
+from tasks.training.setup import Lesson, Taught, check_entry, prepare, teach
+from tasks.training.tables import INPUTS, RECORDS, read_statistics, read_table, tables_of
+from waymark.data.attribution import attribution_table, write_attribution
+from waymark.data.records import read_records
 
 TRAINED = Path("trained")
 BEST = ("val_mean_km", "val_gap")

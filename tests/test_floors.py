@@ -45,11 +45,16 @@ def test_orchestrators_stay_on_their_floors():
         for path in (ROOT / floor).rglob("*.py"):
             found = forbidden.intersection(name.split(".")[0] for name in imported_names(path))
             outside |= {(str(path.relative_to(ROOT)), name) for name in found}
-    assert outside == {("waymark/serving.py", "mlflow"), ("waymark/artifacts.py", "mlflow")}
+    assert outside == {
+        ("waymark/inference/mlflow_model.py", "mlflow"),
+        ("waymark/inference/mlflow_artifacts.py", "mlflow"),
+    }
 
 
 def test_library_imports_without_orchestrators():
-    code = BLOCKED_IMPORT.format(walled=ORCHESTRATORS, excused={"waymark.serving", "waymark.artifacts"})
+    code = BLOCKED_IMPORT.format(
+        walled=ORCHESTRATORS, excused={"waymark.inference.mlflow_model", "waymark.inference.mlflow_artifacts"}
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "waymark.models.locator" in result.stdout.split()
@@ -59,7 +64,7 @@ def test_library_imports_without_orchestrators():
     ("modules", "heavy"),
     [
         ("flows.pipeline flows.nightly flows.promote flows.rollback flows.rebuild flows.tidy flows.services", "torch"),
-        ("tasks.calibrate tasks.evaluate tasks.ensemble tasks.compare waymark.answering", "lightning"),
+        ("tasks.calibrate tasks.evaluate tasks.ensemble tasks.compare waymark.inference.answering", "lightning"),
     ],
 )
 def test_nobody_waits_for_what_only_others_need(modules, heavy):

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.drift import folder_of_data
-from tasks.tables import RECORDS
+from tasks.training.tables import RECORDS
 from waymark.errors import WaymarkError
 
 

@@ -19,7 +19,7 @@ from flows import children
 from flows.night import night_checkout, restore_outputs
 from flows.processes import is_alive
 from flows.repository import CheckoutError, git
-from tasks.checkout import checkout
+from tasks.common.checkout import checkout
 from waymark.errors import ParameterError
 
 

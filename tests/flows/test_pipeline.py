@@ -19,9 +19,9 @@ from toy import clone
 
 from flows import artifacts
 from flows.graph import read_graph
-from tasks.document import check_params
-from tasks.model_entry import LANDMARKS
-from tasks.stage import load_params
+from tasks.common.document import check_params
+from tasks.common.stage import load_params
+from tasks.training.models import LANDMARKS
 from waymark.errors import WaymarkError
 
 pytestmark = pytest.mark.slow

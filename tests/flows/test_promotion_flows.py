@@ -16,8 +16,8 @@ from toy import prefect_home
 
 from flows.promote import promote
 from flows.rollback import rollback
-from tasks import champion
-from waymark.gate import Gate
+from tasks.registry import aliases as champion
+from waymark.promotion.gate import Gate
 
 COMMANDS = """
 import contextlib, io, json, sys

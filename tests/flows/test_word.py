@@ -19,7 +19,7 @@ from receiver import receiver
 
 from flows.promote import promote
 from flows.word import crash_word, tell
-from waymark.processes import die_with_parent
+from waymark.system.processes import die_with_parent
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ import pytest
 from closure import ROOT
 from mlflow.tracking import MlflowClient
 
-from tasks import champion
-from tasks.turns import taking_turns
+from tasks.registry import aliases as champion
+from tasks.registry.turns import taking_turns
 from waymark.errors import ModelError
 
 pytestmark = pytest.mark.slow
@@ -177,7 +177,7 @@ def test_two_movers_wait_for_each_other(store):
 KILLED = """
 import os, signal, sys
 from mlflow.tracking import MlflowClient
-from tasks import champion
+from tasks.registry import aliases as champion
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.checkout import checkout
+from tasks.common.checkout import checkout
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tasks.compare import best_landmark_on_val, best_on_val, compared, table_rows
-from tasks.landmark_contents import threshold_of
+from tasks.reporting.landmark_contents import threshold_of
 from waymark.metrics.intervals import paired_gap
 from waymark.report.content import Ensemble, Model
 

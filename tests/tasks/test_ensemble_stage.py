@@ -11,8 +11,8 @@ import pytest
 from pyproj import Geod
 
 from tasks.ensemble import STAGE, Ensemble, ensemble, remove_leftovers
-from tasks.ensemble_entry import EnsembleEntry
-from tasks.predictions import CANDIDATES_SCHEMA, PREDICTIONS_SCHEMA
+from tasks.training.ensembles import EnsembleEntry
+from tasks.training.predictions import CANDIDATES_SCHEMA, PREDICTIONS_SCHEMA
 from waymark.errors import ModelError, ParameterError
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)

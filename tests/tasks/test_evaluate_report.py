@@ -14,14 +14,15 @@ import small
 import torch
 from pyproj import Geod
 
-from tasks import evaluate, stage
+from tasks import evaluate
+from tasks.common import stage
 from tasks.compare import STAGE as COMPARE
 from tasks.compare import Compare, compare, compared
 from waymark.errors import ParameterError, RegionError
+from waymark.inference.predictor import Guesser
 from waymark.metrics.intervals import place_intervals
 from waymark.models.calibration import Radii, RetrievalIndex
 from waymark.models.calibration_files import Calibration
-from waymark.models.guesser import Guesser
 from waymark.models.locator import Blueprint, Locator
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)

@@ -10,9 +10,9 @@ from small import run
 from tasks.grid import STAGE, grid_places
 from tasks.grids import STAGE as GRIDS
 from tasks.grids import grids
+from waymark.data.records import write_table
 from waymark.errors import ParameterError
 from waymark.geo import build_grid, build_quadtree, load_region
-from waymark.records import write_table
 
 CRS = "EPSG:3765"
 SQUARES = {"spacing_m": 40_000, "spacing_deg": None, "cells": None}

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from tasks.head_entry import ArcFace, CosFace, SphereFace
+from tasks.training.heads import ArcFace, CosFace, SphereFace
 from waymark.models.heads import MarginHead, build_landmark_head
 from waymark.models.heads.margins import MARGINS
 

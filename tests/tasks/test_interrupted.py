@@ -13,9 +13,9 @@ from closure import ROOT
 from small import run, write_params, write_table
 
 import tasks.resize
+from tasks.common.stage import load_params
 from tasks.resize import STAGE as RESIZE
 from tasks.resize import resize
-from tasks.stage import load_params
 from waymark.images import resizing, shards
 
 pytestmark = pytest.mark.slow

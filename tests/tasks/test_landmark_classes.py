@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.landmark_classes import balanced_chances, landmark_labels, learn_classes
+from tasks.training.landmark_classes import balanced_chances, landmark_labels, learn_classes
 from waymark.errors import ModelError
 from waymark.models.heads import NO_LANDMARK
 

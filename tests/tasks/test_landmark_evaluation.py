@@ -15,13 +15,14 @@ import small
 import torch
 from PIL import Image
 
-from tasks import calibrate, evaluate, stage
-from tasks.predictions import CANDIDATES_SCHEMA
-from tasks.tables import open_shards, read_table
+from tasks import calibrate, evaluate
+from tasks.common import stage
+from tasks.training.predictions import CANDIDATES_SCHEMA
+from tasks.training.tables import open_shards, read_table
 from waymark.errors import ModelError
+from waymark.inference.predictor import load_guesser
 from waymark.metrics.figures import landmark_figures, place_figures
 from waymark.models.calibration_files import save_calibration
-from waymark.models.guesser import load_guesser
 from waymark.models.locator import Blueprint, Locator
 
 STAGES = ("download", "filter", "resize", "project", "split", "grid")

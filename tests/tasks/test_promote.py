@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from contest import LANDMARK, LOCATION, Contest
 
-from tasks import champion
-from tasks import promote as step
-from tasks.promote import promote
-from tasks.rescore import find_test
+from tasks.registry import aliases as champion
+from tasks.registry import promotion as step
+from tasks.registry.promotion import promote
+from tasks.registry.rescore import find_test
 from waymark.errors import ModelError
-from waymark.gate import Gate
+from waymark.promotion.gate import Gate
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from torchvision import models as zoo
 from typer.testing import CliRunner
 
-from tasks.document import check_params
-from tasks.outputs import read_json
-from tasks.stage import load_params
+from tasks.common.document import check_params
+from tasks.common.outputs import read_json
+from tasks.common.stage import load_params
 from waymark.cli import app
 from waymark.images.tars import read_bytes
 from waymark.sources import SyntheticSource

@@ -9,10 +9,10 @@ import torch
 from mlflow.tracking import MlflowClient
 from tiny_model import make_tiny_model, write_picture
 
-from tasks import register, tracking
-from tasks.register import Registered, register_best
+from tasks.registry import register, tracking
+from tasks.registry.register import Registered, register_best
 from waymark.errors import ModelError
-from waymark.lookup import load_models, model_files
+from waymark.inference.lookup import load_models, model_files
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
-from tasks.smoke import smoke_fault
+from tasks.registry.smoke import smoke_fault
 
 NAME = "waymark-location"
 ASKED = pd.DataFrame({"north": ["a", "b"]})

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.split import Split, split
+from waymark.data.records import landmarks_table, records_table, write_table
 from waymark.images.shards import INDEX_SCHEMA
-from waymark.records import landmarks_table, records_table, write_table
 
 NUMBER = 120
 PIXELS = 16 * 16

@@ -11,10 +11,10 @@ import pytest
 from closure import ROOT
 from ruamel.yaml import YAML
 
+from tasks.common.outputs import whole_file, whole_folder, work_folder
+from tasks.common.stage import Stage, load_params, one_line, only_writer
 from tasks.grid import STAGE as GRID
-from tasks.model_entry import ModelEntry
-from tasks.outputs import whole_file, whole_folder, work_folder
-from tasks.stage import Stage, load_params, one_line, only_writer
+from tasks.training.models import ModelEntry
 from waymark.errors import ParameterError, WaymarkError
 
 TRAIN = Stage("train", ModelEntry, section="models.{entry}", shared=("region",), each="models")
@@ -150,7 +150,7 @@ def test_a_stage_has_one_writer(tmp_path, monkeypatch):
 
 
 def test_the_lock_goes_with_the_process(tmp_path):
-    code = "import os; from tasks.stage import only_writer\nwith only_writer('grid'): os.kill(os.getpid(), 9)"
+    code = "import os; from tasks.common.stage import only_writer\nwith only_writer('grid'): os.kill(os.getpid(), 9)"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=False)
     assert run.returncode == -9
     with (tmp_path / ".work/locks/grid.lock").open() as file:
@@ -159,7 +159,7 @@ def test_the_lock_goes_with_the_process(tmp_path):
 
 CHILD = """
 import os, time
-from tasks.stage import end_with_parent
+from tasks.common.stage import end_with_parent
 end_with_parent()
 print(os.getpid(), flush=True)
 time.sleep(60)

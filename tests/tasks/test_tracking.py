@@ -16,7 +16,7 @@ from closure import ROOT
 from mlflow.tracking import MlflowClient
 from small import run, write_params
 
-from waymark.processes import die_with_parent
+from waymark.system.processes import die_with_parent
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(projec
     assert cut_off.info.status == "RUNNING"
     assert set(told_epochs(server.uri, cut_off)) < set(range(EPOCHS))
     kept = server.folder / "artifacts" / cut_off.info.experiment_id / cut_off.info.run_id / "artifacts"
-    tell = ("-c", "from tasks.tracking import run_of; run_of('cells')")
+    tell = ("-c", "from tasks.registry.tracking import run_of; run_of('cells')")
     python(project, server.uri, *tell)
     for name in FILES:  # as where another machine has put them on a disk of its own
         (kept / name).rename(server.folder / Path(name).name)
@@ -150,7 +150,7 @@ def test_a_server_that_was_never_there_changes_no_byte(project, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     python(project, "http://127.0.0.1:1", "-m", "tasks.train", "cells")
     without = {path.name: path.read_bytes() for path in (project / "trained/cells").iterdir()}
-    python(project, uri, "-c", "from tasks.tracking import run_of; run_of('cells')")
+    python(project, uri, "-c", "from tasks.registry.tracking import run_of; run_of('cells')")
     (late,) = runs(uri)
     assert sorted(told_epochs(uri, late)) == list(range(EPOCHS))
     assert late.data.tags["waymark.hardware"]  # known to the note that the training left
@@ -166,7 +166,7 @@ def test_a_model_without_a_run_is_logged_anew_with_the_lineage_of_its_training(p
     document["lineage"]["requirements_sha256"] = "of then"
     (project / "trained/coordinates/training.json").write_text(json.dumps(document))
     other = f"sqlite:///{tmp_path}/other.db"
-    python(project, other, "-c", "from tasks.tracking import run_of; run_of('coordinates')")
+    python(project, other, "-c", "from tasks.registry.tracking import run_of; run_of('coordinates')")
     (anew,) = runs(other)
     for tag in ("waymark.data.digest", "waymark.params.sha256", "waymark.split.test_sha256"):
         assert anew.data.tags[tag] == trained.data.tags[tag]
@@ -178,7 +178,7 @@ def test_a_model_without_a_run_is_logged_anew_with_the_lineage_of_its_training(p
 
 WHERE = """
 from pathlib import Path
-from tasks import tracking
+from tasks.registry import tracking
 store, its = tracking.client(), tracking.experiment_id()
 run = store.create_run(its).info.run_id
 Path("text.txt").write_text("x")

@@ -14,9 +14,9 @@ from closure import ROOT
 from ruamel.yaml import YAML
 from torchvision.models import get_model, get_model_weights
 
-from tasks.document import check_document, check_params, stages
-from tasks.params import load_params
-from tasks.validation import schema_of
+from tasks.common.document import check_document, check_params, stages
+from tasks.common.params import load_params
+from tasks.common.validation import schema_of
 from waymark.errors import ModelError, ParameterError, WaymarkError
 
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")

@@ -18,10 +18,10 @@ from waymark.check.page import Content, check_page
 from waymark.check.pictures import picture_findings
 from waymark.check.sheets import cell_sheets, class_sheets, thumbnails
 from waymark.check.survey import Survey, survey
+from waymark.data.filters import Rules, count_reasons, select
+from waymark.data.records import landmarks_table
 from waymark.errors import CoordinateError
-from waymark.geo import load_region
-from waymark.records import landmarks_table
-from waymark.selection import Rules, count_reasons, select
+from waymark.geo.regions import load_region
 
 
 @dataclass(frozen=True)

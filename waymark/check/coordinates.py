@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.survey import Survey
-from waymark.selection import bad_coordinates, off_region_km
-from waymark.sphere import great_circle_km
+from waymark.data.filters import bad_coordinates, off_region_km
+from waymark.geo.sphere import great_circle_km
 
 WIDEST_KM = 3000.0  # data that reaches farther has no middle to be swapped into
 NARROWEST_KM = 100.0

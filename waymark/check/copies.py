@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.likeness import Alike, near_duplicates
 from waymark.check.survey import Survey
-from waymark.likeness import Looks, near_pairs
-from waymark.selection import Dropped, exact_duplicates
-from waymark.sphere import great_circle_km
+from waymark.data.duplicates import Looks, near_pairs
+from waymark.data.filters import Dropped, exact_duplicates
+from waymark.geo.sphere import great_circle_km
 
 COPY_OF = "exact duplicate: of "
 APART_KM = 10.0  # no picture shows two places so far apart

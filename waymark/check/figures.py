@@ -11,7 +11,7 @@ import shapely
 
 from waymark.check.coordinates import Places
 from waymark.check.survey import Survey
-from waymark.geo import load_land
+from waymark.geo.regions import load_land
 from waymark.report.geometry import Frame, frame, rings
 from waymark.report.theme import LAND, PALETTE, QUIET, figure, plain
 

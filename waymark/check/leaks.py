@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from waymark.check.copies import Copies, each_once, groups_of, of_records
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.survey import Survey
-from waymark.likeness import copies_between
-from waymark.splits import COLUMN_NAMES
+from waymark.data.duplicates import copies_between
+from waymark.data.splits import COLUMN_NAMES
 
 
 def leak_findings(survey: Survey, copies: Copies) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
-from waymark.likeness import MOST_BITS, Looks, near_pairs
+from waymark.data.duplicates import MOST_BITS, Looks, near_pairs
 
 NEAREST = 3  # neighbours whose distance is averaged
 SEARCHED = 50  # neighbours among which those of other classes are looked for
@@ -36,7 +36,7 @@ class Alike:
 
 
 def near_duplicates(pictures: Looks) -> Alike:
-    """Find pictures that show the same, by the rule of `waymark.likeness`.
+    """Find pictures that show the same, by the rule of `waymark.data.duplicates`.
 
     Args:
         pictures: V pictures, each as a record of one view.

@@ -9,8 +9,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from waymark.data.records import read_records
 from waymark.errors import SourceError, nearest_name
-from waymark.records import read_records
 from waymark.sources import PhotosSource, QuadsSource, TableSource
 from waymark.sources.adapter import Found
 from waymark.sources.guessing import RAW, guess_source
@@ -33,7 +33,7 @@ class Opened:
 
     Attributes:
         kind: name of the source.
-        records: table of `waymark.records.RECORD_SCHEMA`.
+        records: table of `waymark.data.records.RECORD_SCHEMA`.
         pictures: where the picture of each path in the records lies; those that are missing may be left out.
         names: readable name of a landmark that has one.
         description: what the source says of itself.

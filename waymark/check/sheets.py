@@ -12,11 +12,14 @@ from tqdm import tqdm
 from waymark.check.coordinates import Places
 from waymark.check.findings import counted
 from waymark.check.survey import Survey
+from waymark.data.filters import hash_share
 from waymark.errors import CoordinateError, GridError
-from waymark.geo import assign_cells, build_grid, extent_region, region_lat_lon, resolve_crs
+from waymark.geo.cells import assign_cells
+from waymark.geo.crs import resolve_crs
+from waymark.geo.grid import build_grid
+from waymark.geo.regions import extent_region, region_lat_lon
 from waymark.images.decode import MAX_PIXELS, jpeg_bytes
 from waymark.images.resizing import read_pictures
-from waymark.selection import hash_share
 
 CELLS = 60  # wanted over the region, or over the extent of the data
 MOST_SHEETS = 40  # of each kind, the largest first

@@ -13,12 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from waymark.data.duplicates import Looks, hash_numbers
+from waymark.data.filters import coordinates, hash_share
 from waymark.images.decode import MAX_PIXELS, Status
 from waymark.images.looking import DESCRIBED, Look, Wanted, look
 from waymark.images.resizing import crash, look_at
-from waymark.likeness import Looks, hash_numbers
-from waymark.selection import coordinates, hash_share
-from waymark.workers import Lost
+from waymark.system.workers import Lost
 
 LOOKED_AT_PX = 64  # side of the squares that are compared
 MOST_OF_A_CLASS = 1500  # pictures of a landmark that are held against others, chosen by hash
@@ -64,7 +64,7 @@ class Survey:
     """A source's records with all that was seen of their pictures; N records.
 
     Attributes:
-        records: table of `waymark.records.RECORD_SCHEMA`.
+        records: table of `waymark.data.records.RECORD_SCHEMA`.
         pictures: where the picture of each path lies; those that are missing may be left out.
         views: the pictures.
         ids: record ids.
@@ -100,7 +100,7 @@ def survey(records: pa.Table, pictures: Mapping[str, Path], *, workers: int | No
     """Decode every picture once, in processes that a hostile one may crash.
 
     Args:
-        records: table of `waymark.records.RECORD_SCHEMA`.
+        records: table of `waymark.data.records.RECORD_SCHEMA`.
         pictures: where the picture of each path of their views lies; those that are missing may be left out.
         workers: number of processes; as many as there are CPUs, and memory for as many, by default.
     """

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waymark.errors import ModelError, ParameterError
-from waymark.exported import is_exported
-from waymark.lookup import check_reference
-from waymark.terminal import printable
+from waymark.inference.bundle import is_exported
+from waymark.inference.lookup import check_reference
+from waymark.system.terminal import printable
 
 LONGEST_NAME = 200  # characters of a landmark's name
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import tee
 from typing import NamedTuple
 
-from waymark.answering import Answers, Query, answer_files, join_answers
 from waymark.images.decode import Fit, Picture
-from waymark.lookup import Model, Models
+from waymark.inference.answering import Answers, Query, answer_files, join_answers
+from waymark.inference.lookup import Model, Models
 
 
 class Square(NamedTuple):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from waymark.commands.terminal import say, whole_file
-from waymark.exported import export_model
-from waymark.lookup import model_files
-from waymark.models.guesser import load_guesser
+from waymark.inference.bundle import export_model
+from waymark.inference.lookup import model_files
+from waymark.inference.predictor import load_guesser
 
 
 def export_to(file: Path, reference: str | None) -> None:

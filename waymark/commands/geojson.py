@@ -5,7 +5,7 @@ from typing import Any
 
 import shapely
 
-from waymark.answering import LANDMARK
+from waymark.inference.answering import LANDMARK
 from waymark.report.circles import circle, cut
 from waymark.report.wording import Answer
 

@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from waymark.commands.grid_preview import GridPreview, preview_grids, preview_table
 from waymark.commands.tables import read_places
 from waymark.commands.terminal import say, show, write_text
 from waymark.errors import SourceError
-from waymark.geo import describe_crs, extent_region, load_region
-from waymark.preview import GridPreview, preview_grids, preview_table
+from waymark.geo.crs import describe_crs
+from waymark.geo.regions import extent_region, load_region
 from waymark.report.content import Grid
 from waymark.report.grids import grids_page
-from waymark.tables import read_table
+from waymark.sources.tables import read_table
 
 RECORDS = Path("data/filtered/records.parquet")
 SPLIT = Path("data/split/records.parquet")

@@ -10,21 +10,21 @@ import pandas as pd
 import typer
 from PIL import Image
 
-from waymark.answering import BEST, COLUMNS, Pixels, Query, attention_maps, cell_probabilities
 from waymark.commands.arguments import Outputs, parse_headings
 from waymark.commands.asking import Square, ask, square_of, squares_of, view_slots
 from waymark.commands.geojson import feature_collection
 from waymark.commands.pictures import as_jpeg, open_upright, read_named, with_attention
 from waymark.commands.terminal import say, show, whole_file, write_text
 from waymark.errors import ImageError, ParameterError
-from waymark.geo import load_land
+from waymark.geo.regions import load_land
 from waymark.images.decode import Picture
 from waymark.images.views import Heading
-from waymark.lookup import Model, Models, load_models
+from waymark.inference.answering import BEST, COLUMNS, Pixels, Query, attention_maps, cell_probabilities
+from waymark.inference.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
 from waymark.report.wording import Answer, drawn_lines, facts
 from waymark.sources.quad_folders import VIEW_NAMES
-from waymark.terminal import printable
+from waymark.system.terminal import printable
 
 
 class Asked(NamedTuple):
@@ -50,7 +50,7 @@ def guess_images(
 
     Args:
         images: pictures, as `check_guess` lets them pass.
-        references: of models, see `waymark.lookup.load_models`.
+        references: of models, see `waymark.inference.lookup.load_models`.
         headings: of the images in degrees, with commas between; None where they are not given.
         each: whether each image is a photo of its own.
         out: what is written.

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from waymark.answering import Query, Undecodable
 from waymark.commands.asking import ask, squares_of, view_slots
 from waymark.commands.terminal import say, whole_file
+from waymark.data.names import one_form
 from waymark.errors import ImageError, SourceError
 from waymark.images.decode import MAX_PIXELS
 from waymark.images.resizing import read_pictures
-from waymark.lookup import load_models
-from waymark.names import one_form
+from waymark.inference.answering import Query, Undecodable
+from waymark.inference.lookup import load_models
 from waymark.sources.quad_folders import VIEW_NAMES
 from waymark.sources.walking import Walk, walk_photos
 

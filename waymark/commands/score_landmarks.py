@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from waymark.commands.tables import EMPTY, Rows, Scored, check_missing
+from waymark.data.names import one_form
 from waymark.errors import SourceError
 from waymark.metrics.figures import landmark_figures
 from waymark.metrics.intervals import landmark_intervals
-from waymark.names import one_form
 
 MANY, ONE = "landmarks", "landmark"  # columns of the truth
 ANSWERS = ("predicted_landmark", "landmark")

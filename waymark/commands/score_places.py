@@ -12,7 +12,7 @@ from waymark.errors import SourceError
 from waymark.metrics.figures import place_figures
 from waymark.metrics.functional import haversine_km
 from waymark.metrics.intervals import place_intervals
-from waymark.tables import LATITUDE, LONGITUDE
+from waymark.sources.tables import LATITUDE, LONGITUDE
 
 RADII = ("radius_50_km", "radius_90_km")
 OTHERS = ("cell", "predicted_cell", "constant_km", "oracle_km")  # of evaluate's table, which others' lack

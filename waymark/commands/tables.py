@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from waymark.data.names import one_form
 from waymark.errors import CoordinateError, SourceError
 from waymark.metrics.intervals import Interval
-from waymark.names import one_form
-from waymark.tables import LATITUDE, LONGITUDE, Table, read_table, shown
+from waymark.sources.tables import LATITUDE, LONGITUDE, Table, read_table, shown
 
 IDS = ("uuid", "record_id", "id", "path")
 EMPTY = ("", "nan", "none", "null", "na", "<na>")

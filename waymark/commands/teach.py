@@ -12,20 +12,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from waymark.answering import make_example
 from waymark.commands.pictures import read_named
 from waymark.commands.terminal import say, whole_file
+from waymark.data.names import one_form
 from waymark.errors import ImageError, ModelError, ParameterError
-from waymark.exported import ModelFiles, export_model
 from waymark.images.batches import stack
-from waymark.lookup import model_files
+from waymark.inference.answering import make_example
+from waymark.inference.bundle import ModelFiles, export_model
+from waymark.inference.lookup import model_files
+from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.references import LANDMARK
 from waymark.models.calibration import unit_length
 from waymark.models.calibration_files import NAMES
-from waymark.models.guesser import Guesser, load_guesser
 from waymark.models.inference import run
 from waymark.models.recognition import Evidence, fuse
-from waymark.names import one_form
-from waymark.registry import LANDMARK
 
 ENOUGH = 3  # pictures of a landmark; with fewer, one that is unlike the others decides
 
@@ -47,7 +47,7 @@ def teach_landmark(name: str, images: Sequence[Path], reference: str | None, out
     Args:
         name: what people call the landmark.
         images: pictures that show it, as `waymark.commands.arguments.check_teach` lets them pass.
-        reference: of the model, see `waymark.lookup.model_files`.
+        reference: of the model, see `waymark.inference.lookup.model_files`.
         out: file to write.
         landmark: its id, by default its name.
 

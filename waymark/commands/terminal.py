@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from waymark.errors import ParameterError, WaymarkError
-from waymark.terminal import log_to, one_line, printable, printable_lines
+from waymark.system.terminal import log_to, one_line, printable, printable_lines
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from waymark.images.shards import Shards
 from waymark.images.transforms import Augmentation, check_size, shrink
 from waymark.images.views import Heading, place_views
-from waymark.processes import begin_worker
+from waymark.system.processes import begin_worker
 
 
 class Batch(NamedTuple):

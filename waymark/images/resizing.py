@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from waymark.images.decode import Fit, Picture, decoding_bytes, read_picture
-from waymark.workers import Lost, in_processes
+from waymark.system.workers import Lost, in_processes
 
 logger = logging.getLogger(__name__)
 

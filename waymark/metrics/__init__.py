@@ -3,11 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from waymark.metrics.functional import geoscore, global_average_precision, haversine_km, within_km
-
 if TYPE_CHECKING:
+    from waymark.metrics.functional import geoscore, global_average_precision, haversine_km, within_km
     from waymark.metrics.stateful import GlobalAveragePrecision, MeanGeoscore, MeanHaversine
 
+TWINS = ("GlobalAveragePrecision", "MeanGeoscore", "MeanHaversine")
 __all__ = [
     "GlobalAveragePrecision",
     "MeanGeoscore",
@@ -20,7 +20,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the twins only where they are used: torchmetrics takes seconds."""
+    """Import what is used: torchmetrics, which the twins need, takes seconds."""
     if name in __all__:
-        return getattr(import_module("waymark.metrics.stateful"), name)
+        home = "stateful" if name in TWINS else "functional"
+        return getattr(import_module(f"waymark.metrics.{home}"), name)
     raise AttributeError(name)

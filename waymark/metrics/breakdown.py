@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from waymark.errors import RegionError
-from waymark.geo import load_land, load_region
+from waymark.geo.regions import load_land, load_region
 from waymark.metrics.intervals import statistic_interval
 
 ELSEWHERE = "elsewhere"

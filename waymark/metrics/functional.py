@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from waymark.errors import ParameterError
-from waymark.sphere import EARTH_RADIUS_KM as EARTH_RADIUS_KM  # for those who have it from here
+from waymark.geo.sphere import EARTH_RADIUS_KM as EARTH_RADIUS_KM  # for those who have it from here
 
 GEOSCORE_SCALE_KM = 1492.7  # GeoGuessr's world map; Haas et al. 2023 (PIGEON), section 4
 GEOSCORE_MAX = 5000.0

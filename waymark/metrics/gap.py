@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from waymark.geo import project
+from waymark.geo.crs import project
 from waymark.metrics.figures import place_figures
 from waymark.metrics.intervals import place_intervals, ratio_of_means
 from waymark.metrics.nearness import nearness_quantiles

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from waymark.metrics.functional import haversine_km
 from waymark.models.decoding import row_chunks
-from waymark.untrusted import CLOSED
+from waymark.system.untrusted import CLOSED
 
 TEMPERATURES = (0.05, 20.0)
 Length = Annotated[float, Field(ge=0)]

@@ -17,7 +17,7 @@ from waymark.models.calibration import Radii, RetrievalIndex
 from waymark.models.heads import CellHead
 from waymark.models.locator import Locator
 from waymark.models.recognition import Fusion
-from waymark.untrusted import CLOSED, read_document, read_table, regular_file
+from waymark.system.untrusted import CLOSED, read_document, read_table, regular_file
 
 NAMES = pa.schema([("landmark", pa.string()), ("name", pa.string())])
 

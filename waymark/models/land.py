@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waymark.errors import CoordinateError, ModelError
-from waymark.geo import project, unproject
+from waymark.geo.crs import project, unproject
 from waymark.metrics.functional import haversine_km
 from waymark.models.decoding import row_chunks
 

@@ -25,7 +25,7 @@ from waymark.models.heads import (
 from waymark.models.joining import Join, Views
 from waymark.models.land import Land
 from waymark.models.pooling import Pooling
-from waymark.untrusted import CLOSED, checked, regular_file
+from waymark.system.untrusted import CLOSED, checked, regular_file
 
 FORMAT = 3
 MOST_PIXELS = 4096**2  # of all views of a record together: more would take many gigabytes to answer for

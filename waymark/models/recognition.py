@@ -14,7 +14,7 @@ from torch import Tensor
 from waymark.metrics.functional import global_average_precision
 from waymark.models.calibration import Confidence, fit_confidence, unit_length
 from waymark.models.decoding import row_chunks
-from waymark.untrusted import CLOSED
+from waymark.system.untrusted import CLOSED
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from waymark.sphere import EARTH_RADIUS_KM
+from waymark.geo.sphere import EARTH_RADIUS_KM
 
 STEPS = 180  # corners of a circle
 

@@ -13,7 +13,7 @@ from waymark.metrics.risk import RiskCoverage
 from waymark.report.data import Data, Source
 from waymark.report.picture import Picture
 from waymark.report.recognition import Recognition
-from waymark.verdict import Verdict
+from waymark.report.verdict import Verdict
 
 Metrics = Mapping[str, float | int | None]
 Ends = tuple[float, float]  # of a 95 % interval

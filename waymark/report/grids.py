@@ -22,7 +22,7 @@ def grids_page(grids: Sequence[Grid], figures: pd.DataFrame, *, enough: int, mea
 
     Args:
         grids: each with its cells and training counts.
-        figures: what `waymark.preview.preview_table` returned, in the same order.
+        figures: what `waymark.commands.grid_preview.preview_table` returned, in the same order.
         enough: images that a cell should have.
         measured: over which records the errors were taken, in words.
         region: outline in any CRS, or None.
@@ -59,7 +59,7 @@ def grid_curves(figures: pd.DataFrame) -> go.Figure:
     Squares and quadtrees stand on the same axis: one is better than the other where it errs less with as many classes.
 
     Args:
-        figures: what `waymark.preview.preview_table` returned.
+        figures: what `waymark.commands.grid_preview.preview_table` returned.
     """
     drawn = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.05, row_heights=[0.55, 0.45])
     for rank, (kind, rows) in enumerate(figures.groupby("kind", sort=False)):

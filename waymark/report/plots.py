@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from waymark.metrics.wilson import wilson_interval
 from waymark.report.theme import LAND, QUIET, WARM, colour, dash, figure, log_ticks, note_figure, plain
-from waymark.wilson import wilson_interval
 
 # Hays and Efros (2008), as Weyand et al. (2016) and most since name the thresholds of geolocation.
 NAMED_DISTANCES_KM = {1: "street", 25: "city", 200: "region", 750: "country", 2500: "continent"}

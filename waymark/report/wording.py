@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import geopandas as gpd
 
-from waymark.terminal import printable
+from waymark.system.terminal import printable
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Protocol
 import pyarrow as pa
 from tqdm import tqdm
 
+from waymark.data.names import one_form
 from waymark.errors import SourceError
-from waymark.names import one_form
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Fetched:
     """What a source has put into a folder.
 
     Attributes:
-        records: table of `waymark.records.RECORD_SCHEMA`; the paths of views are relative to the folder.
+        records: table of `waymark.data.records.RECORD_SCHEMA`; the paths of views are relative to the folder.
         landmark_names: readable name of each landmark that has one.
         origin: what `source.json` tells about the source, such as name, description and licence.
         counts: what the source counted besides records and pictures, such as what it left out.

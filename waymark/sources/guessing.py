@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from waymark.errors import SourceError
-from waymark.paths import is_file, list_folder
+from waymark.sources.paths import is_file, list_folder
 from waymark.sources.quad_folders import TABLE, find_parts
 from waymark.sources.table import is_table
-from waymark.tables import column_names
+from waymark.sources.tables import column_names
 
 RAW = "raw"
 

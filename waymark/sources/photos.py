@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from waymark.data.names import one_form
+from waymark.data.records import records_table
 from waymark.errors import SourceError
 from waymark.images.exif import PhotoFacts, read_facts
-from waymark.names import one_form
-from waymark.records import records_table
 from waymark.sources.adapter import Fetched, Found
 from waymark.sources.walking import PHOTOS, Photo, Walk, walk_photos
 

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from waymark.data.names import one_form
 from waymark.errors import SourceError, nearest_name
-from waymark.names import one_form
-from waymark.paths import Finder, is_file, is_folder, leads_out, list_folder
+from waymark.sources.paths import Finder, is_file, is_folder, leads_out, list_folder
 from waymark.sources.walking import is_hidden
 
 TABLE = "data.csv"
 HEADINGS = (0, 90, 180, 270)
 VIEW_NAMES = frozenset(name for heading in HEADINGS for name in (f"{heading}", f"{heading:03d}"))  # of their files
 SUFFIXES = (".jpg", ".jpeg", ".png")
-# Names as in `waymark.splits.COLUMN_NAMES`. Of a place that stands in several, the copy to test on stays.
+# Names as in `waymark.data.splits.COLUMN_NAMES`. Of a place that stands in several, the copy to test on stays.
 SPLIT_FOLDERS = ("test", "val", "valid", "validation", "train", "training")
 PICTURE_FOLDERS = ("images", "data", "")
 
@@ -115,7 +115,7 @@ def find_views(folder: Path, roots: tuple[str, ...]) -> dict[int, Path]:
     """Find the views of a place by heading, of several files for one heading the first suffix.
 
     Raises:
-        SourceError: a link leads out of the folder that is read, of `waymark.paths.real_roots`.
+        SourceError: a link leads out of the folder that is read, of `waymark.sources.paths.real_roots`.
     """
     files = {path.name.lower(): path for path in reversed(list_folder(folder)) if is_file(path)}
     found: dict[int, Path] = {}

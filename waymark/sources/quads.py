@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from waymark.data.names import one_form
+from waymark.data.records import records_table
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
-from waymark.names import one_form
-from waymark.paths import NAME_BYTES, leads_out, real_roots
-from waymark.records import records_table
 from waymark.sources.adapter import Fetched, Found
+from waymark.sources.paths import NAME_BYTES, leads_out, real_roots
 from waymark.sources.quad_folders import (
     HEADINGS,
     SPLIT_FOLDERS,
@@ -27,7 +27,7 @@ from waymark.sources.quad_folders import (
     find_views,
 )
 from waymark.sources.rows import check_columns, optional_degrees, optional_texts
-from waymark.tables import read_table, shown
+from waymark.sources.tables import read_table, shown
 
 logger = logging.getLogger(__name__)
 

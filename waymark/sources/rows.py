@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from waymark.data.names import one_form
 from waymark.errors import SourceError, nearest_name
-from waymark.names import one_form
-from waymark.paths import NAME_BYTES, PATH_BYTES, Finder, exists, is_file, is_folder, leads_out
+from waymark.sources.paths import NAME_BYTES, PATH_BYTES, Finder, exists, is_file, is_folder, leads_out
+from waymark.sources.tables import MEANT, Table, shown
 from waymark.sources.walking import SKIPPED
-from waymark.tables import MEANT, Table, shown
 
 DRIVE = re.compile(r"[A-Za-z]:/")
 

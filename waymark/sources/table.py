@@ -6,12 +6,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from waymark.data.names import one_form
+from waymark.data.records import records_table
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
-from waymark.names import one_form
-from waymark.paths import Finder, exists, is_file, leads_out, list_folder, real_roots
-from waymark.records import records_table
 from waymark.sources.adapter import Fetched, Found
+from waymark.sources.paths import Finder, exists, is_file, leads_out, list_folder, real_roots
 from waymark.sources.rows import (
     check_columns,
     find_picture,
@@ -19,7 +19,7 @@ from waymark.sources.rows import (
     optional_texts,
     relative_path,
 )
-from waymark.tables import TABLES, Table, read_table, shown
+from waymark.sources.tables import TABLES, Table, read_table, shown
 
 COLUMNS = ("path", "latitude", "longitude", "landmark", "group", "split")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from waymark.data.names import one_form
 from waymark.errors import SourceError
-from waymark.names import one_form
-from waymark.paths import exists, is_file, is_folder, leads_out, real_roots
+from waymark.sources.paths import exists, is_file, is_folder, leads_out, real_roots
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def walk(root: Path, roots: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
 
     Args:
         root: the folder.
-        roots: of `waymark.paths.real_roots`.
+        roots: of `waymark.sources.paths.real_roots`.
 
     Raises:
         SourceError: a folder may not be read.
@@ -117,7 +117,7 @@ def kind_of(path: Path, roots: tuple[str, ...]) -> str:
 
     Args:
         path: in a folder.
-        roots: of `waymark.paths.real_roots`.
+        roots: of `waymark.sources.paths.real_roots`.
     """
     if is_hidden(path.name):
         return "hidden"

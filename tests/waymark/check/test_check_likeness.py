@@ -4,8 +4,8 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from waymark.check.likeness import near_duplicates, stranger_than_others
+from waymark.data.duplicates import MOST_BITS, Looks
 from waymark.images.looking import colour_and_gradient, evenness
-from waymark.likeness import MOST_BITS, Looks
 
 
 def pixels(picture):

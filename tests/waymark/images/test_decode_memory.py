@@ -10,14 +10,14 @@ from closure import ROOT
 from PIL import Image
 
 from waymark.images.decode import decoding_bytes, read_picture
-from waymark.processes import run_command
+from waymark.system.processes import run_command
 
 SIDE = 6000  # 36 megapixels: a second each
 DECODE = """
 import sys
 from pathlib import Path
 from waymark.images.decode import read_picture
-from waymark.memory import limit_memory
+from waymark.system.memory import limit_memory
 limit_memory(int(sys.argv[2]))
 picture = read_picture(Path(sys.argv[1]), 32, max_pixels=10**9, fit=sys.argv[3])
 print(picture.status, picture.reason)

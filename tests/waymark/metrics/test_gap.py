@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from waymark.data.splits import by_blocks
 from waymark.geo import project
 from waymark.metrics.figures import place_figures
 from waymark.metrics.gap import split_gap, squares_of
 from waymark.metrics.intervals import place_intervals, ratio_of_means
-from waymark.splits import by_blocks
 
 
 def predictions(times, seed=1, number=240):

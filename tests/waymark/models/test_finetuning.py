@@ -2,12 +2,12 @@ import re
 
 import pytest
 import torch
-from test_tiny_world import make_data, make_locator, make_module, make_world
+from tiny_world import make_data, make_locator, make_module, make_world
 
 from waymark.errors import ModelError
-from waymark.models.finetuning import FineTuning, Unfreeze, unfreeze_steps
-from waymark.models.fitting import fit
-from waymark.models.module import LocatorModule, Optimization
+from waymark.models.training.finetuning import FineTuning, Unfreeze, unfreeze_steps
+from waymark.models.training.fitting import fit
+from waymark.models.training.module import LocatorModule, Optimization
 
 pytestmark = pytest.mark.slow
 

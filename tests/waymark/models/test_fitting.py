@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from test_tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
+from tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
 
 from waymark.errors import ModelError
 from waymark.geo import project
-from waymark.models.finetuning import Unfreeze
-from waymark.models.fitting import fit
-from waymark.models.module import LocatorModule, Optimization
+from waymark.models.training.finetuning import Unfreeze
+from waymark.models.training.fitting import fit
+from waymark.models.training.module import LocatorModule, Optimization
 
 pytestmark = pytest.mark.slow
 

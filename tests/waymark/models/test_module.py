@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from pyproj import Geod
-from test_tiny_world import HIGH, LOW, make_data, make_module, make_world
+from tiny_world import HIGH, LOW, make_data, make_module, make_world
 
 from waymark.images.transforms import Augmentation
 from waymark.metrics import functional, stateful
-from waymark.models.finetuning import Unfreeze
-from waymark.models.fitting import fit
-from waymark.models.module import LocatorModule, Optimization
+from waymark.models.training.finetuning import Unfreeze
+from waymark.models.training.fitting import fit
+from waymark.models.training.module import LocatorModule, Optimization
 
 pytestmark = pytest.mark.slow
 

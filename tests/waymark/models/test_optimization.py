@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import torch
 from pytorch_optimizer import AdaBound
-from test_tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
+from tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
 from torch import nn, optim
 
 from waymark.errors import ModelError
 from waymark.geo import project
-from waymark.models.finetuning import Unfreeze
-from waymark.models.fitting import fit
-from waymark.models.module import LocatorModule, Optimization
-from waymark.models.optimization import build_optimizer, build_schedule
+from waymark.models.training.finetuning import Unfreeze
+from waymark.models.training.fitting import fit
+from waymark.models.training.module import LocatorModule, Optimization
+from waymark.models.training.optimization import build_optimizer, build_schedule
 
 LR = 0.01
 HEAD_ONLY = (Unfreeze(99),)

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_tiny_world import make_data, make_module, make_world
+from tiny_world import make_data, make_module, make_world
 
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
 from waymark.images.transforms import Augmentation
-from waymark.models.finetuning import Unfreeze
-from waymark.models.fitting import fit
 from waymark.models.heads import CoordinatesHead
-from waymark.models.module import Optimization
-from waymark.models.tuning import RangeTest, Tuned, largest_fitting, suggest_lr, tune
+from waymark.models.training.finetuning import Unfreeze
+from waymark.models.training.fitting import fit
+from waymark.models.training.module import Optimization
+from waymark.models.training.tuning import RangeTest, Tuned, largest_fitting, suggest_lr, tune
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from waymark.report.page import report_page
 from waymark.report.picture import Picture
 from waymark.report.recognition import Confusion, LandmarkGuess, Recognition
 from waymark.report.tables import best_landmark_model, landmark_figures, model_tables
-from waymark.verdict import Verdict
+from waymark.report.verdict import Verdict
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

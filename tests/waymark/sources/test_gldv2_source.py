@@ -9,9 +9,9 @@ from closure import ROOT
 from gldv2_server import Server, author, image_id, licence, link, make_dataset, make_tar, member_name
 from PIL import Image
 
+from waymark.data.records import RECORD_SCHEMA, write_table
 from waymark.errors import SourceError
 from waymark.images.tars import read_bytes
-from waymark.records import RECORD_SCHEMA, write_table
 from waymark.sources import Gldv2Source
 from waymark.sources.gldv2 import fetching
 from waymark.sources.gldv2 import source as gldv2_source

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from waymark.data.splits import COLUMN_NAMES
 from waymark.errors import SourceError
 from waymark.images.views import heading_slots, place_views
 from waymark.sources import QuadsSource
 from waymark.sources.quad_folders import SPLIT_FOLDERS
-from waymark.splits import COLUMN_NAMES
 
 HEADINGS = (0, 90, 180, 270)
 NOTHING = {

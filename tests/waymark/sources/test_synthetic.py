@@ -10,9 +10,9 @@ import pytest
 import shapely
 from PIL import Image
 
+from waymark.data.records import RECORD_SCHEMA
 from waymark.errors import ParameterError
 from waymark.geo import load_land, load_region
-from waymark.records import RECORD_SCHEMA
 from waymark.sources import SyntheticSource
 from waymark.sources.synthetic import backdrop
 from waymark.sources.synthetic.backdrop import Weather
@@ -32,7 +32,7 @@ PLAIN_CPU = {
 MAKE = """
 import sys
 from pathlib import Path
-from waymark.records import write_table
+from waymark.data.records import write_table
 from waymark.sources import SyntheticSource
 folder = Path(sys.argv[1])
 write_table(SyntheticSource(places=12, landmarks=6, photos=20, workers=1).fetch(folder).records, folder / "records")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waymark.errors import CoordinateError
-from waymark.geo import unproject
+from waymark.geo.crs import unproject
 from waymark.images.batches import Batch
 
 HALVINGS = 40  # of the way to the map's origin: from anywhere on Earth down to less than a millimetre

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from waymark.geo import project, region_lat_lon
-from waymark.geo.crs import smallest_arc
+from waymark.geo.crs import project, smallest_arc
+from waymark.geo.regions import region_lat_lon
 from waymark.images.batches import Batch
 from waymark.models.decoding import to_degrees, unit_vectors
 from waymark.models.heads.adapter import to_lat_lon

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from waymark.data.records import write_table
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
 from waymark.images.tars import NO_TAR, TarWriter
-from waymark.records import write_table
 
 logger = logging.getLogger(__name__)
 

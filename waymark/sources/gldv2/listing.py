@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from waymark.data.records import RECORD_SCHEMA, VIEW
 from waymark.images.tars import shard_name
-from waymark.records import RECORD_SCHEMA, VIEW
 from waymark.sources.gldv2.extracting import Extracted
 from waymark.sources.gldv2.layout import Split
 

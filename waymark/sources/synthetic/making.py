@@ -12,7 +12,7 @@ from waymark.sources.synthetic.draws import Draws
 from waymark.sources.synthetic.landmarks import Landmark, draw_photo
 from waymark.sources.synthetic.places import Outlook
 from waymark.sources.synthetic.view import draw_view
-from waymark.workers import Lost, available_workers, in_processes
+from waymark.system.workers import Lost, available_workers, in_processes
 
 CHUNK = 40  # records that a process takes at a time
 FEW = 60  # below so many records a second process does not pay

@@ -8,9 +8,9 @@ from typing import Any
 import shapely
 from tqdm import tqdm
 
+from waymark.data.records import records_table
 from waymark.errors import ParameterError
-from waymark.geo import load_land, load_region
-from waymark.records import records_table
+from waymark.geo.regions import load_land, load_region
 from waymark.sources.adapter import Fetched
 from waymark.sources.synthetic.camera import HEIGHT_PX, WIDTH_PX
 from waymark.sources.synthetic.landmarks import Landmark, build, subjects

@@ -1,0 +1,73 @@
+"""The files that the stages of a model read: records, split and shards."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.common.outputs import read_json
+from waymark.data.records import read_records
+from waymark.errors import ModelError
+from waymark.images.shards import Shards
+
+RECORDS = Path("data/filtered/records.parquet")
+SPLIT = Path("data/split")
+SHARDS = Path("data/shards")
+INPUTS = (
+    RECORDS,
+    *(SPLIT / name for name in ("records.parquet", "landmarks.parquet", "statistics.json")),
+    SHARDS / "index.parquet",
+)
+
+
+def tables_of(target: str) -> list[Path]:
+    """List the files of a model's target, which is a folder of tables or a table."""
+    path = Path(target)
+    return [path] if path.suffix else sorted(path.glob("*.parquet"))
+
+
+def read_table() -> pd.DataFrame:
+    """Read the records that have a split and a picture, with their split, in the order of their ids."""
+    records = read_records(RECORDS).to_pandas()
+    split = pd.read_parquet(SPLIT / "records.parquet")[["record_id", "split"]]
+    return records.drop(columns="split").merge(split[split["split"] != "unused"], on="record_id")
+
+
+def read_statistics() -> dict[str, Any]:
+    """Read what the training pixels are like, as the split wrote it."""
+    statistics: dict[str, Any] = read_json(SPLIT / "statistics.json")
+    return statistics
+
+
+def headings(views: Any) -> list[float | None]:
+    """Give the heading of each view, None where unknown."""
+    return [
+        None if view["heading_deg"] is None or np.isnan(view["heading_deg"]) else view["heading_deg"] for view in views
+    ]
+
+
+def open_shards() -> Shards:
+    """Map the pictures."""
+    return Shards(SHARDS)
+
+
+def places_of(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Give `(N, 2)` latitude, longitude in degrees, NaN where unknown; a copy that may be written to."""
+    return np.array(table[["latitude", "longitude"]], dtype=np.float64)
+
+
+def with_places(table: pd.DataFrame, split: str, model: str) -> pd.DataFrame:
+    """Keep the records of a split that have coordinates.
+
+    Raises:
+        ModelError: there are none, so that a model for places has nothing to learn from.
+    """
+    found = table[(table["split"] == split) & table["latitude"].notna()]
+    if found.empty:
+        raise ModelError(
+            f"{model} learns places, but no {split} record has coordinates; add coordinates to the source,"
+            f" change split, or take {model} out of models"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""From a picture to an answer, whatever file or registry the model comes from."""

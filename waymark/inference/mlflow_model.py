@@ -1,0 +1,203 @@
+"""The registered model: from the bytes of pictures to place and landmark, and its way into and out of the registry.
+
+MLflow loads this file as the model's code, and the weights as an artifact that is read
+without unpickling anything. No other module of the library knows MLflow.
+"""
+
+import base64
+import binascii
+import logging
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import numpy as np
+import pandas as pd
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature, set_model
+from mlflow.models.model import ModelInfo
+from mlflow.pyfunc import log_model
+from mlflow.pyfunc.model import PythonModel
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+from waymark.errors import ModelError
+from waymark.inference.answering import answer_bytes
+from waymark.inference.bundle import ModelFiles
+from waymark.inference.mlflow_artifacts import read_without_server
+from waymark.inference.predictor import load_guesser
+from waymark.inference.references import Reference, parse_reference, registry_uri
+from waymark.system.addresses import without_credentials
+
+REQUIREMENTS = (
+    "faiss-cpu", "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif",
+    "pyarrow", "pycountry", "pydantic", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics",
+    "torchvision", "tqdm",
+)  # fmt: skip
+SIGNATURE = ModelSignature(
+    inputs=Schema(
+        [
+            ColSpec(Array(DataType.binary), "views"),
+            ColSpec(Array(DataType.double), "headings_deg", required=False),
+        ]
+    ),
+    outputs=Schema(
+        [
+            *(ColSpec(DataType.double, name, required=False) for name in ("latitude", "longitude")),
+            *(ColSpec(DataType.double, name, required=False) for name in ("radius_50_km", "radius_90_km")),
+            ColSpec(DataType.long, "cell"),
+            ColSpec(DataType.double, "probability", required=False),
+            *(ColSpec(DataType.string, name, required=False) for name in ("landmark", "landmark_name")),
+            *(ColSpec(DataType.double, name, required=False) for name in ("landmark_score", "landmark_confidence")),
+            ColSpec(DataType.string, "error", required=False),
+        ]
+    ),
+)
+
+
+class WaymarkModel(PythonModel):
+    """Answers where pictures were taken and which landmark they show, or what of both it has learnt.
+
+    The input has one row for each place or photo: `views`, a list of image files as bytes, and
+    optionally `headings_deg`, the heading of each. The output has a row for each: latitude and longitude in
+    degrees, the radii in km that hold the truth in 50 % and 90 % of cases (null where validation
+    was too small to promise them), and the most probable cell with its probability (-1 and null
+    for models without cells); the landmark, its readable name, its score (without bounds, higher is surer) and its
+    confidence (0 to 1, how probable it is that it is right).
+    Without a landmark the first two are null, and the others are those of the best candidate. What a
+    model has not learnt is null throughout. `error` says what is wrong with a row, and is null where nothing is.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load checkpoint and calibration."""
+        paths = context.artifacts
+        self.guesser = load_guesser(Path(paths["checkpoint"]), Path(paths["calibration"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Answer for each row."""
+        views = pd.Series(map(_raw_views, model_input["views"]), index=model_input.index, dtype=object)
+        return _with_null(answer_bytes(self.guesser, model_input.assign(views=views)))
+
+
+def _with_null(answers: pd.DataFrame) -> pd.DataFrame:
+    """Put None in the place of NaN, which JSON does not know and MLflow's server would write all the same."""
+    unknown = answers.columns[answers.isna().any()]
+    return answers.assign(**{name: answers[name].astype(object).where(answers[name].notna(), None) for name in unknown})
+
+
+def _raw_views(views: Any) -> Any:
+    return [_raw(data) for data in views] if isinstance(views, list | tuple | np.ndarray) else views
+
+
+def _raw(data: Any) -> Any:
+    """Undo the base64 in which JSON carries bytes: MLflow's server leaves it on those inside arrays.
+
+    No picture format consists of letters and digits alone, so that the two cannot be taken for each other.
+    """
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except (binascii.Error, AttributeError, TypeError):
+        return data
+
+
+def log_registered_model(files: ModelFiles, example: pd.DataFrame, registered_as: str) -> ModelInfo:
+    """Log a model with the active run, and register it as a new version.
+
+    Args:
+        files: of the model.
+        example: a row such as people will send.
+        registered_as: name in the registry.
+    """
+    package = Path(__file__).parent.parent
+    parts = {"checkpoint": files.checkpoint, "calibration": files.calibration, "attribution": files.attribution}
+    info: ModelInfo = log_model(
+        name="model",
+        python_model=__file__,
+        artifacts={part: str(path) for part, path in parts.items() if path is not None},
+        code_paths=[str(package)],
+        signature=SIGNATURE,
+        input_example=example,
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        registered_model_name=registered_as,
+    )
+    return info
+
+
+def download_registered(reference: str, folder: Path, *, missing_ok: bool = False) -> ModelFiles | None:
+    """Download a version from the registry.
+
+    Args:
+        reference: such as `champion`, `3` or `waymark-location@champion`.
+        folder: where its files go.
+        missing_ok: whether None is given where the registry has no such version.
+
+    Raises:
+        ModelError: the registry has no such version, cannot be reached, or holds a model of another kind.
+    """
+    wanted = parse_reference(reference)
+    read_without_server()
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its migrations are no news
+    try:
+        store = MlflowClient(registry_uri())
+        found = _find(store, wanted)
+        if found is None and missing_ok:
+            return None
+        if found is None:
+            raise ModelError(f"the registry has no {reference}; {_known(store, wanted.model)}")
+        version_uri = f"models:/{found.name}/{found.version}"
+        local = Path(
+            download_artifacts(artifact_uri=version_uri, dst_path=str(folder), tracking_uri=str(registry_uri()))
+        )
+        artifacts = Model.load(str(local)).flavors["python_function"]["artifacts"]
+        parts = {part: local / its["path"] for part, its in artifacts.items()}
+        name = f"{found.name} version {found.version}"
+        figures = _figures(store, found)
+        return ModelFiles(name, parts["checkpoint"], parts["calibration"], figures, parts.get("attribution"))
+    except ModelError:
+        raise
+    except Exception as error:  # each kind of store has errors of its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            without_credentials(f"{reference} cannot be read from the registry at {registry_uri()}: {reason}")
+        ) from error
+
+
+def _find(store: MlflowClient, wanted: Reference) -> ModelVersion | None:
+    try:
+        if wanted.alias is not None:
+            return store.get_model_version_by_alias(wanted.model, wanted.alias)
+        return store.get_model_version(wanted.model, str(wanted.version))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter for an alias
+            return None
+        raise
+
+
+def _known(store: MlflowClient, model: str) -> str:
+    """Say what the registry has of a model."""
+    versions = sorted(int(found.version) for found in store.search_model_versions(f"name = '{model}'"))
+    if not versions:
+        return f"it has no version of {model}; register one with make run"
+    aliases = sorted(store.get_registered_model(model).aliases)
+    return f"it has {', '.join(aliases) or 'no alias'} and the versions {', '.join(map(str, versions))} of {model}"
+
+
+def _figures(store: MlflowClient, found: ModelVersion) -> dict[str, dict[str, float]]:
+    """Read the figures on val and test that the version's run was given."""
+    figures: dict[str, dict[str, float]] = {}
+    if found.run_id:
+        for key, value in sorted(store.get_run(found.run_id).data.metrics.items()):
+            split, _, name = key.partition(".")
+            if name and split in ("val", "test"):
+                figures.setdefault(split, {})[name] = value
+    return figures
+
+
+set_model(WaymarkModel())
