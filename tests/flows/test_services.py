@@ -26,7 +26,7 @@ def toy_project(folder):
     project = clone(folder)
     deployed = yaml.load(folder / "prefect.yaml")
     for deployment in deployed["deployments"]:
-        deployment["entrypoint"] = f"tests/flows/toy_flows.py:{deployment['name']}"
+        deployment["entrypoint"] = f"tests/support/toy_flows.py:{deployment['name']}"
         deployment["concurrency_limit"] = {
             "limit": 1,
             "collision_strategy": "CANCEL_NEW",

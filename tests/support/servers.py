@@ -27,7 +27,7 @@ class Services:
     """`python -m flows.services up` in a project, as an operator has it.
 
     Args:
-        project: of tests/toy.py; its prefect.yaml is what is deployed.
+        project: of tests/support/toy.py; its prefect.yaml is what is deployed.
         variables: more of the environment that the operator has.
     """
 

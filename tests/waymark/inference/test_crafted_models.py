@@ -38,7 +38,7 @@ def models(tmp_path_factory):
 def test_a_spoilt_model_is_refused_in_one_line_or_answers(models):
     """In a process of its own with 6 GiB of address space; see `crafted_models.py` for how files are spoilt."""
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", ROOT / "tests/crafted_models.py", models, "1", str(SECONDS)],
+        [sys.executable, "-W", "ignore", ROOT / "tests/support/crafted_models.py", models, "1", str(SECONDS)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
