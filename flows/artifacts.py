@@ -76,7 +76,7 @@ def write_results() -> None:
         tracking.log_report(tracking.run_of(best), REPORT)
     _show_page("report", "the report", REPORT, best, "report/index.html")
     if (placed := comparison.get("best_on_val")) is not None:
-        page = Path("reports/models") / placed / "map.html"
+        page = Path("reports/details") / placed / "map.html"
         _show_page("map", f"errors of {placed} on a map", page, placed, "evaluation/map.html")
 
 

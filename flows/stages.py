@@ -17,7 +17,7 @@ from flows.progress import Progress
 from flows.repro import Hear, reproduce
 from tasks.common.stage import load_params
 
-TRAININGS = ("train@", "gap@")
+TRAININGS = ("train@", "block_split@")
 SERVERS = ("gldv2",)  # sources that a download fetches from
 BACKOFF_S = (30.0, 60.0, 120.0)  # after which a download from a server is tried again
 

@@ -17,16 +17,13 @@ from tasks.common.kinds import Name
 from tasks.common.outputs import whole_folder, write_json
 from tasks.common.stage import STRICT, Stage
 from tasks.training.ensembles import Answer, EnsembleEntry, answers_together, check_ensembles
+from tasks.training.evaluation import Evaluate, in_words, write_figures
 from waymark.data.records import write_table
 from waymark.errors import ModelError
 from waymark.inference.ensembling import combined_candidates, combined_places, combined_ranks
-from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.functional import haversine_km
-from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
-from waymark.metrics.queries import Relevant
 from waymark.models.calibration import fit_confidence, fit_radii
 from waymark.models.recognition import Precision, rejection, wanted_precision
-from waymark.report.tables import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -46,30 +43,27 @@ class Ensemble:
     Args:
         ensembles: entries, by name.
         models: entries, of which names, targets and heads matter here.
-        gap: names of the models that are tested on a block split, too.
+        block_split: names of the models that are tested on a block split, too.
         calibrate: of which `precision` matters here: what the answers that are not refused shall reach on val.
         evaluate: of which `relevant` matters here: the queries that count.
     """
 
     ensembles: dict[Name, EnsembleEntry]
     models: dict[Name, dict[str, Any]]
-    gap: dict[Name, Any]
+    block_split: dict[Name, Any]
     calibrate: dict[str, Any]
-    evaluate: dict[str, Any]
-
-    @property
-    def relevant(self) -> Relevant:
-        """Which records with a landmark are queries."""
-        return self.evaluate.get("relevant", "all")
+    evaluate: Evaluate
 
 
 STAGE = Stage(
     "ensemble",
     Ensemble,
     section="",
-    shared=("ensembles", "models", "gap", "calibrate", "evaluate"),
+    shared=("ensembles", "models", "block_split", "calibrate", "evaluate"),
     check=lambda settings: check_ensembles(settings.ensembles, settings.models),
-    prepare=lambda settings: remove_leftovers({*settings.models, *(f"{model}@blocks" for model in settings.gap)}),
+    prepare=lambda settings: remove_leftovers(
+        {*settings.models, *(f"{model}@block_split" for model in settings.block_split)}
+    ),
 )
 
 
@@ -91,7 +85,7 @@ def ensemble(settings: Ensemble) -> None:
             (folder / name).mkdir()
             for kind, rows in together._asdict().items():
                 _write_rows(rows, MODELS / entry.models[0] / f"{kind}.parquet", folder / name / f"{kind}.parquet")
-            metrics = _write_figures(together.predictions, answers, groups, settings.relevant, folder / name)
+            metrics = write_figures(together.predictions, groups, settings.evaluate.relevant, answers, folder / name)
             weights = None if entry.weights is None else list(entry.weights)
             index[name] = {"models": list(entry.models), "weights": weights, "answers": sorted(answers)}
             for split, figures in metrics.items():
@@ -190,31 +184,6 @@ def _landmarks(members: list[pd.DataFrame], ranked: pd.DataFrame, precision: Pre
         "confidence": fit_confidence(score[val], right[val]).at(score),
         "rank": rank,
     }
-
-
-def _write_figures(
-    predictions: pd.DataFrame,
-    answers: frozenset[Answer],
-    groups: "pd.Series[Any]",
-    relevant: Relevant,
-    folder: Path,
-) -> dict[str, Figures]:
-    """Write the figures of an ensemble and their intervals, and give the figures by split."""
-    metrics: dict[str, Figures] = {}
-    intervals: dict[str, Any] = {"confidence": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": SEED}
-    for split in ("val", "test"):
-        rows = predictions[predictions["split"] == split]
-        metrics[split], intervals[split] = {}, {}
-        if "places" in answers:
-            metrics[split] |= place_figures(rows)
-            intervals[split] |= place_intervals(rows, groups).document()
-        if "landmarks" in answers:
-            metrics[split] |= landmark_figures(rows, relevant)
-            found = landmark_intervals(rows, groups, relevant).document()
-            intervals[split] |= {"landmark_unit": found.pop("unit"), "landmark_units": found.pop("units"), **found}
-    write_json(metrics, folder / "metrics.json")
-    write_json(intervals, folder / "intervals.json")
-    return metrics
 
 
 def _write_rows(rows: pd.DataFrame, like: Path, path: Path) -> None:

@@ -18,7 +18,7 @@ from tasks.common.outputs import whole_folder
 from tasks.common.stage import STRICT, Stage
 from waymark.data.records import write_table
 from waymark.errors import ParameterError
-from waymark.geo.cells import assign_cells, empty_grid
+from waymark.geo.cells import LEARNT, assign_cells, empty_grid
 from waymark.geo.grid import build_grid
 from waymark.geo.quadtree import build_quadtree
 from waymark.geo.regions import extent_region, load_region
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 PLACES = Path("data/projected/places.parquet")
 SPLIT = Path("data/split/records.parquet")
 GRID = Path("data/grid")
-LEARNT = {b"cells": b"follow the training records"}  # said in places.parquet of a quadtree
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from tasks.common.params import load_params
 from tasks.common.stage import Stage
 from waymark.errors import ModelError, ParameterError, nearest_name
 
-LISTS = ("models", "grids", "gap", "ensembles")  # sections whose keys are names of the user's own
+LISTS = ("models", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
 GRIDS = "data/grids/"
 
 

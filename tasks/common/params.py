@@ -12,6 +12,7 @@ from waymark.system.terminal import printable
 PARAMS_FILE = Path("params.yaml")
 MOST_VALUES = 100_000  # of a file; aliases can make a few lines into more than any memory holds
 DEEPEST = 50
+RENAMED = {"gap": "block_split"}  # sections, by their names of before
 LONGEST = 60  # letters that are shown of what somebody wrote
 
 
@@ -25,7 +26,8 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read params.yaml as DVC reads it (YAML 1.2).
 
     Raises:
-        ParameterError: the file is missing, no YAML mapping, or far too large once its aliases are followed.
+        ParameterError: the file is missing, no YAML mapping, far too large once its aliases are followed, or has a
+            section under the name that it had before.
     """
     try:
         document = YAML(typ="safe", pure=True).load(path)  # the one in C ends the process at deep nesting
@@ -41,6 +43,9 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ParameterError(f"{path} must hold sections with keys")
     _check_extent(document, path)
+    for old, new in RENAMED.items():
+        if old in document:
+            raise ParameterError(f"{path}: the section {old} is called {new} now; rename it")
     return document
 
 

@@ -51,7 +51,9 @@ REPORTS = Path("reports/models")
 SPLIT_RECORDS = Path("data/split/records.parquet")
 CURVES = ("train_loss", "val_loss", "val_mean_km", "val_gap", "val_top1")
 ARTIFACTS = ("training.json", EXPOSURE)  # of a training, as far as they are there
-EVALUATION = ("metrics.json", "predictions.parquet", "map.html")
+EVALUATION = ("metrics.json", "predictions.parquet")  # and map.html, which compare draws
+DETAILS = Path("reports/details")
+SPEED = WORK / "speed"  # by which `evaluate` answered, and for which checkpoint
 OF_TRAINING_ALONE = ("hardware", "torch", "flow_run", "experiment")  # what another checkout cannot know
 IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: minutes
 
@@ -287,10 +289,11 @@ def _log_lacking(run_id: str, paths: list[Path], place: str | None = None) -> No
 def _complete_evaluation(model: str, run_id: str) -> None:
     """Log the figures of val and test, and what `evaluate` wrote, unless the run has just these."""
     folder = REPORTS / model
-    paths = [folder / name for name in EVALUATION]
+    paths = [*(folder / name for name in EVALUATION), DETAILS / model / "map.html"]
     if not all(path.exists() for path in paths):
         return
     digest, store = " ".join(file_digest(path)[:16] for path in paths), client()
+    _log_speed(model, run_id)
     if store.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
         return _log_lacking(run_id, paths, "evaluation")
     for split, figures in read_json(folder / "metrics.json").items():
@@ -300,6 +303,16 @@ def _complete_evaluation(model: str, run_id: str) -> None:
     for path in paths:
         store.log_artifact(run_id, str(path), "evaluation")
     store.set_tag(run_id, EVALUATION_TAG, digest)
+
+
+def _log_speed(model: str, run_id: str) -> None:
+    """Log how many pictures the model answered for in a second, where it was evaluated here."""
+    path = SPEED / f"{model}.json"
+    if not path.exists() or "images_per_second" in client().get_run(run_id).data.metrics:
+        return
+    speed = read_json(path)
+    if speed["checkpoint"] == file_digest(TRAINED / model / "model.ckpt"):
+        client().log_metric(run_id, "images_per_second", speed["images_per_second"])
 
 
 def log_report(run_id: str, path: Path) -> None:

@@ -9,29 +9,18 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
+from tasks.training.evaluation import HELD_OUT
 from tasks.training.examples import Target, make_examples, read_target
 from tasks.training.tables import places_of
-from waymark.data.leakage import HELD_OUT, nearest_km
 from waymark.data.records import write_table
+from waymark.geo.sphere import nearest_km
 from waymark.images.batches import Batch, RecordLoaders
 from waymark.images.shards import Shards
 from waymark.inference.predictor import Guesser, Guesses
 from waymark.metrics.figures import geometric_median
 from waymark.metrics.functional import haversine_km
 from waymark.models.heads import CellHead
-
-__all__ = [
-    "CANDIDATES_SCHEMA",
-    "HELD_OUT",
-    "PREDICTIONS_SCHEMA",
-    "Answered",
-    "answer",
-    "batches_of",
-    "predict",
-    "predictions_of",
-    "write_candidates",
-    "write_predictions",
-]
+from waymark.models.locator import Locator
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -72,7 +61,7 @@ class Answered(NamedTuple):
 def answer(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: int) -> Answered:
     """Answer for every val and test record of a table, so many at once."""
     held_out = table[table["split"].isin(HELD_OUT)].reset_index(drop=True)
-    batches = batches_of(guesser, held_out, shards, batch_size)
+    batches = batches_of(guesser.locator, held_out, shards, batch_size)
     return Answered(held_out, guesser.guess(batches, held_out["landmarks"].tolist()))
 
 
@@ -111,9 +100,9 @@ def predictions_of(guesser: Guesser, table: pd.DataFrame, answered: Answered) ->
     return predictions
 
 
-def batches_of(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: int) -> "DataLoader[Batch]":
+def batches_of(locator: Locator, table: pd.DataFrame, shards: Shards, batch_size: int) -> "DataLoader[Batch]":
     """Load the pictures of records as the network sees them."""
-    blueprint = guesser.locator.blueprint
+    blueprint = locator.blueprint
     nothing = np.full((len(table), 2), np.nan), np.full(len(table), -1, dtype=np.int64)
     loaders = RecordLoaders(shards, blueprint.slots, batch_size, size_px=blueprint.size_px)
     return loaders.evaluation(make_examples(table, *nothing))

@@ -38,7 +38,7 @@ def may_begin(stage):
 
 def test_those_that_name_their_threads_run_beside_each_other(machine):
     with cores.taken_by("train@one"), cores.taken_by("train@most"):
-        begins, room = may_begin("gap@other")
+        begins, room = may_begin("block_split@other")
         assert not begins
     assert room.wait(10)
 

@@ -196,8 +196,8 @@ def test_a_failing_stage_ends_the_flow_with_its_own_line(tmp_path):
         ({"ensembles": None}, "ensembles must be a section with names; leave it empty with ensembles: {}"),
         ({"ensembles": {"a b": {"models": ["cells", "coordinates"]}}}, "ensembles.a b: names consist of letters"),
         (
-            {"models__cells__target": LANDMARKS, "models__cells__head": "arcface", "gap": {"cells": {}}},
-            "gap.cells is a model that answers no places",
+            {"models__cells__target": LANDMARKS, "models__cells__head": "arcface", "block_split": {"cells": {}}},
+            "block_split.cells is a model that answers no places",
         ),
     ],
 )

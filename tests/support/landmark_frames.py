@@ -12,10 +12,8 @@ import pandas as pd
 import report_frames as made
 from PIL import Image
 
-from waymark.report.content import Data, Ensemble, Model, Report, Source
+from waymark.report.content import Confusion, Data, Ensemble, LandmarkGuess, Model, Picture, Recognition, Report
 from waymark.report.heat import draw_attention
-from waymark.report.picture import Picture
-from waymark.report.recognition import Confusion, LandmarkGuess, Recognition
 
 NAMES = ("Rialto Bridge", "Arena of Pula", "Cathedral of Saint Domnius", "Stari Most", "Old Town Hall")
 
@@ -150,8 +148,10 @@ def data() -> Data:
 
 def report(models: list[Model] | None = None) -> Report:
     return Report(
-        "Landmarks",
-        Source("table", "Frames of five landmarks.", ["CC0-1.0"], {"records": 5200}),
+        {
+            **{"title": "Landmarks", "name": "table", "description": "Frames of five landmarks."},
+            **{"licence": "CC0-1.0", "counts": {"records": 5200}},
+        },
         data(),
         models=[model("arcface"), model("attention", 0.79, attends=True)] if models is None else models,
         ensembles=[ensemble()],

@@ -13,23 +13,11 @@ from PIL import Image, ImageDraw
 from shapely import box, union_all
 from shapely.geometry import Polygon
 
+from waymark.data.leakage import Finding, Leakage
+from waymark.metrics.figures import WITHIN_KM
 from waymark.metrics.reliability import reliability
 from waymark.metrics.risk import risk_coverage
-from waymark.report.content import (
-    Audit,
-    Data,
-    Finding,
-    Gap,
-    Grid,
-    Guess,
-    Model,
-    Pair,
-    Picture,
-    Report,
-    Side,
-    Source,
-)
-from waymark.report.tables import THRESHOLDS_KM
+from waymark.report.content import BlockSplit, Data, Grid, Guess, Model, Picture, Report
 
 LAND = Polygon([(13.5, 45.4), (15.2, 46.3), (19.2, 45.8), (19.0, 45.0), (16.2, 45.1), (16.6, 43.9), (18.5, 42.5),
                 (16.9, 43.0), (15.2, 43.8), (14.0, 44.8)])  # fmt: skip
@@ -91,7 +79,7 @@ def metrics(frame: pd.DataFrame) -> dict[str, dict[str, float | None]]:
             "mean_km": float(off.mean()),
             "median_km": float(np.median(off)),
             "p90_km": float(np.quantile(off, 0.9)),
-            **{f"within_{limit}km": float((off <= limit).mean()) for limit in THRESHOLDS_KM},
+            **{f"within_{limit}km": float((off <= limit).mean()) for limit in WITHIN_KM},
             "geoscore": float((5000 * np.exp(-off / 1492.7)).mean()),
             "cell_accuracy": 0.31,
             "constant_mean_km": float(rows["constant_km"].mean()),
@@ -229,38 +217,51 @@ def drawing(seed: int) -> bytes:
     return file.getvalue()
 
 
-def pair(model: str, against: str, ratio: tuple[float, float, float], *, split: str = "test") -> Pair:
+def pair(model: str, against: str, ratio: tuple[float, float, float], *, split: str = "test") -> dict:
     names = ("value", "low", "high")
-    return Pair(
-        model, against, split, 260,
-        dict(zip(names, (100 * (part - 1) for part in ratio), strict=True)), dict(zip(names, ratio, strict=True)),
-    )  # fmt: skip
+    return {
+        **{"model": model, "against": against, "split": split, "records": 260},
+        "difference_km": dict(zip(names, (100 * (part - 1) for part in ratio), strict=True)),
+        "ratio": dict(zip(names, ratio, strict=True)),
+    }
 
 
-def side(times: float, seed: int) -> Side:
-    errors = np.random.default_rng(seed).lognormal(3.5, 0.8, 200) * times
-    figures = {"records": 200, "mean_km": float(errors.mean()), "median_km": float(np.median(errors)),
-               "constant_mean_km": 121.5, "times_constant": float(errors.mean()) / 121.5}  # fmt: skip
+def side(times: float, seed: int, number: int = 200) -> pd.DataFrame:
+    errors = np.random.default_rng(seed).lognormal(3.5, 0.8, number) * times
+    return pd.DataFrame({"split": "test", "distance_km": errors, "constant_km": 121.5})
+
+
+def side_figures(times: float, rows: pd.DataFrame) -> dict:
+    mean = float(rows["distance_km"].mean())
     quantiles = {f"q{share}_km": times * (index + 1) for index, share in enumerate(("05", "25", "50", "75", "95"))}
-    return Side(figures, {"mean_km": (30.25, 60.5)}, quantiles, errors, np.full(200, 121.5))
+    return {
+        **{"records": len(rows), "mean_km": mean, "median_km": float(rows["distance_km"].median())},
+        **{"constant_mean_km": 121.5, "times_constant": mean / 121.5, "units": 17},
+        **{"intervals": {"mean_km": [30.25, 60.5]}, "nearest_train_km": quantiles},
+    }
 
 
-def gap(model: str) -> Gap:
-    facts = {"side of a block": "20 km", "test records of the block split": "200"}
-    ratio = {"value": 1.62, "low": 1.41, "high": 1.83}
-    return Gap(model, facts, side(1.0, 1), side(1.6, 2), ratio, "Apart from its training places it errs farther.")
+def block_split(model: str) -> BlockSplit:
+    random, blocks = side(1.0, 1), side(1.6, 2)
+    found = {
+        **{"block_m": 20_000.0, "buffer_m": 2_000.0, "records": {"test": 200}},
+        **{"random": side_figures(1.0, random), "blocks": side_figures(1.6, blocks)},
+        "ratio": {"value": 1.62, "low": 1.41, "high": 1.83},
+        "meaning": "Apart from its training places it errs farther.",
+    }
+    return BlockSplit(model, found, random, blocks)
 
 
-def audit() -> Audit:
-    figures = {"records": 260, "nearest_km": 2.5, "within_10m": 0.0, "within_100m": 0.034, "within_1000m": 0.125,
-               "same_place": 3, "in_shared_groups": 7, "shared_groups": 3, "near_duplicates": 2,
+def leakage() -> Leakage:
+    figures = {"records": 260, "nearest_train_km": {"q50_km": 2.5}, "within_10m": 0.0, "within_100m": 0.034,
+               "within_1000m": 0.125, "same_place": 3, "in_shared_groups": 7, "shared_groups": 3, "near_duplicates": 2,
                "training_copies": 5}  # fmt: skip
     findings = [
         Finding("leak", "Groups are split apart.", "Use split.by: blocks."),
         Finding("ok", "No held-out record has the coordinates of training."),
     ]
     copies = [{"record_id": "place-00007", "split": "test", "train_record_id": "place-00009", "bits": 2}]
-    return Audit("leak", findings, {"val": figures, "test": figures}, copies)
+    return Leakage({"val": figures, "test": figures}, copies, findings)
 
 
 def landmarks(number: int = 140) -> pd.DataFrame:
@@ -282,10 +283,11 @@ def report(models: list[Model] | None = None) -> Report:
     counts = {cell: int(count) for cell, count in enumerate(np.random.default_rng(2).poisson(9, len(grid)))}
     counts |= dict.fromkeys(range(0, len(grid), 7), 0)
     return Report(
-        title="Waymark · Croatia",
-        subtitle="Where a photo was taken, from pictures alone",
-        source=Source("synthetic", "A seeded generator of places inside the real outline of Croatia.", ["CC0-1.0"],
-                      {"records": 2740, "pictures": 9800}, made_up=True),
+        source={
+            "title": "Waymark · Croatia", "name": "synthetic", "licence": "CC0-1.0", "made_up": True,
+            "description": "A seeded generator of places inside the real outline of Croatia.",
+            "counts": {"records": 2740, "pictures": 9800},
+        },
         data=Data(
             {"raw": 2740, "kept": 2600},
             {"fewer than 5 images": 88, "outside the region": 31, "exact duplicate": 21},
@@ -302,8 +304,8 @@ def report(models: list[Model] | None = None) -> Report:
             pair("coordinates", "cells", (1.59, 1.44, 1.73)),
             pair("coordinates", "cells", (1.2, 1.1, 1.3), split="val"),
         ],
-        gaps=[gap("cells")],
-        audit=audit(),
+        block_splits=[block_split("cells")],
+        leakage=leakage(),
     )  # fmt: skip
 
 

@@ -1,15 +1,18 @@
 """What compare chooses and lines up, where models answer places, landmarks or both."""
 
+import math
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.compare import best_landmark_on_val, best_on_val, compared, table_rows
-from tasks.reporting.landmark_contents import threshold_of
+from tasks.compare import compared, table_rows
+from tasks.reporting.models import threshold_of
+from waymark.metrics.figures import best_on_val
 from waymark.metrics.intervals import paired_gap
 from waymark.report.content import Ensemble, Model
+from waymark.report.tables import best_model
 
 FIGURES = {
     "cells": {"val": {"mean_km": 9.0}, "test": {"mean_km": None}},
@@ -37,10 +40,17 @@ def answers(right, seed):
 
 
 def test_the_best_are_chosen_among_those_that_have_the_figure():
-    assert best_on_val(FIGURES) == "joint"
-    assert best_landmark_on_val(FIGURES) == "arcface"  # the first of equals
-    assert best_on_val({name: FIGURES[name] for name in ("arcface", "diverged")}) is None
-    assert best_landmark_on_val({"cells": FIGURES["cells"]}) is None
+    assert best_on_val(FIGURES, "mean_km") == "joint"
+    assert best_on_val(FIGURES, "gap") == "arcface"  # the first of equals
+    assert best_on_val({name: FIGURES[name] for name in ("arcface", "diverged")}, "mean_km") is None
+    assert best_on_val({"cells": FIGURES["cells"]}, "gap") is None
+
+
+@pytest.mark.parametrize("worthless", [math.nan, math.inf, None])
+def test_a_figure_that_is_not_finite_chooses_no_model(worthless):
+    figures = {"diverged": {"val": {"mean_km": worthless}}, "cells": {"val": {"mean_km": 9.0}}}
+    assert best_on_val(figures, "mean_km") == "cells"
+    assert best_model([Model(name, its, pd.DataFrame()) for name, its in figures.items()], "mean_km") == "cells"
 
 
 def test_one_table_holds_models_and_ensembles_with_null_for_what_they_have_not():

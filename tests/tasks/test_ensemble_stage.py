@@ -12,6 +12,7 @@ from pyproj import Geod
 
 from tasks.ensemble import STAGE, Ensemble, ensemble, remove_leftovers
 from tasks.training.ensembles import EnsembleEntry
+from tasks.training.evaluation import Evaluate
 from tasks.training.predictions import CANDIDATES_SCHEMA, PREDICTIONS_SCHEMA
 from waymark.errors import ModelError, ParameterError
 
@@ -103,7 +104,7 @@ def models(tmp_path, monkeypatch):
 
 def settings(ensembles, **calibrate):
     entries = {name: EnsembleEntry(**entry) for name, entry in ensembles.items()}
-    return Ensemble(entries, MODELS, {}, calibrate, {"relevant": "all"})
+    return Ensemble(entries, MODELS, {}, calibrate, Evaluate())
 
 
 def written(name, kind="predictions"):
@@ -251,7 +252,7 @@ def test_the_same_answers_give_the_same_bytes(models):
     ],
 )
 def test_an_ensemble_that_cannot_answer_is_refused(entry, message):
-    document = {"ensembles": {"e": entry}, "models": MODELS, "gap": {}, "calibrate": {}, "evaluate": {}}
+    document = {"ensembles": {"e": entry}, "models": MODELS, "block_split": {}, "calibrate": {}, "evaluate": {}}
     with pytest.raises(ParameterError, match=message):
         STAGE.read(document)
 
@@ -259,7 +260,7 @@ def test_an_ensemble_that_cannot_answer_is_refused(entry, message):
 @pytest.mark.parametrize(("name", "message"), [("near", "bears the name of a model"), ("../x", "names consist of")])
 def test_an_ensemble_has_a_name_of_its_own(name, message):
     entries = {name: {"models": ["near", "far"]}}
-    document = {"ensembles": entries, "models": MODELS, "gap": {}, "calibrate": {}, "evaluate": {}}
+    document = {"ensembles": entries, "models": MODELS, "block_split": {}, "calibrate": {}, "evaluate": {}}
     with pytest.raises(ParameterError, match=message):
         STAGE.read(document)
 
@@ -269,13 +270,13 @@ def test_weights_may_lean_on_one_model_where_nothing_is_a_median():
         "mean": {"models": ["near", "far"], "weights": [3, 1], "combine": "mean"},
         "names": {"models": ["arcface", "attention"], "weights": [3.0, 1]},
     }
-    document = {"ensembles": entries, "models": MODELS, "gap": {}, "calibrate": {}, "evaluate": {}}
+    document = {"ensembles": entries, "models": MODELS, "block_split": {}, "calibrate": {}, "evaluate": {}}
     assert STAGE.read(document).ensembles["mean"].shares == [3.0, 1.0]
 
 
 def test_reports_that_nobody_asks_for_are_removed_before_the_folder_is_hashed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("cells", "gone", "cells@blocks", "gone@blocks"):
+    for name in ("cells", "gone", "cells@block_split", "gone@block_split"):
         (Path("reports/models") / name).mkdir(parents=True)
-    remove_leftovers({"cells", "cells@blocks"})
-    assert sorted(path.name for path in Path("reports/models").iterdir()) == ["cells", "cells@blocks"]
+    remove_leftovers({"cells", "cells@block_split"})
+    assert sorted(path.name for path in Path("reports/models").iterdir()) == ["cells", "cells@block_split"]

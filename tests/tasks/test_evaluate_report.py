@@ -1,11 +1,11 @@
 """From a model's answers to the report, on a small project, stage by stage in this process."""
 
-import base64
+import hashlib
 import json
-import shutil
 from importlib import import_module
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -16,10 +16,15 @@ from pyproj import Geod
 
 from tasks import evaluate
 from tasks.common import stage
+from tasks.compare import COMPARISON, DETAILS, PAGE, Compare, compare, compared
 from tasks.compare import STAGE as COMPARE
-from tasks.compare import Compare, compare, compared
-from waymark.errors import ParameterError, RegionError
+from tasks.reporting.details import errors_of
+from tasks.reporting.network import network_pictures
+from tasks.reporting.pictures import Pictures
+from tasks.training.evaluation import Evaluate
+from waymark.errors import ModelError, ParameterError, RegionError
 from waymark.inference.predictor import Guesser
+from waymark.metrics.breakdown import named_regions
 from waymark.metrics.intervals import place_intervals
 from waymark.models.calibration import Radii, RetrievalIndex
 from waymark.models.calibration_files import Calibration
@@ -28,7 +33,8 @@ from waymark.models.locator import Blueprint, Locator
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
-SETTINGS = evaluate.Evaluate(region="HRV", gallery=1, batch_size=4)
+SETTINGS = Evaluate(gallery=1, batch_size=4)
+MODELS = ("cells", "other", "coordinates")
 
 
 def guesser(head, target, seed):
@@ -59,6 +65,24 @@ def written(name, its_guesser, settings=SETTINGS):
     return evaluate.write_evaluation(name, its_guesser, settings, folder)
 
 
+def on_blocks(model, times):
+    """Write a block split's files, as its stage leaves them."""
+    folder = evaluate.REPORTS / f"{model}@block_split"
+    folder.mkdir()
+    rows = predictions(model)
+    rows["distance_km"] *= times
+    rows.to_parquet(folder / "predictions.parquet")
+    division = {"block_m": 30000, "buffer_m": 2000, "records": {"train": 5, "val": 3, "test": 4}}
+    (folder / "block_split.json").write_text(json.dumps(division))
+    (folder / "metrics.json").write_text("{}")
+
+
+def settings():
+    models = stage.load_params()["models"]
+    entries = {name: models["cells" if name == "other" else name] for name in MODELS}
+    return Compare(region="HRV", models=entries, ensembles={}, block_split={"cells": {}}, evaluate=SETTINGS)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
@@ -72,6 +96,10 @@ def project(tmp_path_factory):
         written("cells", guesser("cells", "data/grid", 1))
         written("other", guesser("cells", "data/grid", 2))
         written("coordinates", guesser("coordinates", "data/projected", 3))
+        on_blocks("cells", 1.5)
+        Path("reports/ensembles").mkdir()
+        Path("reports/ensembles/index.json").write_text("{}")
+        compare(settings())
         yield folder
 
 
@@ -120,9 +148,8 @@ def test_intervals_stand_beside_the_figures_with_groups_drawn_whole():
     assert "group" in {document[split]["unit"] for split in ("val", "test")}
 
 
-def test_errors_are_written_by_cell_and_by_region():
-    folder = evaluate.REPORTS / "cells"
-    by_cell, by_region = (pd.read_csv(folder / f"errors_by_{name}.csv") for name in ("cell", "region"))
+def test_errors_are_written_by_cell_and_by_region(project):
+    by_cell, by_region = (pd.read_csv(DETAILS / "cells" / f"errors_by_{name}.csv") for name in ("cell", "region"))
     places = pd.read_parquet("data/grid/places.parquet").set_index("record_id")["cell"]
     rows = predictions("cells")
     for (split, cell), its in rows.groupby(["split", places[rows["record_id"]].to_numpy()]):
@@ -130,8 +157,14 @@ def test_errors_are_written_by_cell_and_by_region():
         assert row["records"] == len(its)
         assert row["mean_km"] == pytest.approx(its["distance_km"].mean())
     assert by_cell["records"].sum() == len(rows)
+    assert len(geopandas.read_parquet(DETAILS / "cells" / "errors_by_cell.parquet")) == len(by_cell)
     assert set(by_region["region"]) == {"Croatia"}
-    assert pd.read_csv(evaluate.REPORTS / "coordinates" / "errors_by_cell.csv").empty
+    assert pd.read_csv(DETAILS / "coordinates" / "errors_by_cell.csv").empty
+
+
+def test_every_model_has_a_map(project):
+    for name in MODELS:
+        assert f"{name}: where its guesses lie" in (DETAILS / name / "map.html").read_text()
 
 
 def test_regions_of_ones_own_are_used_and_checked_before_anything_runs(tmp_path):
@@ -142,74 +175,48 @@ def test_regions_of_ones_own_are_used_and_checked_before_anything_runs(tmp_path)
         for name, ring in (("west", west), ("all", east))
     ]
     file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    written("halves", guesser("coordinates", "data/projected", 1), evaluate.Evaluate("HRV", str(file), 0, 4))
-    found = pd.read_csv(evaluate.REPORTS / "halves" / "errors_by_region.csv").groupby("region")["records"].sum()
-    rows = predictions("halves")
-    shutil.rmtree(evaluate.REPORTS / "halves")
+    rows = predictions("coordinates")
+    found = errors_of(rows, Path("data/projected"), named_regions(file)).by_region.groupby("region")["records"].sum()
     in_the_west = int((rows["longitude"] < 16.25).sum())
     assert found.to_dict() == {"west": in_the_west, "all": len(rows) - in_the_west}
     document = stage.load_params()
     document["evaluate"]["regions"] = "nowhere.gpkg"
     with pytest.raises(RegionError, match=r"nowhere\.gpkg does not exist"):
-        evaluate.STAGE.read(document, "cells")
+        COMPARE.read(document)
 
 
-def test_pictures_of_the_network_are_kept_for_the_page():
-    gallery = json.loads((evaluate.REPORTS / "cells" / "gallery.json").read_text())
-    best = gallery["best"][0]["record_id"]
-    assert gallery["filters"]["label"] == "filters of the first layer"
-    assert all(shown["label"].startswith(f"{best}, ") for shown in gallery["feature_maps"])
-    for shown in (gallery["filters"], *gallery["feature_maps"]):
-        assert base64.b64decode(shown["png"]).startswith(b"\x89PNG")
-    coordinates = json.loads((evaluate.REPORTS / "coordinates" / "gallery.json").read_text())
-    explained = [any("Grad-CAM" in shown["label"] for shown in its["feature_maps"]) for its in (gallery, coordinates)]
-    assert explained == [True, False]
+def test_pictures_of_the_network_are_drawn_from_its_checkpoint():
+    checkpoint = evaluate.TRAINED / "cells" / "model.ckpt"
+    digest = json.loads((evaluate.REPORTS / "cells" / "size.json").read_text())["sha256"]
+    assert digest == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    best = predictions("cells")["record_id"].iloc[0]
+    filters, seen = network_pictures("cells", digest, best, Pictures())
+    assert filters.label == "filters of the first layer"
+    assert all(picture.label.startswith(f"{best}, ") for picture in seen)
+    assert all(picture.encoded.startswith(b"\x89PNG") for picture in (filters, *seen))
+    page = Path("reports/index.html").read_text(encoding="utf-8")
+    assert page.count('alt="filters of the first layer"') == len(MODELS)
+    assert page.count("Grad-CAM of cell") == 2 * 2  # alt and caption, of the two models with cells
+    with pytest.raises(ModelError, match=r"cells/model\.ckpt is not the network that was evaluated"):
+        network_pictures("cells", "0" * 64, best, Pictures())
 
 
-def on_blocks(model, times):
-    """A block split's files, as its stage leaves them."""
-    folder = evaluate.REPORTS / f"{model}@blocks"
-    folder.mkdir(exist_ok=True)
-    rows = predictions(model)
-    rows["distance_km"] *= times
-    rows.to_parquet(folder / "predictions.parquet")
-    about = {"block_m": 30000, "buffer_m": 2000, "records": {"train": 5, "val": 3, "test": 4}}
-    (folder / "gap.json").write_text(json.dumps(about))
-    (folder / "metrics.json").write_text("{}")
-
-
-@pytest.fixture
-def settings():
-    on_blocks("cells", 1.5)
-    Path("reports/ensembles").mkdir(exist_ok=True)
-    Path("reports/ensembles/index.json").write_text("{}")
-    models = stage.load_params()["models"]
-    return Compare(
-        region="HRV",
-        models={name: models["cells" if name == "other" else name] for name in ("cells", "other", "coordinates")},
-        ensembles={},
-        gap={"cells": {}},
-        evaluate={},
-    )
-
-
-def test_the_comparison_holds_all_that_the_page_shows(settings):
-    compare(settings)
+def test_the_comparison_holds_all_that_the_page_shows(project):
     document = json.loads(Path("reports/compare.json").read_text())
     assert list(document["models"]) == ["cells", "other", "coordinates"]
     assert set(document["intervals"]["other"]) >= {"val", "test", "method"}
-    gap = document["gap"]["cells"]
-    assert gap["ratio"]["value"] == pytest.approx(1.5)
-    assert (gap["block_m"], gap["records"]["test"]) == (30000, 4)
+    split = document["block_split"]["cells"]
+    assert split["ratio"]["value"] == pytest.approx(1.5)
+    assert (split["block_m"], split["records"]["test"]) == (30000, 4)
     assert document["leakage"]["splits"]["test"]["in_shared_groups"] == 0
     assert document["certainty"]["cells"]["aurc_km"] > 0
     assert document["certainty"]["coordinates"]["expected_calibration_error"] is None
     page = Path("reports/index.html").read_text(encoding="utf-8")
     assert "Random against block split" in page
-    assert "cells@blocks" not in page
-    files = [Path("reports/index.html"), Path("reports/compare.json")]
+    assert "cells@block_split" not in page
+    files = [PAGE, COMPARISON, *(path for path in DETAILS.rglob("*") if path.is_file())]
     before = [file.read_bytes() for file in files]
-    compare(settings)
+    compare(settings())
     assert [file.read_bytes() for file in files] == before
 
 
@@ -230,11 +237,11 @@ def test_each_model_is_held_against_the_first_and_against_the_best():
     assert len(compared({"cells": rows["cells"]}, "cells", groups)) == 0
 
 
-def test_a_gap_of_no_model_is_refused():
-    document = {"region": None, "models": {"cells": {}}, "gap": {"cell": {}}, "ensembles": {}, "evaluate": {}}
-    with pytest.raises(ParameterError, match=r"gap\.cell names no model; did you mean 'cells'\?"):
+def test_a_block_split_of_no_model_is_refused():
+    document = {"region": None, "models": {"cells": {}}, "block_split": {"cell": {}}, "ensembles": {}, "evaluate": {}}
+    with pytest.raises(ParameterError, match=r"block_split\.cell names no model; did you mean 'cells'\?"):
         COMPARE.read(document)
-    assert COMPARE.read({**document, "gap": {"cells": {}}}).gap == {"cells": {}}
+    assert COMPARE.read({**document, "block_split": {"cells": {}}}).block_split == {"cells": {}}
     named = {"cells": {"target": "data/filtered/landmarks.parquet"}}
-    with pytest.raises(ParameterError, match=r"gap\.cells is a model that answers no places"):
-        COMPARE.read({**document, "models": named, "gap": {"cells": {}}})
+    with pytest.raises(ParameterError, match=r"block_split\.cells is a model that answers no places"):
+        COMPARE.read({**document, "models": named, "block_split": {"cells": {}}})

@@ -1,6 +1,5 @@
 """Calibration and evaluation of models that name landmarks, on a small project, in this process."""
 
-import base64
 import io
 import json
 from importlib import import_module
@@ -17,17 +16,22 @@ from PIL import Image
 
 from tasks import calibrate, evaluate
 from tasks.common import stage
+from tasks.reporting.models import ModelReader
+from tasks.training.certainty import Calibrate, learn_certainty
+from tasks.training.evaluation import Evaluate
 from tasks.training.predictions import CANDIDATES_SCHEMA
 from tasks.training.tables import open_shards, read_table
 from waymark.errors import ModelError
+from waymark.geo import load_region
 from waymark.inference.predictor import load_guesser
+from waymark.metrics.breakdown import named_regions
 from waymark.metrics.figures import landmark_figures, place_figures
 from waymark.models.calibration_files import save_calibration
 from waymark.models.locator import Blueprint, Locator
 
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
-SETTINGS = evaluate.Evaluate(region="HRV", gallery=2, batch_size=4)
+SETTINGS = Evaluate(gallery=2, batch_size=4)
 LABELS = ["l1", "l2", "l3", ""] * 3  # of the records; l3 is no class of the heads
 KINDS = {
     "arcface": (None, "arcface"),
@@ -37,8 +41,7 @@ KINDS = {
 }
 FILES = (
     "predictions.parquet", "candidates.parquet", "attention.parquet", "metrics.json", "size.json", "intervals.json",
-    "errors_by_cell.csv", "errors_by_cell.parquet", "errors_by_region.csv", "landmarks.csv", "confusions.json",
-    "gallery.json", "plots/curves.csv", "plots/errors.csv", "plots/answers.csv", "map.html",
+    "plots/curves.csv", "plots/errors.csv", "plots/answers.csv",
 )  # fmt: skip
 
 
@@ -82,6 +85,7 @@ def run(name, settings):
 class Project(NamedTuple):
     folder: Path
     found: dict  # by model
+    shown: dict  # what the report shows, by model
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +101,20 @@ def project(tmp_path_factory):
         for name in STAGES:
             module = import_module(f"tasks.{name}")
             getattr(module, BODIES.get(name, name))(module.STAGE.read(stage.load_params()))
-        settings = calibrate.Calibrate(neighbours=2, batch_size=5, precision=0.5)
-        yield Project(folder, {name: run(name, settings) for name in KINDS})
+        settings = Calibrate(neighbours=2, batch_size=5, precision=0.5)
+        found = {name: run(name, settings) for name in KINDS}
+        reader = ModelReader(SETTINGS, load_region("HRV"), named_regions(None))
+        read = {name: reader.read(name, entry(name), made(folder / "details" / name)) for name in KINDS}
+        yield Project(folder, found, read)
+
+
+def entry(name):
+    return {"target": "data/grid" if KINDS[name][0] else "data/filtered/landmarks.parquet"}
+
+
+def made(folder):
+    folder.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -115,9 +131,9 @@ def read(name, file):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_model_has_every_file(name):
-    for file in FILES:
-        assert (evaluate.REPORTS / name / file).is_file(), file
+def test_every_model_has_every_table_and_nothing_that_is_drawn(name):
+    folder = evaluate.REPORTS / name
+    assert sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()) == sorted(FILES)
     curves = pd.read_csv(evaluate.REPORTS / name / "plots" / "curves.csv")
     assert {"val_mean_km", "val_gap"} <= set(curves)
     size = read(name, "size.json")
@@ -185,52 +201,60 @@ def test_the_index_holds_the_training_records_that_a_head_could_learn():
     assert names["landmark"].tolist() == ["l1", "l2", "l3"]
 
 
-def test_maps_of_attention_are_kept_and_drawn():
+def test_maps_of_attention_are_kept_and_drawn(project):
     maps = pd.read_parquet(evaluate.REPORTS / "attention" / "attention.parquet")
     assert maps["record_id"].tolist() == predictions("attention")["record_id"].tolist()
     assert all(len(row.attention) == row.height * row.width for row in maps.itertuples())
-    gallery = read("attention", "gallery.json")
-    shown = [its["record_id"] for kind in ("best", "worst") for its in gallery["landmarks"][kind]]
-    assert [its["label"].split(",")[0] for its in gallery["attention"]] == shown
+    recognition = project.shown["attention"].recognition
+    shown = [guess.record_id for guess in (*recognition.best, *recognition.worst)]
+    assert [picture.label.split(",")[0] for picture in recognition.attention] == shown
     assert len(shown) > 0
-    picture = Image.open(io.BytesIO(base64.b64decode(gallery["attention"][0]["jpeg"])))
-    assert picture.size == (192, 192)
+    assert Image.open(io.BytesIO(recognition.attention[0].encoded)).size == (192, 192)
     for name in ("arcface", "joint", "cells"):
         assert len(pd.read_parquet(evaluate.REPORTS / name / "attention.parquet")) == 0
-        assert read(name, "gallery.json")["attention"] == []
+    assert [project.shown[name].recognition.attention for name in ("arcface", "joint")] == [[], []]
 
 
 @pytest.mark.parametrize("name", ["arcface", "joint"])
-def test_answers_to_look_at_are_right_and_wrong_ones_of_test(name):
+def test_answers_to_look_at_are_right_and_wrong_ones_of_test(project, name):
     found = predictions(name).query("split == 'test'").set_index("record_id")
-    gallery = read(name, "gallery.json")["landmarks"]
-    for kind in ("best", "worst"):
-        for its in gallery[kind]:
-            row = found.loc[its["record_id"]]
-            assert its["right"] == (kind == "best") == (row["predicted_landmark"] in list(row["landmarks"]))
-            assert its["answered"].lower() == row["predicted_landmark"]
-            assert [truth.lower() for truth in its["truth"]] == list(row["landmarks"])
-            assert its["score"] == row["score"]
-            assert len(its["pictures"]) == 1
+    recognition = project.shown[name].recognition
+    for right, guesses in ((True, recognition.best), (False, recognition.worst)):
+        for guess in guesses:
+            row = found.loc[guess.record_id]
+            assert guess.right == right == (row["predicted_landmark"] in list(row["landmarks"]))
+            assert guess.answered.lower() == row["predicted_landmark"]
+            assert [truth.lower() for truth in guess.truth] == list(row["landmarks"])
+            assert guess.score == row["score"]
+            assert len(guess.pictures) == 1
     answered = found["predicted_landmark"].notna().sum()
-    assert len(gallery["best"]) + len(gallery["worst"]) == min(answered, 4) or answered > 2
+    assert len(recognition.best) + len(recognition.worst) == min(answered, 4) or answered > 2
 
 
-def test_confused_pairs_come_with_a_picture_of_either_side():
-    pairs, shards, train = read("arcface", "confusions.json"), open_shards(), read_table().query("split == 'train'")
-    assert pairs
+def test_confused_pairs_come_with_a_picture_of_either_side(project):
+    shards, train = open_shards(), read_table().query("split == 'train'")
+    pairs = project.shown["arcface"].recognition.confusions
+    table = pd.read_csv(project.folder / "details" / "arcface" / "confusions.csv", dtype=str)
+    assert len(pairs) == len(table) > 0
     first = {
         its[0]: row for row, its in zip(train["record_id"][::-1], train["landmarks"][::-1], strict=True) if len(its)
     }
-    for pair in pairs:
-        assert pair["true"] != pair["answered"]
-        one, other = pair["pictures"]
-        assert one["record_id"] == pair["examples"][0]
-        assert other["record_id"] == first[pair["answered"]]
-        decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(other["jpeg"]))), dtype=float)
-        assert np.abs(decoded - shards[other["record_id"], 0]).mean() < 40
-    assert read("cells", "confusions.json") == []
-    assert pd.read_csv(evaluate.REPORTS / "cells" / "landmarks.csv").empty
+    for pair, row in zip(pairs, table.itertuples(), strict=True):
+        assert pair.true != pair.answered
+        one, other = pair.pictures
+        assert one.label == row.examples.split()[0]
+        assert other.label == first[pair.answered]
+        decoded = np.asarray(Image.open(io.BytesIO(other.encoded)), dtype=float)
+        assert np.abs(decoded - shards[other.label, 0]).mean() < 40
+    assert project.shown["cells"].recognition is None
+    assert len(pd.read_csv(project.folder / "details" / "arcface" / "landmarks.csv")) > 0
+    assert not (project.folder / "details" / "cells" / "landmarks.csv").exists()
+
+
+def test_a_model_of_landmarks_alone_has_a_map_that_says_so(project):
+    maps = {name: (project.folder / "details" / name / "map.html").read_text() for name in ("arcface", "joint")}
+    assert "arcface names landmarks and no places." in maps["arcface"]
+    assert "names landmarks and no places." not in maps["joint"]
 
 
 def test_a_landmark_model_without_records_of_landmarks_is_refused():
@@ -240,16 +264,16 @@ def test_a_landmark_model_without_records_of_landmarks_is_refused():
     ]
     locator = network(*KINDS["arcface"])
     with pytest.raises(ModelError, match="named knows landmarks, but no val record shows one"):
-        calibrate.learn_certainty("named", locator, table, calibrate.Calibrate())
+        learn_certainty("named", locator, table, Calibrate())
 
 
 def test_places_of_a_joint_model_are_calibrated_on_records_with_coordinates(tmp_path):
     """Its place section is that of a model without landmarks, asked with the same records."""
     table = read_table()
     locator = network(*KINDS["joint"])
-    learnt = calibrate.learn_certainty("joint", locator, table, calibrate.Calibrate(neighbours=2))
+    learnt = learn_certainty("joint", locator, table, Calibrate(neighbours=2))
     placed = table[table["latitude"].notna()]
-    alone = calibrate.learn_certainty("joint", locator, placed, calibrate.Calibrate(neighbours=2))
+    alone = learn_certainty("joint", locator, placed, Calibrate(neighbours=2))
     assert learnt.calibration.temperature == pytest.approx(alone.calibration.temperature, rel=1e-3)
     assert learnt.calibration.radii.factor_50 == pytest.approx(alone.calibration.radii.factor_50, rel=1e-3)
     save_calibration(learnt.calibration, learnt.index, learnt.record_ids, tmp_path)

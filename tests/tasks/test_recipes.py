@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 yaml = YAML()
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
-NAMED = ("models", "grids", "gap", "ensembles")  # sections whose keys are names of the user's own
+NAMED = ("models", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
 PLACES = 40
@@ -213,13 +213,13 @@ def test_a_recipe_runs_from_pictures_to_report_and_guess(recipe, tmp_path, monke
     for model in params["models"]:
         for stage in ("train", "calibrate", "evaluate"):
             run(stage, model)
-    for model in params["gap"]:
-        run("gap", model)
+    for model in params["block_split"]:
+        run("block_split", model)
     run("ensemble")
     run("compare")
     figures = read_json(tmp_path / "reports/compare.json")
     assert set(figures["models"]) == set(params["models"])
-    assert set(figures["gap"]) == set(params["gap"])
+    assert set(figures["block_split"]) == set(params["block_split"])
     for model, entry in params["models"].items():
         if "landmarks" in entry["target"]:
             assert 0 <= figures["models"][model]["val"]["gap"] <= 1

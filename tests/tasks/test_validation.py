@@ -50,7 +50,7 @@ SCHEDULES = ["constant", "step", "plateau", "cosine", "warm_restarts", "one_cycl
 
 
 def whole():
-    """Make a document in which every kind of head, optimizer and schedule, grid, gap and ensemble stands."""
+    """Make a document in which every kind of head, optimizer and schedule, grid, block split and ensemble stands."""
     document = copy.deepcopy(PARAMS)
     cells, landmarks = document["models"]["cells"], document["models"]["arcface"]
     for number, head in enumerate(HEADS):
@@ -66,7 +66,7 @@ def whole():
     stepwise = document["models"]["cells-0"]
     stepwise.update(unfreeze=[{"epoch": 2, "blocks": 1, "lr": 0.001}], unfreeze_epoch=0)
     document["grids"] = {"fine": {"spacing_m": 20000}}
-    document["gap"] = {"cells": {}}
+    document["block_split"] = {"cells": {}}
     document["ensembles"] = {"both": {"models": ["cells", "coordinates"], "weights": [1.0, 2.0], "combine": "mean"}}
     document["download"]["gldv2"]["tars"] = {"train": [0, 1], "index": None}
     document["download"]["quads"]["folders"] = ["one", "two"]
@@ -251,7 +251,7 @@ CONSIST = "names consist of letters"
         ("models", {"a": {**CELLS, "target": "data/grids/x"}}, "models.a.target data/grids/x is no entry of grids"),
         ("grids", {"$(touch x)": {"cells": 9}}, f"grids.$(touch x): {CONSIST}"),
         ("grids", {"both": {"cells": 9, "spacing_m": 9.0}}, "grids.both: one of spacing_m, spacing_deg and cells must"),
-        ("gap", {"cell": {}}, "gap.cell names no model; did you mean 'cells'?"),
+        ("block_split", {"cell": {}}, "block_split.cell names no model; did you mean 'cells'?"),
         ("ensembles", {"a|b": {"models": ["cells", "coordinates"]}}, f"ensembles.a|b: {CONSIST}"),
         ("crs", "banana", "crs: crs 'banana' is unknown to PROJ"),
     ],
@@ -262,7 +262,7 @@ def test_what_no_stage_sees_alone_is_refused_before_any_runs(section, value, mes
         check_document(document)
 
 
-EMPTY = ["filter", "calibrate", "evaluate", "grids", "gap", "ensembles"]
+EMPTY = ["filter", "calibrate", "evaluate", "grids", "block_split", "ensembles"]
 OTHERS = {"region": [None]} | {section: [{}] for section in EMPTY} | {"filter": [None, {}]}  # what else is fine
 
 

@@ -10,8 +10,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 from sklearn.neighbors import BallTree
 
-from waymark.data.leakage import nearest_km
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import EARTH_RADIUS_KM, nearest_km
 
 STEADY, DRIFT, TOO_FEW = "steady", "drift", "too few"
 COLOURS = ("red", "green", "blue")

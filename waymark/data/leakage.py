@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.neighbors import BallTree
 
 from waymark.data.duplicates import Copies, Looks, copies_between
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import known_places, nearest_km
 from waymark.metrics.nearness import nearness_quantiles
 
 HELD_OUT = ("val", "test")
@@ -61,27 +60,6 @@ class Leakage:
         return {"verdict": self.verdict, **asdict(self)}
 
 
-def nearest_km(lat_lon: NDArray[np.float64], training: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure the great-circle distance to the nearest training place.
-
-    Args:
-        lat_lon: `(N, 2)` latitude, longitude in degrees, NaN where unknown.
-        training: `(M, 2)` latitude, longitude in degrees, NaN where unknown.
-
-    Returns:
-        `(N,)` kilometres, NaN where a place is unknown or there is no training place.
-
-    >>> nearest_km(np.array([[45.0, 16.0]]), np.array([[46.0, 16.0], [45.0, 17.0]])).round(1).tolist()
-    [78.6]
-    """
-    found = np.full(len(lat_lon), np.nan)
-    known, places = _known(lat_lon), training[_known(training)]
-    if known.any() and len(places):
-        tree = BallTree(np.radians(places), metric="haversine")
-        found[known] = tree.query(np.radians(lat_lon[known]))[0][:, 0] * EARTH_RADIUS_KM
-    return found
-
-
 def audit(records: pd.DataFrame, looks: Looks) -> Leakage:
     """Look for what val and test share with training.
 
@@ -117,10 +95,6 @@ def _examples(records: pd.DataFrame, copies: Mapping[str, Copies]) -> list[dict[
     return sorted(found, key=lambda pair: (pair["bits"], pair["record_id"]))[:EXAMPLES]
 
 
-def _known(lat_lon: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(lat_lon).all(axis=1))
-
-
 def _degrees(records: pd.DataFrame) -> NDArray[np.float64]:
     return records[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
@@ -128,13 +102,13 @@ def _degrees(records: pd.DataFrame) -> NDArray[np.float64]:
 def _of_places(records: pd.DataFrame, train: pd.DataFrame) -> dict[str, Any]:
     distance_km = nearest_km(_degrees(records), _degrees(train))
     places = distance_km[np.isfinite(distance_km)]
-    taken = set(map(tuple, _degrees(train)[_known(_degrees(train))]))
+    taken = set(map(tuple, _degrees(train)[known_places(_degrees(train))]))
     return {
         "records": len(records),
         "places": len(places),
         "nearest_train_km": nearness_quantiles(pd.Series(places)),
         **{f"within_{m}m": float((places * 1000 <= m).mean()) if len(places) else None for m in NEAR_M},
-        "same_place": sum(tuple(place) in taken for place in _degrees(records)[_known(_degrees(records))]),
+        "same_place": sum(tuple(place) in taken for place in _degrees(records)[known_places(_degrees(records))]),
     }
 
 
@@ -202,7 +176,7 @@ def _on_nearness(splits: Mapping[str, Mapping[str, Any]]) -> Finding:
         return Finding(
             LEAK,
             f"{shares} lie within 100 m of a training place: such a test asks for memory.",
-            "Use split.by: blocks, or add the model to the section gap and read what a block split says.",
+            "Use split.by: blocks, or add the model to the section block_split and read what a block split says.",
         )
     return Finding(OK, f"{shares} lie within 100 m of a training place.")
 

@@ -14,6 +14,7 @@ from waymark.geo.crs import Points, project, unproject
 
 INSIDE_M = 1.0
 WGS84_GEOD = Geod(ellps="WGS84")
+LEARNT = {b"cells": b"follow the training records"}  # metadata of the table of places in such cells
 
 
 def assign_cells(grid: gpd.GeoDataFrame, lat_lon: ArrayLike) -> NDArray[np.int64]:

@@ -24,3 +24,31 @@ def great_circle_km(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDA
     cosines = np.cos(one[..., 0]) * np.cos(other[..., 0])
     h = np.sin(half[..., 0]) ** 2 + cosines * np.sin(half[..., 1]) ** 2
     return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(h, 0, 1))))
+
+
+def known_places(lat_lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the rows of `(N, 2)` coordinates that have both."""
+    return np.asarray(np.isfinite(lat_lon).all(axis=1))
+
+
+def nearest_km(lat_lon: NDArray[np.float64], training: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure the great-circle distance to the nearest training place.
+
+    Args:
+        lat_lon: `(N, 2)` latitude, longitude in degrees, NaN where unknown.
+        training: `(M, 2)` latitude, longitude in degrees, NaN where unknown.
+
+    Returns:
+        `(N,)` kilometres, NaN where a place is unknown or there is no training place.
+
+    >>> nearest_km(np.array([[45.0, 16.0]]), np.array([[46.0, 16.0], [45.0, 17.0]])).round(1).tolist()
+    [78.6]
+    """
+    from sklearn.neighbors import BallTree  # late, for it takes a second that distances alone do not need
+
+    found = np.full(len(lat_lon), np.nan)
+    known, places = known_places(lat_lon), training[known_places(training)]
+    if known.any() and len(places):
+        tree = BallTree(np.radians(places), metric="haversine")
+        found[known] = tree.query(np.radians(lat_lon[known]))[0][:, 0] * EARTH_RADIUS_KM
+    return found

@@ -1,6 +1,7 @@
 """The figures of a model, from its predictions alone."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,25 @@ def place_figures(predictions: pd.DataFrame) -> Figures:
         "geoscore": float(geoscore(distance_km).mean()),
         **_by_column(known),
     }
+
+
+def best_on_val(figures: Mapping[str, Mapping[str, Mapping[str, float | int | None]]], key: str) -> str | None:
+    """Name the model that is best on val: the one rule by which models are chosen, marked and registered.
+
+    Args:
+        figures: `metrics.json` by model.
+        key: `mean_km`, of which the least is best, or `gap`, of which the highest is.
+
+    Returns:
+        Its name, the first of equals; None where no model has a finite figure.
+
+    >>> best_on_val({"cells": {"val": {"mean_km": 9.5}}, "joint": {"val": {"mean_km": 9.0, "gap": 0.5}}}, "mean_km")
+    'joint'
+    """
+    values = {name: splits.get("val", {}).get(key) for name, splits in figures.items()}
+    known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+    choose = max if key == "gap" else min
+    return choose(known, key=lambda name: known[name]) if known else None
 
 
 def within_name(km: int) -> str:

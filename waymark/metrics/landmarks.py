@@ -83,7 +83,7 @@ def landmark_table(predictions: pd.DataFrame, landmarks: pd.DataFrame, relevant:
         queries=("counts", "size"), top1=("top1", "mean"), mean_score=("score", "mean")
     )
     train = landmarks.set_index("landmark")["train"].reindex(table.index).fillna(0).astype("int64")
-    table = table.assign(name=_names(landmarks).reindex(table.index).fillna(table.index.to_series()), train=train)
+    table = table.assign(name=names_of(landmarks).reindex(table.index).fillna(table.index.to_series()), train=train)
     order = {"top1": True, "queries": False, "name": True, "landmark": True}
     return table.reset_index()[list(LANDMARK_COLUMNS)].sort_values(
         list(order), ascending=list(order.values()), ignore_index=True
@@ -108,7 +108,7 @@ def confused_pairs(
     queries = queries_of(predictions, relevant)
     wrong = queries[queries["counts"] & queries["guessed"] & ~queries["guessed_right"]]
     wrong = wrong.sort_values("score", ascending=False, kind="stable")
-    names = _names(landmarks)
+    names = names_of(landmarks)
     rows = [
         (
             truth,
@@ -125,6 +125,6 @@ def confused_pairs(
     return table.sort_values(list(order), ascending=list(order.values()), ignore_index=True).head(pairs)
 
 
-def _names(landmarks: pd.DataFrame) -> "pd.Series[str]":
-    """Give the readable name by landmark, which stands for itself where it has none."""
+def names_of(landmarks: pd.DataFrame) -> "pd.Series[str]":
+    """Look up the readable name of each landmark, which is its id where it has none."""
     return landmarks["name"].fillna(landmarks["landmark"]).set_axis(landmarks["landmark"])

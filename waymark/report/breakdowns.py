@@ -1,12 +1,13 @@
 """Tables that look closer: models against each other, errors by place, splits side by side."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
-from waymark.report.content import Audit, Gap, Metrics, Pair, Side
-from waymark.report.tables import Cell, Column, Row, Table, shown, shown_interval
+from waymark.data.leakage import Leakage
+from waymark.report.content import BlockSplit, Document, Metrics
+from waymark.report.digits import shown, shown_interval
+from waymark.report.tables import Cell, Column, Row, Table, cells_of
 
 MOST_ROWS = 12
 
@@ -43,22 +44,25 @@ SHARED = (
 )
 
 
-def pair_tables(pairs: Sequence[Pair]) -> list[Table]:
-    """Models against another over the same records, one table for each that others are held against."""
+COMPARED = (
+    Column("records", "records", "count"),
+    Column("difference_km", "difference of mean km", "km"),
+    Column("ratio", "ratio of mean km", "ratio"),
+    Column("judged", "with 95 % confidence", "words"),
+)
+
+
+def pair_tables(pairs: Sequence[Document]) -> list[Table]:
+    """Tables of models over the same records, one for each model that others are compared with."""
     tables = []
-    for against in dict.fromkeys(pair.against for pair in pairs):
+    for against in dict.fromkeys(pair["against"] for pair in pairs):
         groups: dict[str, list[Row]] = {}
         for pair in pairs:
-            if pair.against == against:
-                cells = [_compared(pair.difference_km, "km"), _compared(pair.ratio, "ratio"), Cell(_judged(pair))]
-                groups.setdefault(pair.split, []).append(Row(pair.model, [Cell(f"{pair.records:,}"), *cells]))
-        columns = [
-            Column("records", "records", "count"),
-            Column("difference_km", "difference of mean km", "km"),
-            Column("ratio", "ratio of mean km", "ratio"),
-            Column("judged", "with 95 % confidence", "words"),
-        ]
-        tables.append(Table(f"Against {against}, over the same records", columns, groups))
+            if pair["against"] == against:
+                figures = [_compared(pair["difference_km"], "km"), _compared(pair["ratio"], "ratio")]
+                cells = [Cell(f"{pair['records']:,}"), *figures, Cell(_judged(pair["ratio"]))]
+                groups.setdefault(pair["split"], []).append(Row(pair["model"], cells))
+        tables.append(Table(f"Against {against}, over the same records", COMPARED, groups))
     return tables
 
 
@@ -69,8 +73,8 @@ def _compared(figure: Metrics, kind: str) -> Cell:
     return Cell(f"{sign}{shown(value, kind)}", str(value), shown_interval(ends, kind))
 
 
-def _judged(pair: Pair) -> str:
-    low, high = pair.ratio["low"], pair.ratio["high"]
+def _judged(ratio: Metrics) -> str:
+    low, high = ratio["low"], ratio["high"]
     if low is None or high is None or low <= 1 <= high:
         return "no clear difference"
     return "nearer" if high < 1 else "farther off"
@@ -85,51 +89,29 @@ def place_table(errors: pd.DataFrame, name: str, caption: str, *, most: int = MO
         caption: heading.
         most: rows that are shown.
     """
-    rows = [_place_row(values, name) for values in errors.head(most).to_dict("records")]
+    rows = [
+        Row(str(values[name]), cells_of(values, PLACES, {"mean_km": (values["mean_low_km"], values["mean_high_km"])}))
+        for values in errors.head(most).to_dict("records")
+    ]
     return Table(caption, PLACES, {"": rows} if rows else {}, rows=name, hidden=max(0, len(errors) - most))
 
 
-def _place_row(values: dict[Any, Any], name: str) -> Row:
-    ends = (values["mean_low_km"], values["mean_high_km"])
-    beside = {"mean_km": shown_interval(ends, "km")}
-    cells = [Cell(shown(values[its.key], its.kind), str(values[its.key]), beside.get(its.key, "")) for its in PLACES]
-    return Row(str(values[name]), cells)
-
-
-def gap_tables(gap: Gap) -> list[Table]:
+def block_split_tables(split: BlockSplit) -> list[Table]:
     """A model on the split of the run and on a block split: its errors, and how near its test is to training."""
-    sides = {"split of the run": gap.random, "block split": gap.blocks}
+    sides = {"split of the run": split.found["random"], "block split": split.found["blocks"]}
+    figures = [Row(name, cells_of(side, SIDES, side["intervals"])) for name, side in sides.items()]
+    nearest = [Row(name, cells_of(side["nearest_train_km"], NEAREST)) for name, side in sides.items()]
+    caption = "Distance from a test record to the nearest training place, km: so many lie nearer"
     return [
-        Table(
-            f"{gap.model} on both splits",
-            SIDES,
-            {"": [Row(name, _side(side)) for name, side in sides.items()]},
-            rows="tested on",
-        ),
-        Table(
-            "Distance from a test record to the nearest training place, km: so many lie nearer",
-            NEAREST,
-            {"": [Row(name, _figures(side.nearest_train_km, NEAREST)) for name, side in sides.items()]},
-            rows="tested on",
-        ),
+        Table(f"{split.model} on both splits", SIDES, {"": figures}, rows="tested on"),
+        Table(caption, NEAREST, {"": nearest}, rows="tested on"),
     ]
 
 
-def _side(side: Side) -> list[Cell]:
-    return [
-        Cell(shown(value, its.kind), "" if value is None else str(value),
-             shown_interval(side.intervals.get(its.key), its.kind))
-        for its in SIDES
-        for value in [side.figures.get(its.key)]
-    ]  # fmt: skip
-
-
-def audit_table(audit: Audit) -> Table:
+def leakage_table(leakage: Leakage) -> Table:
     """What val and test share with training, in figures."""
-    rows = [Row(split, _figures(figures, SHARED)) for split, figures in audit.splits.items()]
+    rows = [
+        Row(name, cells_of({**figures, "nearest_km": figures.get("nearest_train_km", {}).get("q50_km")}, SHARED))
+        for name, figures in leakage.splits.items()
+    ]
     return Table("What the splits share with training", SHARED, {"": rows}, rows="split")
-
-
-def _figures(figures: Metrics, columns: Sequence[Column]) -> list[Cell]:
-    values = [(figures.get(its.key), its.kind) for its in columns]
-    return [Cell(shown(value, kind), "" if value is None else str(value)) for value, kind in values]

@@ -2,42 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import geopandas as gpd
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from waymark.data.leakage import Leakage
 from waymark.metrics.reliability import Reliability
 from waymark.metrics.risk import RiskCoverage
-from waymark.report.data import Data, Source
-from waymark.report.picture import Picture
-from waymark.report.recognition import Recognition
+from waymark.report.data import Data, Grid
 from waymark.report.verdict import Verdict
 
 Metrics = Mapping[str, float | int | None]
-Ends = tuple[float, float]  # of a 95 % interval
+Document = Mapping[str, Any]  # of a JSON file
 
 
 @dataclass(frozen=True)
-class Grid:
-    """One grid of cells.
+class Picture:
+    """One picture, as JPEG or PNG, and the words below it, such as `90° east`."""
 
-    Attributes:
-        name: what models call it as their target, such as `data/grid`.
-        cells: what `waymark.geo.build_grid` returned.
-        training_counts: number of training records by cell; absent cells have none.
-        spacing: spacing in words, such as `20 km`.
-        crs: coordinate reference system in words, such as `EPSG:3765`.
-        oracle_mean_km: mean error of answering the right cell's centre, by split.
-    """
-
-    name: str
-    cells: gpd.GeoDataFrame
-    training_counts: Mapping[int, int]
-    spacing: str
-    crs: str
-    oracle_mean_km: Mapping[str, float | None] = field(default_factory=dict)
+    encoded: bytes
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,18 +40,109 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class LandmarkGuess:
+    """One answer to look at of a model that names landmarks.
+
+    Attributes:
+        record_id: which record.
+        truth: names of the landmarks it shows; none where it shows no landmark.
+        answered: name of the landmark that the model answers, None where it answers that there is none.
+        score: of the answer, higher is more certain.
+        right: whether that is so, None where it is unknown.
+        pictures: of the record.
+        confidence: 0 to 1, how probable the model calls it; None where unknown.
+    """
+
+    record_id: str
+    truth: Sequence[str]
+    answered: str | None
+    score: float
+    right: bool | None
+    pictures: Sequence[Picture] = ()
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Records of one landmark that were answered as another.
+
+    Attributes:
+        true: the landmark they show.
+        true_name: its readable name.
+        answered: the landmark they were taken for.
+        answered_name: its readable name.
+        count: how many were.
+        pictures: one of these records, and a training picture of the landmark it was taken for.
+    """
+
+    true: str
+    true_name: str
+    answered: str
+    answered_name: str
+    count: int
+    pictures: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """How a model names landmarks, on test. Its figures stand among those of the model.
+
+    Attributes:
+        relevant: which queries count: `all` with a landmark, or those whose landmark is `known` to training.
+        facts: short facts in words by name (`{"weight of retrieval": "0.4"}`).
+        parts: columns `part` (head, middle, tail), `landmarks`, `training_images`, `queries`, `top1`, `top5`, `gap`.
+        confusions: the pairs that are confused most often, the most frequent first.
+        best: right answers, the surest first.
+        worst: wrong answers, the surest first, with pictures without a landmark that were given one.
+        curve: columns `threshold`, `answered`, `precision`, `recall` (shares) and `confidence`: what answering from a
+            score on means.
+        threshold: the calibrated one, None where the model never refuses.
+        attention: pictures under the model's attention map; none where it has no such map.
+    """
+
+    relevant: str = "all"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    parts: pd.DataFrame | None = None
+    confusions: Sequence[Confusion] = ()
+    best: Sequence[LandmarkGuess] = ()
+    worst: Sequence[LandmarkGuess] = ()
+    curve: pd.DataFrame | None = None
+    threshold: float | None = None
+    attention: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several models that answer together; `metrics` and `intervals` are those of a model.
+
+    Attributes:
+        name: its name under `ensembles:` in the parameters.
+        models: names of its models.
+        metrics: figures by split.
+        weights: of its models; None where all count the same.
+        intervals: `intervals.json`.
+    """
+
+    name: str
+    models: Sequence[str]
+    metrics: Mapping[str, Metrics]
+    weights: Sequence[float] | None = None
+    intervals: Document = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Model:
     """One model and what was measured of it.
 
     Attributes:
         name: its name under `models:` in the parameters.
-        metrics: `metrics.json`: figures by split; unknown keys are let be.
+        metrics: `metrics.json`: figures by split; unknown keys are ignored.
         predictions: `predictions.parquet`.
         curves: one row for each epoch, see `waymark.report.learning.learning_curves`; None where nothing was trained.
         settings: short facts in words by name (`{"backbone": "resnet18"}`).
         best: the nearest guesses, the best first.
         worst: the farthest guesses, the worst first.
-        intervals: 95 % intervals of the figures, by split and then by figure; a figure without one is absent.
+        intervals: `intervals.json`: 95 % intervals by split and then by figure; a figure without one is absent.
         by_cell: errors of the test records by cell, see `waymark.metrics.breakdown`, with the cells' shapes.
         by_region: errors of the test records by region.
         reliability: of the probabilities of cells, on test.
@@ -88,7 +164,7 @@ class Model:
     settings: Mapping[str, str] = field(default_factory=dict)
     best: Sequence[Guess] = ()
     worst: Sequence[Guess] = ()
-    intervals: Mapping[str, Mapping[str, Ends]] = field(default_factory=dict)
+    intervals: Document = field(default_factory=dict)
     by_cell: gpd.GeoDataFrame | None = None
     by_region: pd.DataFrame | None = None
     reliability: Reliability | None = None
@@ -103,110 +179,21 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """Several models that answer together.
-
-    Attributes:
-        name: its name under `ensembles:` in the parameters.
-        models: names of its models.
-        metrics: its figures by split, as those of a model.
-        weights: of its models; None where all count the same.
-        intervals: 95 % intervals of the figures, by split and then by figure.
-    """
-
-    name: str
-    models: Sequence[str]
-    metrics: Mapping[str, Metrics]
-    weights: Sequence[float] | None = None
-    intervals: Mapping[str, Mapping[str, Ends]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two models over the same records of a split.
-
-    Attributes:
-        model: name of the one.
-        against: name of the other.
-        split: whose records.
-        records: how many both answered.
-        difference_km: mean error of the one minus that of the other, with keys `value`, `low`, `high`.
-        ratio: the one divided by the other, likewise.
-    """
-
-    model: str
-    against: str
-    split: str
-    records: int
-    difference_km: Metrics
-    ratio: Metrics
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two splits that a model was tested on.
-
-    Attributes:
-        figures: `records`, `mean_km`, `median_km`, `constant_mean_km`, `times_constant`.
-        intervals: 95 % intervals of these.
-        nearest_train_km: quantiles of the distance to the nearest training place, by names such as `q50_km`.
-        errors_km: `(N,)` distances of the test records.
-        constant_km: `(N,)` distances of the constant baseline.
-    """
-
-    figures: Metrics
-    intervals: Mapping[str, Ends]
-    nearest_train_km: Mapping[str, float]
-    errors_km: npt.NDArray[np.float64]
-    constant_km: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A model beside itself, trained and tested on a block split.
+class BlockSplit:
+    """A model compared with itself, trained and tested on a block split.
 
     Attributes:
         model: its name.
-        facts: short facts in words by name (`{"side of a block": "20 km"}`).
-        random: tested on the split of the run.
-        blocks: tested on blocks of their own.
-        ratio: mean error on blocks divided by the other, with keys `value`, `low`, `high`; None without records.
-        meaning: what follows, in a sentence or two.
+        found: `block_m`, `buffer_m` and `records` by split of the division, and what
+            `waymark.metrics.generalization.generalization_gap` returned.
+        random: `predictions.parquet` on the split of the run.
+        blocks: that on the block split.
     """
 
     model: str
-    facts: Mapping[str, str]
-    random: Side
-    blocks: Side
-    ratio: Metrics | None
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that an audit looked at: `ok`, `watch` or `leak`, what it found, and what to do about it."""
-
-    verdict: str
-    what: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What val and test share with training.
-
-    Attributes:
-        verdict: the worst of the findings.
-        findings: one for each kind of leak.
-        splits: figures by split: `records`, `places`, `nearest_km`, `within_10m`, `within_100m`, `within_1000m`,
-            `same_place`, `in_shared_groups`, `shared_groups`, `near_duplicates`, `training_copies`.
-        copies: near-duplicates: `record_id`, `split`, `train_record_id`, `bits`.
-    """
-
-    verdict: str
-    findings: Sequence[Finding]
-    splits: Mapping[str, Metrics]
-    copies: Sequence[Mapping[str, object]] = ()
+    found: Document
+    random: pd.DataFrame
+    blocks: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -214,29 +201,30 @@ class Report:
     """All that the page shows.
 
     Attributes:
-        title: heading of the page.
-        source: where the records come from.
-        data: what became of them.
-        subtitle: one line below the heading; no time of day, or the bytes change with it.
+        source: `source.json`: `name`, `description`, `licence`, `counts`, and where there are `title` and `made_up`.
+        data: what became of the records.
         region: outline in any CRS, or None.
         grids: the grids that models use.
         models: the models, in the order of the parameters.
-        pairs: models against each other over the same records.
-        gaps: models beside themselves on a block split.
-        audit: what val and test share with training, or None.
+        pairs: models compared over the same records, as `compare.json` holds them.
+        block_splits: models compared with themselves on a block split.
+        leakage: what val and test share with training, or None.
         ensembles: models that answer together.
         verdicts: what the figures come to, of the best models.
     """
 
-    title: str
-    source: Source
+    source: Document
     data: Data
-    subtitle: str = ""
     region: gpd.GeoDataFrame | None = None
     grids: Sequence[Grid] = ()
     models: Sequence[Model] = ()
-    pairs: Sequence[Pair] = ()
-    gaps: Sequence[Gap] = ()
-    audit: Audit | None = None
+    pairs: Sequence[Document] = ()
+    block_splits: Sequence[BlockSplit] = ()
+    leakage: Leakage | None = None
     ensembles: Sequence[Ensemble] = ()
     verdicts: Sequence[Verdict] = ()
+
+    @property
+    def title(self) -> str:
+        """Heading of the page."""
+        return str(self.source.get("title") or self.source["name"])

@@ -1,28 +1,10 @@
-"""What a report says of the data, as plain values."""
+"""What a report says of the data and its grids, as plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import geopandas as gpd
 import pandas as pd
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the records come from.
-
-    Attributes:
-        name: name of the source, such as `synthetic`.
-        description: one or two sentences.
-        licences: licences of the pictures, as the source names them.
-        counts: what `source.json` counted, by name (records, pictures).
-        made_up: whether the pictures show no real place; the page then says so on top.
-    """
-
-    name: str
-    description: str = ""
-    licences: Sequence[str] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-    made_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,3 +40,24 @@ class Data:
     sizes: Sequence[Mapping[str, int]] = ()
     megapixels: Mapping[str, float | None] = field(default_factory=dict)
     landmark_splits: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One grid of cells.
+
+    Attributes:
+        name: what models call it as their target, such as `data/grid`.
+        cells: what `waymark.geo.build_grid` returned.
+        training_counts: number of training records by cell; absent cells have none.
+        spacing: spacing in words, such as `20 km`.
+        crs: coordinate reference system in words, such as `EPSG:3765`.
+        oracle_mean_km: mean error of answering the right cell's centre, by split.
+    """
+
+    name: str
+    cells: gpd.GeoDataFrame
+    training_counts: Mapping[int, int]
+    spacing: str
+    crs: str
+    oracle_mean_km: Mapping[str, float | None] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Numbers as people read them."""
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"
 
@@ -24,7 +25,7 @@ def shown(value: float | int | None, kind: str) -> str:
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
-def shown_interval(ends: tuple[float, float] | None, kind: str) -> str:
+def shown_interval(ends: Sequence[float] | None, kind: str) -> str:
     """The ends of an interval as people read them; empty for none.
 
     >>> shown_interval((38.92, 46.7), "km"), shown_interval((0.897, 0.955), "share")

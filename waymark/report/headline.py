@@ -1,10 +1,11 @@
 """What stands on top of the page: the best models and their figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from waymark.report.content import Ends, Metrics, Model
-from waymark.report.tables import best_landmark_model, best_model, shown, shown_interval, with_ratio
+from waymark.report.content import Document, Metrics, Model
+from waymark.report.digits import shown, shown_interval
+from waymark.report.tables import best_model, with_ratio
 
 
 class Headline(NamedTuple):
@@ -17,7 +18,7 @@ class Headline(NamedTuple):
 
 def badges(models: Sequence[Model]) -> dict[str, list[str]]:
     """What the best models are called beside their names."""
-    best = {"places": best_model(models), "landmarks": best_landmark_model(models)}
+    best = {"places": best_model(models, "mean_km"), "landmarks": best_model(models, "gap")}
     known = {kind: name for kind, name in best.items() if name is not None}
     words = {kind: f"best on val for {kind}" if len(known) > 1 else "best on val" for kind in known}
     return {model.name: [words[kind] for kind, name in known.items() if name == model.name] for model in models}
@@ -26,7 +27,7 @@ def badges(models: Sequence[Model]) -> dict[str, list[str]]:
 def headlines(models: Sequence[Model]) -> list[list[Headline]]:
     """Three figures of the best model for places, and three of the best one for landmarks."""
     by_name = {model.name: model for model in models}
-    place, landmark = best_model(models), best_landmark_model(models)
+    place, landmark = best_model(models, "mean_km"), best_model(models, "gap")
     found = []
     if place is not None:
         found.append(_of_places(by_name[place]))
@@ -100,12 +101,12 @@ def _named(figures: Metrics, asked: Metrics, split: str) -> str:
     return f"it names a landmark on {named} of all {records} {split} pictures, {without} of which show none"
 
 
-def _looked_at(model: Model, key: str) -> tuple[str, Metrics, Mapping[str, Ends]]:
+def _looked_at(model: Model, key: str) -> tuple[str, Metrics, Document]:
     """Test, or val where test has no such figure."""
     split = "test" if model.metrics.get("test", {}).get(key) is not None else "val"
     return split, model.metrics[split], model.intervals.get(split, {})
 
 
-def _beside(intervals: Mapping[str, Ends], key: str, kind: str, words: str) -> str:
+def _beside(intervals: Document, key: str, kind: str, words: str) -> str:
     ends = shown_interval(intervals.get(key), kind)
     return f"95 % interval {ends}; {words}" if ends else words

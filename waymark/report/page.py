@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from waymark.metrics.intervals import RESAMPLES
 from waymark.report import certainty, choropleth, counts, learning, maps, plots
-from waymark.report.breakdowns import audit_table, gap_tables, pair_tables, place_table
-from waymark.report.content import Gap, Grid, Model, Report
+from waymark.report.breakdowns import block_split_tables, leakage_table, pair_tables, place_table
+from waymark.report.content import BlockSplit, Grid, Model, Recognition, Report
+from waymark.report.digits import shown
 from waymark.report.headline import badges, headlines
 from waymark.report.landmark_tables import figures_of, largest_table, parts_table, sizes_table, splits_table
-from waymark.report.recognition import Recognition
-from waymark.report.tables import Table, model_tables, shown
+from waymark.report.tables import Table, model_tables
 from waymark.report.templates import embedded, template
 
 
@@ -48,9 +48,11 @@ def report_page(report: Report) -> str:
         tables=tables,
         words=_words(tables),
         comparison=_comparison(report),
-        pairs=pair_tables([pair for pair in report.pairs if pair.split == "test"]),
-        gaps=[_gap(gap, f"gap-{rank}") for rank, gap in enumerate(report.gaps, start=1)],
-        shared=None if report.audit is None else audit_table(report.audit),
+        pairs=pair_tables([pair for pair in report.pairs if pair["split"] == "test"]),
+        block_splits=[
+            _block_split(split, f"block-split-{rank}") for rank, split in enumerate(report.block_splits, start=1)
+        ],
+        shared=None if report.leakage is None else leakage_table(report.leakage),
         models=[_model_plots(report, model, f"model-{rank}") for rank, model in enumerate(report.models, start=1)],
         data=_data_section(report),
         grids=[_grid(report, grid, f"grid-{rank}") for rank, grid in enumerate(report.grids, start=1)],
@@ -127,12 +129,23 @@ def _places(report: Report, model: Model, name: str) -> dict[str, Any]:
     return drawn
 
 
-def _gap(gap: Gap, name: str) -> dict[str, Any]:
-    sides = {"split of the run": gap.random, "block split": gap.blocks}
-    drawn: dict[str, Any] = {"content": gap, "id": name, "tables": gap_tables(gap)}
-    if all(len(side.errors_km) for side in sides.values()):
-        errors = {label: side.errors_km for label, side in sides.items()}
-        constant = {label: side.constant_km for label, side in sides.items()}
+def _block_split(split: BlockSplit, name: str) -> dict[str, Any]:
+    """A model on both splits: what divides them, tables, and how far off it is on each."""
+    found = split.found
+    facts = {
+        "side of a block": f"{found['block_m'] / 1000:g} km",
+        "buffer zone around val and test, excluded from training": f"{found['buffer_m'] / 1000:g} km",
+        **{f"{part} records of the block split": f"{count:,}" for part, count in found["records"].items()},
+        "squares that its test lies in": f"{found['blocks']['units']:,}",
+    }
+    drawn: dict[str, Any] = {"content": split, "id": name, "facts": facts, "tables": block_split_tables(split)}
+    sides = {"split of the run": split.random, "block split": split.blocks}
+    tests = {label: rows[(rows["split"] == "test") & rows["distance_km"].notna()] for label, rows in sides.items()}
+    if all(len(rows) for rows in tests.values()):
+        errors, constant = (
+            {label: rows[column].to_numpy(dtype=float) for label, rows in tests.items()}
+            for column in ("distance_km", "constant_km")
+        )
         drawn["distances"] = embedded(plots.split_distribution(errors, constant), f"plot-{name}")
     return drawn
 

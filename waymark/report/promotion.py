@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from waymark.metrics.risk import answer_curve
 from waymark.report.certainty import precision_plot
+from waymark.report.digits import MISSING, shown, shown_interval
 from waymark.report.maps import error_map
 from waymark.report.plots import error_distribution
-from waymark.report.tables import MISSING, shown, shown_interval
 from waymark.report.templates import embedded, template
 
 WORDS = {

@@ -1,15 +1,11 @@
 """Figures as people read them, and the tables that compare models by them."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from waymark.report.content import Ends, Ensemble, Metrics, Model
-from waymark.report.digits import MISSING as MISSING  # for those who have them from here
-from waymark.report.digits import shown as shown
-from waymark.report.digits import shown_interval as shown_interval
-
-THRESHOLDS_KM = (1, 5, 10, 25, 50, 100, 200, 750, 2500)
+from waymark.metrics.figures import WITHIN_KM, best_on_val
+from waymark.report.content import Document, Ensemble, Metrics, Model
+from waymark.report.digits import shown, shown_interval
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ DISTANCES = (
     Column("coverage_50", "in 50 % radius", "share"),
     Column("coverage_90", "in 90 % radius", "share"),
 )
-SHARES = tuple(Column(f"within_{limit}km", f"{limit:,} km", "share") for limit in THRESHOLDS_KM)
+SHARES = tuple(Column(f"within_{limit}km", f"{limit:,} km", "share") for limit in WITHIN_KM)
 LANDMARKS = (
     Column("gap", "GAP", "score"),
     Column("top1", "top 1", "share"),
@@ -95,35 +91,9 @@ RELEVANT = {
 }
 
 
-def in_words(figures: Metrics) -> str:
-    """The main figures of one split in a line of a log.
-
-    >>> in_words({"mean_km": 56.7123, "records": 300, "gap": None})
-    'mean error 56.7 km over 300 records'
-    """
-    parts = []
-    if figures.get("mean_km") is not None:
-        parts.append(
-            f"mean error {shown(figures['mean_km'], 'km')} km over {shown(figures.get('records'), 'count')} records"
-        )
-    if figures.get("gap") is not None:
-        gap, top1 = shown(figures["gap"], "score"), shown(figures.get("top1"), "share")
-        parts.append(f"GAP {gap}, first guess right for {top1} of {shown(figures.get('queries'), 'count')} queries")
-    return "; ".join(parts) or "no record has the truth"
-
-
-def best_model(models: Iterable[Model]) -> str | None:
-    """Name of the model with the least `mean_km` on val, the first of equals; None where none has one."""
-    known = [(model, model.metrics.get("val", {}).get("mean_km")) for model in models]
-    errors = {model.name: value for model, value in known if value is not None and math.isfinite(value)}
-    return min(errors, key=lambda name: errors[name]) if errors else None
-
-
-def best_landmark_model(models: Iterable[Model]) -> str | None:
-    """Name of the model with the highest `gap` on val, the first of equals; None where none has one."""
-    known = [(model, model.metrics.get("val", {}).get("gap")) for model in models]
-    gaps = {model.name: value for model, value in known if value is not None and math.isfinite(value)}
-    return max(gaps, key=lambda name: gaps[name]) if gaps else None
+def best_model(models: Iterable[Model], key: str) -> str | None:
+    """Name the model that is best on val by `mean_km` or `gap`; None where none has it."""
+    return best_on_val({model.name: model.metrics for model in models}, key)
 
 
 def model_tables(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> list[Table]:
@@ -134,7 +104,7 @@ def model_tables(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) ->
 
 def place_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> Table:
     """How far off the models are, beside always the same answer and always the right cell."""
-    groups = _groups([*models, *ensembles], DISTANCES, best_model(models))
+    groups = _groups([*models, *ensembles], DISTANCES, best_model(models, "mean_km"))
     return Table(
         "Distance to the truth, and how well the models know it",
         DISTANCES,
@@ -144,7 +114,7 @@ def place_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -
 
 def place_shares(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> Table:
     """How many records the models place within a distance."""
-    groups = _groups([*models, *ensembles], SHARES, best_model(models))
+    groups = _groups([*models, *ensembles], SHARES, best_model(models, "mean_km"))
     return Table("Share of records placed within a distance", SHARES, groups, folded=True)
 
 
@@ -156,7 +126,7 @@ def landmark_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()
     return Table(
         "Landmarks",
         (*LANDMARKS, *sized),
-        _groups([*named, *ensembles], LANDMARKS, best_landmark_model(named), sized),
+        _groups([*named, *ensembles], LANDMARKS, best_model(named, "gap"), sized),
         note=" ".join(RELEVANT[its] for its in relevant),
     )
 
@@ -220,7 +190,7 @@ def _references(models: Sequence[Model], split: str, columns: Sequence[Column]) 
     return rows
 
 
-def cells_of(figures: Metrics, columns: Sequence[Column], intervals: Mapping[str, Ends] | None = None) -> list[Cell]:
+def cells_of(figures: Metrics, columns: Sequence[Column], intervals: Document | None = None) -> list[Cell]:
     """The figures of the columns, with their intervals beside them."""
     return [
         Cell(

@@ -8,8 +8,8 @@ import report_frames as made
 from waymark.metrics.reliability import reliability
 from waymark.metrics.risk import risk_coverage
 from waymark.report import certainty, choropleth, plots
-from waymark.report.breakdowns import audit_table, gap_tables, pair_tables, place_table
-from waymark.report.tables import shown_interval
+from waymark.report.breakdowns import block_split_tables, leakage_table, pair_tables, place_table
+from waymark.report.digits import shown_interval
 
 
 def texts(row):
@@ -61,18 +61,18 @@ def test_places_are_listed_the_worst_first_and_cut_off():
 
 
 def test_splits_stand_side_by_side():
-    figures, nearest = gap_tables(made.gap("cells"))
+    figures, nearest = block_split_tables(made.block_split("cells"))
     random, blocks = figures.groups[""]
     assert random.cells[1].beside == "30.2–60.5"
-    assert float(blocks.cells[1].exact) == made.side(1.6, 2).errors_km.mean()
+    assert float(blocks.cells[1].exact) == made.side(1.6, 2)["distance_km"].mean()
     assert texts(nearest.groups[""][1]) == ["1.60", "3.20", "4.80", "6.40", "8.00"]
 
 
 def test_the_audit_is_shown_in_figures():
-    (rows,) = audit_table(made.audit()).groups.values()
+    (rows,) = leakage_table(made.leakage()).groups.values()
     assert [row.name for row in rows] == ["val", "test"]
     assert texts(rows[0]) == ["260", "2.50", "0.0 %", "3.4 %", "12.5 %", "3", "7", "3", "2", "5"]
-    assert texts(audit_table(replace(made.audit(), splits={"test": {}})).groups[""][0]) == ["–"] * 10
+    assert texts(leakage_table(replace(made.leakage(), splits={"test": {}})).groups[""][0]) == ["–"] * 10
 
 
 def test_the_reliability_curve_is_drawn_with_its_bars():
@@ -149,10 +149,13 @@ def test_a_single_cell_and_no_cell_are_drawn():
 
 
 def test_each_split_is_drawn_with_a_baseline_of_its_own():
-    random, blocks = made.side(1.0, 1), made.side(1.6, 2)
+    (random, same), (blocks, other) = (
+        (rows["distance_km"].to_numpy(), rows["constant_km"].to_numpy())
+        for rows in (made.side(1.0, 1), made.side(1.6, 2))
+    )
     drawn = plots.split_distribution(
-        {"random": random.errors_km, "blocks": np.append(blocks.errors_km, np.nan)},
-        {"random": random.constant_km, "blocks": blocks.constant_km * 2},
+        {"random": random, "blocks": np.append(blocks, np.nan)},
+        {"random": same, "blocks": other * 2},
     )
     assert [trace.name for trace in drawn.data] == [
         "random",
@@ -162,7 +165,7 @@ def test_each_split_is_drawn_with_a_baseline_of_its_own():
     ]
     for trace, values in zip(
         drawn.data,
-        (random.errors_km, random.constant_km, blocks.errors_km, blocks.constant_km * 2),
+        (random, same, blocks, other * 2),
         strict=True,
     ):
         at = list(trace.x).index(200)

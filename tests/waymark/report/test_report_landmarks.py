@@ -13,12 +13,11 @@ import pytest
 import report_frames
 
 from waymark.report.certainty import precision_plot
+from waymark.report.content import Confusion, LandmarkGuess, Picture, Recognition
 from waymark.report.headline import badges, headlines
 from waymark.report.landmark_tables import figures_of, largest_table, splits_table
 from waymark.report.page import report_page
-from waymark.report.picture import Picture
-from waymark.report.recognition import Confusion, LandmarkGuess, Recognition
-from waymark.report.tables import best_landmark_model, landmark_figures, model_tables
+from waymark.report.tables import best_model, landmark_figures, model_tables
 from waymark.report.verdict import Verdict
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -84,7 +83,7 @@ def test_a_joint_model_stands_in_both_tables_and_each_table_has_its_best():
         "cells": ["best on val for places"], "joint": [], "attention": ["best on val for landmarks"],
     }  # fmt: skip
     assert badges(made.report().models) == {"arcface": ["best on val"], "attention": []}
-    assert best_landmark_model([report_frames.model("cells", 40)]) is None
+    assert best_model([report_frames.model("cells", 40)], "gap") is None
 
 
 def test_the_table_of_landmarks_shows_the_figures_given_with_their_intervals():

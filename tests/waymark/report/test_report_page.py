@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import report_frames as made
 
+from waymark.data.leakage import Finding, Leakage
 from waymark.report import maps
-from waymark.report.content import Audit, Data, Finding, Guess, Picture, Report, Source
+from waymark.report.content import Data, Guess, Picture, Report
+from waymark.report.digits import shown, shown_interval
 from waymark.report.page import map_page, report_page
-from waymark.report.tables import best_model, model_tables, shown, shown_interval
+from waymark.report.tables import best_model, model_tables
 
 COPY = ("record_id", "split", "train_record_id", "bits")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -109,14 +111,19 @@ def test_hostile_names_stay_text(report, page):
         **{key: {HOSTILE: 1} for key in ("records", "dropped", "quarantined", "splits")},
         facts={HOSTILE: HOSTILE},
     )
-    source = Source(HOSTILE, HOSTILE, [HOSTILE], {HOSTILE: 1}, made_up=True)
+    source = {
+        **dict.fromkeys(("name", "title", "description", "licence"), HOSTILE),
+        "counts": {HOSTILE: 1},
+        "made_up": True,
+    }
     grid = replace(report.grids[0], name=HOSTILE, spacing=HOSTILE, crs=HOSTILE, oracle_mean_km={HOSTILE: 1.0})
+    split = made.block_split(HOSTILE)
     hostile = report_page(
         Report(
-            HOSTILE, source, data, HOSTILE, made.region(), [grid], [model, replace(model, name="b")],
+            source, data, made.region(), [grid], [model, replace(model, name="b")],
             [made.pair(HOSTILE, "b", (1.5, 1.4, 1.6))],
-            [replace(made.gap(HOSTILE), facts={HOSTILE: HOSTILE}, meaning=HOSTILE)],
-            Audit("leak", [Finding("leak", HOSTILE, HOSTILE)], {HOSTILE: {}}, [dict.fromkeys(COPY, HOSTILE)]),
+            [replace(split, found={**split.found, "records": {HOSTILE: 1}, "meaning": HOSTILE})],
+            Leakage({HOSTILE: {}}, [dict.fromkeys(COPY, HOSTILE)], [Finding("leak", HOSTILE, HOSTILE)]),
         )
     )  # fmt: skip
     seen, harmless = Seen(hostile), Seen(page)
@@ -170,13 +177,13 @@ def test_missing_figures_are_dashes_and_unknown_ones_are_let_be():
     (table,) = model_tables([model])
     assert [cell.text for cell in table.groups["val"][0].cells] == ["–", "50.0 %", "–", "–", "–", "–"]
     assert "test" not in table.groups
-    assert best_model([model]) is None
+    assert best_model([model], "mean_km") is None
     assert shown(float("nan"), "share") == "–"
 
 
 def test_made_up_data_is_said_to_be_so(report, page):
     assert "Made-up data." in page
-    honest = report_page(replace(report, models=[], source=replace(report.source, made_up=False)))
+    honest = report_page(replace(report, models=[], source={**report.source, "made_up": False}))
     assert "Made-up data." not in honest
     assert "No model has been evaluated." in honest
 
@@ -190,7 +197,7 @@ def test_a_report_without_places_has_no_maps_and_no_empty_panels(report):
         metrics={split: {"records": 0, "mean_km": None, "gap": 0.612, "queries": 40} for split in ("val", "test")},
     )  # fmt: skip
     data = Data({"raw": 40}, splits={"train": 30, "test": 10}, places=nowhere(made.places(40)))
-    seen = Seen(report_page(Report("Landmarks", Source("table"), data, models=[model])))
+    seen = Seen(report_page(Report({"name": "table", "description": "", "counts": {}}, data, models=[model])))
     plots = [attributes["id"] for _, attributes in seen.tags if attributes.get("class") == "plotly-graph-div"]
     assert plots == ["plot-splits"]
     assert "0.612" in seen.text
@@ -246,7 +253,7 @@ def test_details_are_folded_and_the_figures_that_matter_are_not(report, page):
     folded = "".join(part.partition("</details>")[0] for part in page.partition("<main>")[2].split("<details>")[1:])
     assert "Share of records placed within a distance" in folded
     assert "plot-model-1-risk" in folded
-    for name in ("Distance to the truth", "plot-distances", "Against cells", "plot-gap-1", "plot-model-1-map"):
+    for name in ("Distance to the truth", "plot-distances", "Against cells", "plot-block-split-1", "plot-model-1-map"):
         assert name in page
         assert name not in folded, name
 
@@ -263,13 +270,14 @@ def test_both_splits_stand_side_by_side(report, page):
     text = " ".join(Seen(page).text.split())
     assert "1.62 × the error (95 % interval 1.41–1.83). Apart from its training places it errs farther." in text
     assert "<dt>side of a block</dt><dd>20 km</dd>" in page
-    several = report_page(replace(report, gaps=[made.gap("cells"), made.gap("coordinates")]))
-    assert of_class(several, "gap") == ["gap-1", "gap-2"]
+    several = report_page(replace(report, block_splits=[made.block_split("cells"), made.block_split("coordinates")]))
+    assert of_class(several, "block-split") == ["block-split-1", "block-split-2"]
     assert "Random against block split: coordinates" in several
-    nothing = replace(made.gap("cells"), ratio=None, blocks=replace(made.side(1, 1), errors_km=np.empty(0)))
-    page = report_page(replace(report, gaps=[nothing]))
-    assert "plot-gap-1" not in page
-    assert "Random against block split" not in report_page(replace(report, gaps=[]))
+    split = made.block_split("cells")
+    nothing = replace(split, found={**split.found, "ratio": None}, blocks=made.side(1, 1, number=0))
+    page = report_page(replace(report, block_splits=[nothing]))
+    assert "plot-block-split-1" not in page
+    assert "Random against block split" not in report_page(replace(report, block_splits=[]))
 
 
 def test_leaks_are_named_with_their_remedy(report, page):
@@ -277,4 +285,4 @@ def test_leaks_are_named_with_their_remedy(report, page):
     assert "Groups are split apart. Use split.by: blocks." in text
     assert '<th scope="row">place-00007</th><td>test</td><td>place-00009</td><td>2</td>' in page
     assert 'class="verdict leak">leak<' in page
-    assert "leakage" not in report_page(replace(report, audit=None))
+    assert "leakage" not in report_page(replace(report, leakage=None))

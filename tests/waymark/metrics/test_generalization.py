@@ -7,7 +7,7 @@ import pytest
 from waymark.data.splits import by_blocks
 from waymark.geo import project
 from waymark.metrics.figures import place_figures
-from waymark.metrics.gap import split_gap, squares_of
+from waymark.metrics.generalization import generalization_gap, squares_of
 from waymark.metrics.intervals import place_intervals, ratio_of_means
 
 
@@ -31,7 +31,7 @@ def predictions(times, seed=1, number=240):
 
 def test_both_sides_are_the_test_figures_of_their_own_predictions():
     random, blocks = predictions(1.0), predictions(1.5, seed=2)
-    gap = split_gap(random, blocks)
+    gap = generalization_gap(random, blocks)
     for side, frame in ((gap["random"], random), (gap["blocks"], blocks)):
         test = frame[frame["split"] == "test"]
         figures = place_figures(test)
@@ -56,7 +56,7 @@ def test_both_sides_are_the_test_figures_of_their_own_predictions():
     ],
 )
 def test_the_gap_is_said_in_words(times, says, beside):
-    meaning = split_gap(predictions(1.0), predictions(times))["meaning"]
+    meaning = generalization_gap(predictions(1.0), predictions(times))["meaning"]
     assert says in meaning
     assert beside in meaning
 
@@ -70,11 +70,11 @@ def alike_in_sixes(seed):
 def test_groups_and_squares_make_the_gap_less_sure():
     (random, groups), (blocks, squares) = alike_in_sixes(1), alike_in_sixes(2)
     alone, grouped, squared = (
-        split_gap(random, blocks),
-        split_gap(random, blocks, groups),
-        split_gap(random, blocks, None, squares),
+        generalization_gap(random, blocks),
+        generalization_gap(random, blocks, groups),
+        generalization_gap(random, blocks, None, squares),
     )
-    both = split_gap(random, blocks, groups, squares)
+    both = generalization_gap(random, blocks, groups, squares)
     width = {id(gap): gap["ratio"]["high"] - gap["ratio"]["low"] for gap in (alone, grouped, squared, both)}
     assert 1.15 * width[id(alone)] < min(width[id(grouped)], width[id(squared)])
     assert max(width[id(grouped)], width[id(squared)]) < width[id(both)]
@@ -86,19 +86,19 @@ def test_groups_and_squares_make_the_gap_less_sure():
 def test_few_squares_are_said_to_be_few():
     frame = predictions(1.0)
     few, enough = (pd.Series(np.arange(240) % count, index=frame["record_id"]).astype(str) for count in (7, 10))
-    assert "only 7 squares" in split_gap(frame, frame, None, few)["meaning"]
-    assert "only" not in split_gap(frame, frame, None, enough)["meaning"]
-    assert "only" not in split_gap(frame, frame)["meaning"]
+    assert "only 7 squares" in generalization_gap(frame, frame, None, few)["meaning"]
+    assert "only" not in generalization_gap(frame, frame, None, enough)["meaning"]
+    assert "only" not in generalization_gap(frame, frame)["meaning"]
 
 
 def test_records_of_both_tests_may_bear_the_same_name():
     """A record may be tested in both splits: its group there says nothing here."""
     random, groups = alike_in_sixes(1)
     blocks, squares = alike_in_sixes(1)
-    expected = split_gap(
+    expected = generalization_gap(
         random, blocks.assign(record_id="b" + blocks["record_id"]), groups, squares.rename("b{}".format)
     )
-    assert split_gap(random, blocks, groups, squares)["ratio"] == expected["ratio"]
+    assert generalization_gap(random, blocks, groups, squares)["ratio"] == expected["ratio"]
 
 
 def test_squares_are_those_of_the_block_split():
@@ -124,10 +124,10 @@ def test_squares_are_those_of_the_block_split():
 
 def test_without_places_there_is_no_gap():
     nothing = predictions(1.0).assign(distance_km=np.nan, constant_km=np.nan, nearest_train_km=np.nan)
-    gap = split_gap(predictions(1.0), nothing)
+    gap = generalization_gap(predictions(1.0), nothing)
     assert gap["ratio"] is None
     assert "no record with a place" in gap["meaning"]
     json.dumps(gap, allow_nan=False)
-    few = split_gap(predictions(1.0), predictions(1.0, seed=2).iloc[:2])
+    few = generalization_gap(predictions(1.0), predictions(1.0, seed=2).iloc[:2])
     assert few["ratio"]["low"] is None
     assert "too few records" in few["meaning"]

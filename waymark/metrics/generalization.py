@@ -32,7 +32,7 @@ def squares_of(predictions: pd.DataFrame, block_m: float, crs: str) -> "pd.Serie
     return pd.Series(names, index=known["record_id"], dtype=object)
 
 
-def split_gap(
+def generalization_gap(
     random: pd.DataFrame,
     blocks: pd.DataFrame,
     groups: "pd.Series[Any] | None" = None,

@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from tasks.calibrate import Calibrate, learn_certainty
 from tasks.common.kinds import BufferM, Fraction, Seed, SpacingM
 from tasks.common.outputs import read_json, whole_folder, work_folder, write_json
 from tasks.common.stage import STRICT, Stage
-from tasks.grid import LEARNT
+from tasks.training.certainty import Calibrate, learn_certainty
+from tasks.training.evaluation import HELD_OUT, by_split
 from tasks.training.models import ModelEntry
-from tasks.training.predictions import HELD_OUT, predict, write_predictions
+from tasks.training.predictions import predict, write_predictions
 from tasks.training.setup import heads_of, prepare, teach
 from tasks.training.tables import INPUTS, SHARDS, open_shards, places_of, read_table
 from waymark.data import splits
 from waymark.data.duplicates import copies_between, looks_of
 from waymark.errors import SplitError
+from waymark.geo.cells import LEARNT
 from waymark.geo.crs import project
 from waymark.images.statistics import channel_statistics
 from waymark.inference.predictor import Guesser
@@ -39,12 +40,12 @@ REPORTS = Path("reports/models")
 
 
 @dataclass(frozen=True, config=STRICT)
-class Gap:
-    """An entry of `gap`, named like the model that is trained again.
+class BlockSplit:
+    """An entry of `block_split`, named like the model that is trained again.
 
     Args:
         block_m: side of the squares that go whole to one split.
-        buffer_m: strip around the squares of val and test in which nobody is trained on.
+        buffer_m: buffer zone around the squares of val and test, excluded from training.
         fractions: shares of the squares for train, val and test.
         seed: another seed is another division.
         calibrate: how its radii are learnt, as of all models.
@@ -58,20 +59,20 @@ class Gap:
 
 
 STAGE = Stage(
-    "gap",
-    Gap,
-    section="gap.{entry}",
+    "block_split",
+    BlockSplit,
+    section="block_split.{entry}",
     shared=("calibrate",),
-    each="gap",
+    each="block_split",
     check=lambda settings: splits.check_fractions(settings.fractions),
 )
 
 
-def gap(model: str, settings: Gap) -> None:
+def block_split(model: str, settings: BlockSplit) -> None:
     """Train a model again on a split by place: how much of its error does a random split hide?"""
     entry = _entry(model)
     if heads_of(entry).place is None:
-        raise SplitError(f"{model} answers no places; name a model that does under gap")
+        raise SplitError(f"{model} answers no places; name a model that does under block_split")
     _refuse_learnt_cells(model, Path(entry.target))
     folder = TRAINED / model
     stored = pq.read_table(SHARDS / "index.parquet")
@@ -79,19 +80,19 @@ def gap(model: str, settings: Gap) -> None:
     train = table.loc[table["split"] == "train", "record_id"]
     statistics = channel_statistics(stored.to_pandas(), train, int(stored.schema.metadata[b"size_px"]))
     lesson = prepare(model, entry, table, statistics)
-    work = work_folder("gap", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
+    work = work_folder("block_split", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
     teach(lesson, work)
     learnt = learn_certainty(model, lesson.locator, table, settings.calibrate)
     predictions = predict(
         Guesser(lesson.locator, learnt.calibration, learnt.index), table, open_shards(), settings.calibrate.batch_size
     )
-    metrics = {split: place_figures(predictions[predictions["split"] == split]) for split in HELD_OUT}
-    with whole_folder(REPORTS / f"{model}@blocks") as out:
+    metrics = {split: place_figures(rows) for split, rows in by_split(predictions).items()}
+    with whole_folder(REPORTS / f"{model}@block_split") as out:
         write_predictions(predictions, out / "predictions.parquet")
         write_json(metrics, out / "metrics.json")
-        write_json(_describe(table, settings), out / "gap.json")
+        write_json(_describe(table, settings), out / "block_split.json")
     shutil.rmtree(work)
-    logger.info("%s on blocks: mean error %.1f km on test", model, metrics["test"]["mean_km"] or math.nan)
+    logger.info("%s on a block split: mean error %.1f km on test", model, metrics["test"]["mean_km"] or math.nan)
 
 
 def _entry(model: str) -> ModelEntry:
@@ -105,12 +106,12 @@ def _refuse_learnt_cells(model: str, target: Path) -> None:
     if metadata.items() >= LEARNT.items():
         raise SplitError(
             f"the cells of {target} follow the training records of the random split, among them some that a split by"
-            f" place would test {model} on; name a model under gap whose cells are squares"
+            f" place would test {model} on; name a model under block_split whose cells are squares"
         )
 
 
-def _by_blocks(table: pd.DataFrame, crs: str, index: pa.Table, settings: Gap) -> pd.DataFrame:
-    """Divide the records of all splits that have coordinates anew, by place; of copies, that in training yields."""
+def _by_blocks(table: pd.DataFrame, crs: str, index: pa.Table, settings: BlockSplit) -> pd.DataFrame:
+    """Divide all records with coordinates again, by place; of near-duplicates, that in training yields."""
     table = table[table["latitude"].notna()].reset_index(drop=True)
     xy_m = project(places_of(table), crs)
     group = table["group"].fillna(table["record_id"])
@@ -128,16 +129,16 @@ def _by_blocks(table: pd.DataFrame, crs: str, index: pa.Table, settings: Gap) ->
     if missing := sorted({"train", "val", "test"} - set(table["split"])):
         raise SplitError(
             f"blocks of {settings.block_m:g} m with a buffer of {settings.buffer_m:g} m leave {missing[0]} without"
-            " records; make gap.*.block_m or gap.*.buffer_m smaller"
+            " records; make block_split.*.block_m or block_split.*.buffer_m smaller"
         )
     return table
 
 
-def _describe(table: pd.DataFrame, settings: Gap) -> dict[str, Any]:
+def _describe(table: pd.DataFrame, settings: BlockSplit) -> dict[str, Any]:
     counts = table["split"].value_counts()
     division = {name: value for name, value in asdict(settings).items() if name != "calibrate"}
     return {**division, "records": {split: int(counts[split]) for split in splits.SPLITS}}
 
 
 if __name__ == "__main__":
-    STAGE.main(gap)
+    STAGE.main(block_split)

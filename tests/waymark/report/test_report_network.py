@@ -7,9 +7,9 @@ from PIL import Image
 from torch import nn
 
 from waymark.errors import ModelError
-from waymark.models.inspection import GAP_PX, class_activation, feature_maps, first_layer_filters
 from waymark.models.locator import Blueprint, Locator
 from waymark.report.heat import draw_attention
+from waymark.report.network import GAP_PX, class_activation, feature_maps, first_layer_filters
 
 FAMILIES = ["resnet18", "efficientnet_b0", "vgg16", "vgg16_bn", "convnext_tiny", "mobilenet_v2", "mobilenet_v3_small"]
 LOW, HIGH = (68, 1, 84), (253, 231, 37)  # ends of the colours
