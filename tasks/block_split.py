@@ -122,7 +122,7 @@ def _by_blocks(table: pd.DataFrame, crs: str, index: pa.Table, settings: BlockSp
     )
     strip = splits.within_buffer(xy_m, its_split, settings.buffer_m)
     table["split"] = np.where(strip, "unused", its_split)
-    train, held_out = (np.flatnonzero(table["split"].isin(its)) for its in (["train"], HELD_OUT))
+    train, held_out = (np.flatnonzero(table["split"].isin(splits)) for splits in (["train"], HELD_OUT))
     looks = looks_of(index, table["record_id"].tolist())
     table.loc[train[copies_between(looks, held_out, train).copied], "split"] = "unused"
     table = table[table["split"] != "unused"].reset_index(drop=True)

@@ -36,18 +36,18 @@ def calibrate(model: str, settings: Calibrate) -> None:
     names = _names(learnt.index)
     with whole_folder(TRAINED / f"{model}-calibration") as folder:
         save_calibration(learnt.calibration, learnt.index, learnt.record_ids, folder, cells, names)
-    logger.info("%s: %s", model, _told(learnt.calibration))
+    logger.info("%s: %s", model, _in_words(learnt.calibration))
 
 
 def _names(index: RetrievalIndex) -> dict[str, str] | None:
-    """Give what people call the landmarks of the index; None where no head asks."""
+    """Look up the names of the landmarks in the index; None for a model that names none."""
     if index.landmark is None:
         return None
     names = pd.read_parquet(NAMES).set_index("landmark")["name"]
-    return {landmark: names[landmark] for landmark in sorted({its for its in index.landmark if its is not None})}
+    return {landmark: names[landmark] for landmark in sorted({known for known in index.landmark if known is not None})}
 
 
-def _told(calibration: Calibration) -> str:
+def _in_words(calibration: Calibration) -> str:
     parts: list[Any] = []
     if calibration.radii is not None:
         found = [share for share in (50, 90) if getattr(calibration.radii, f"factor_{share}") is not None]
@@ -59,7 +59,7 @@ def _told(calibration: Calibration) -> str:
 
 
 def _refusal(found: Fusion) -> str:
-    """Say from when on a landmark is named, and what came of it on val."""
+    """Word from which confidence on a landmark is named, and what that means on val."""
     if found.reached_precision is None:
         return "refuses all of val"
     refuses = "never refuses"

@@ -1,4 +1,4 @@
-"""Let several models answer together, from what each of them answered."""
+"""Combine the answers of several models."""
 
 import logging
 import shutil
@@ -75,7 +75,7 @@ class Member(NamedTuple):
 
 
 def ensemble(settings: Ensemble) -> None:
-    """Let several models answer together, from what each of them answered."""
+    """Combine the answers of several models."""
     groups = pd.read_parquet(RECORDS, columns=["record_id", "group"]).set_index("record_id")["group"]
     index: dict[str, Any] = {}
     with whole_folder(ENSEMBLES) as folder:
@@ -94,7 +94,7 @@ def ensemble(settings: Ensemble) -> None:
 
 
 def remove_leftovers(names: Container[str]) -> None:
-    """Remove the reports of models that are no entries any more, and of block splits that nobody asks for.
+    """Remove the reports of models that are no entries any more, and of block splits that are not asked for.
 
     DVC leaves them lying (its cache keeps them, too), and the hash of `reports/models`, on which this stage and
     `compare` depend, would differ from that of a checkout that never had them.
@@ -119,16 +119,16 @@ def answer(entry: EnsembleEntry, answers: frozenset[Answer], precision: Precisio
         ModelError: the models were evaluated on different records.
     """
     members = [_read(model) for model in entry.models]
-    rows = [its.predictions for its in members]
-    for model, its in zip(entry.models, rows, strict=True):
-        if not its["record_id"].equals(rows[0]["record_id"]):
+    rows = [member.predictions for member in members]
+    for model, answered in zip(entry.models, rows, strict=True):
+        if not answered["record_id"].equals(rows[0]["record_id"]):
             raise ModelError(f"{model} and {entry.models[0]} were evaluated on different records; run dvc repro")
     predictions = rows[0][list(TRUTH)]
     ranked = members[0].candidates.head(0)
     if "places" in answers:
         predictions = predictions.assign(**_places(rows, entry))
     if "landmarks" in answers:
-        ranked = combined_candidates([its.candidates for its in members], rows, entry.shares)
+        ranked = combined_candidates([member.candidates for member in members], rows, entry.shares)
         predictions = predictions.assign(**_landmarks(rows, ranked, precision))
         ranked = ranked[ranked["place"] <= KEPT].merge(predictions[["record_id", "split"]], on="record_id")
     return Member(predictions.reindex(columns=rows[0].columns), ranked[members[0].candidates.columns])
@@ -174,7 +174,7 @@ def _landmarks(members: list[pd.DataFrame], ranked: pd.DataFrame, precision: Pre
     rank = combined_ranks(ranked, members)
     val = (members[0]["split"] == "val").to_numpy() & np.isfinite(score)
     right = (rank == 1).fillna(False).to_numpy(dtype=bool)
-    shown = np.array([len(its) > 0 for its in members[0]["landmarks"][val]], dtype=bool)
+    shown = np.array([len(truth) > 0 for truth in members[0]["landmarks"][val]], dtype=bool)
     threshold = rejection(score[val], right[val], wanted_precision(precision, shown)).threshold
     refused = np.zeros(len(score), dtype=bool) if threshold is None else ~(score >= threshold)
     return {

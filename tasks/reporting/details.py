@@ -1,4 +1,4 @@
-"""Tables and a map of one model beside the report: reports/details/M."""
+"""Tables and a map of each model that complement the report: reports/details/M."""
 
 from pathlib import Path
 from typing import NamedTuple

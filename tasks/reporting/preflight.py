@@ -1,4 +1,4 @@
-"""Say how much of Google Landmarks `download.gldv2` means, before any picture is downloaded."""
+"""Estimate how much of Google Landmarks `download.gldv2` means, before any picture is downloaded."""
 
 import argparse
 import logging
@@ -15,9 +15,9 @@ def preflight() -> None:
     """Print how many images, landmarks, tars and GB the choice of params.yaml means."""
     settings = download.STAGE.read(load_params()).gldv2
     with only_writer(download.STAGE.name):
-        told = download.gldv2_source(settings).preview()
+        preview = download.gldv2_source(settings).preview()
     free_gb = shutil.disk_usage(".").free / 1e9
-    print(f"{told}; {free_gb:,.1f} GB are free here")
+    print(f"{preview}; {free_gb:,.1f} GB are free here")
 
 
 def main() -> None:

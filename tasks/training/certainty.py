@@ -32,7 +32,7 @@ class Calibrate:
     Args:
         neighbours: training records that are asked how hard a picture is, for heads without probabilities.
         batch_size: records that go through the network at once.
-        retrieval_weight: what training records that look alike count beside the head's score of a landmark, 0 to 1;
+        retrieval_weight: weight of similar training records against the head's score of a landmark, 0 to 1;
             auto takes what gives the highest GAP on val.
         precision: share of right answers on val that is wanted, below whose score the answer is that there is no
             landmark; auto is 0.9 where val has records without a landmark, else null, which always names one.
@@ -110,7 +110,7 @@ def _certainty_of_places(
 
 
 def _labels(rows: pd.DataFrame, head: CellHead, locator: Locator) -> np.ndarray:
-    """Give the `(N,)` class of each record's cell, -1 where it is none."""
+    """Look up the `(N,)` class of each record's cell, -1 where it is none."""
     cell = read_target(Path(locator.blueprint.target)).places.get("cell")
     if cell is None:
         return np.full(len(rows), -1, dtype=np.int64)

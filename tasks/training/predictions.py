@@ -1,4 +1,4 @@
-"""A model's answers for every val and test record: predictions.parquet and what lies beside it."""
+"""A model's answers for every val and test record: predictions.parquet and candidates.parquet."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +71,7 @@ def predict(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: i
 
 
 def predictions_of(guesser: Guesser, table: pd.DataFrame, answered: Answered) -> pd.DataFrame:
-    """Hold answers against the truth.
+    """Compare answers with the truth.
 
     Args:
         guesser: the model.
@@ -117,10 +117,10 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
 def write_candidates(answered: Answered, path: Path) -> None:
     """Write the best candidates of each record, at most five; none for a model without landmarks."""
     record, place = np.nonzero(answered.guesses.candidates != np.array(None))
-    its = answered.records.iloc[record]
+    records = answered.records.iloc[record]
     columns = {
-        "record_id": its["record_id"].to_numpy(),
-        "split": its["split"].to_numpy(),
+        "record_id": records["record_id"].to_numpy(),
+        "split": records["split"].to_numpy(),
         "place": place + 1,
         "landmark": answered.guesses.candidates[record, place],
         "score": answered.guesses.candidate_scores[record, place],

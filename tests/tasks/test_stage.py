@@ -96,6 +96,13 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path):
     assert load_params(path) == {"lr": 0.001}
 
 
+def test_a_section_under_its_name_of_before_is_refused_with_the_new_one(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("gap: {cells: {}}\n")
+    with pytest.raises(ParameterError, match="the section gap is called block_split now; rename it"):
+        load_params(path)
+
+
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "out"
 

@@ -41,8 +41,8 @@ def errors_by(predictions: pd.DataFrame, key: "pd.Series[str] | pd.Series[int]",
         }
     ).dropna()
     table = [
-        {"split": split, name: place, **_summary(its["km"].to_numpy(dtype=np.float64))}
-        for (split, place), its in rows.groupby(["split", name], sort=True)
+        {"split": split, name: place, **_summary(group["km"].to_numpy(dtype=np.float64))}
+        for (split, place), group in rows.groupby(["split", name], sort=True)
     ]
     columns = ["split", name, *COLUMNS]
     return pd.DataFrame(table, columns=columns).sort_values(
@@ -111,7 +111,7 @@ def region_of(lat_lon: NDArray[np.float64], regions: gpd.GeoDataFrame) -> NDArra
 
 
 def with_shapes(table: pd.DataFrame, cells: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Give the rows of `errors_by` the shapes of their cells.
+    """Add the shapes of the cells to the rows of `errors_by`.
 
     Args:
         table: with the column `cell`.

@@ -39,7 +39,7 @@ def haversine_km(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def geoscore(distance_km: Tensor) -> Tensor:
-    """Give the points that GeoGuessr's world map gives for a distance: 5000 exp(-d / 1492.7).
+    """Compute the points that GeoGuessr's world map gives for a distance: 5000 exp(-d / 1492.7).
 
     Args:
         distance_km: `(...)` kilometres.
@@ -54,7 +54,7 @@ def geoscore(distance_km: Tensor) -> Tensor:
 
 
 def within_km(distance_km: Tensor, threshold_km: float) -> Tensor:
-    """Give the share of distances up to a threshold.
+    """Compute the share of distances up to a threshold.
 
     Args:
         distance_km: `(N,)` kilometres, at least one.

@@ -1,4 +1,4 @@
-"""What a random split hides: the same model, tested near to and apart from its training places."""
+"""The generalization gap: the same model, tested on a random split and on a block split."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,15 +38,15 @@ def generalization_gap(
     groups: "pd.Series[Any] | None" = None,
     squares: "pd.Series[Any] | None" = None,
 ) -> dict[str, Any]:
-    """Set the test figures of a random split beside those of a block split.
+    """Compare the test figures of a random split with those of a block split.
 
-    The two tests hold different records, so that their means are held against each other as means of independent
+    The two tests hold different records, so that their means are compared as means of independent
     samples. On the block split whole squares are drawn: its records come in few of them and err alike inside.
 
     Args:
         random: rows of predictions.parquet of the model itself.
         blocks: those of the model that was trained again on a block split.
-        groups: group by record_id on the random split, null for a record that stands alone.
+        groups: group by record_id on the random split, null for a record on its own.
         squares: square by record_id on the block split, see `squares_of`.
 
     Returns:
@@ -78,14 +78,14 @@ def _side(rows: pd.DataFrame, groups: "pd.Series[Any] | None") -> dict[str, Any]
 
 
 def _meaning(sides: Mapping[str, Mapping[str, Any]], ratio: Mapping[str, float | None]) -> str:
-    """Say what the gap is, and whether the model beats the constant baseline where it knows nothing near."""
+    """Word the generalization gap, and whether the model beats the constant baseline far from its training places."""
     low, high = ratio["low"], ratio["high"]
     if low is None or high is None:
         size = "There are too few records, or too few squares, to say whether the two differ."
     elif low > 1:
         size = (
-            "Apart from its training places the model errs farther: that much of the random split's figure is owed to"
-            " training records nearby, and new districts will look like the block split."
+            "Away from its training places the model has larger errors: that much of the random split's figure is owed"
+            " to training records nearby, and new districts will look like the block split."
         )
     elif high < 1:
         size = (

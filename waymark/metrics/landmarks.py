@@ -115,10 +115,10 @@ def confused_pairs(
             names.get(truth, truth),
             answer,
             names.get(answer, answer),
-            len(its),
-            its["record_id"].tolist()[:EXAMPLES],
+            len(group),
+            group["record_id"].tolist()[:EXAMPLES],
         )
-        for (truth, answer), its in wrong.groupby(["landmark", "best"], sort=True)
+        for (truth, answer), group in wrong.groupby(["landmark", "best"], sort=True)
     ]
     table = pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
     order = {"count": False, "name": True, "answer_name": True, "landmark": True, "answer": True}

@@ -27,10 +27,10 @@ def error_by_nearness(predictions: pd.DataFrame, *, bins: int = BINS) -> pd.Data
     near_km = known["nearest_train_km"].to_numpy(dtype=float)
     edges = np.unique(np.quantile(near_km, np.linspace(0, 1, bins + 1)))
     rows = []
-    for _, its in known.groupby(np.searchsorted(edges[1:-1], near_km, side="left")):
-        errors, places = its["distance_km"].to_numpy(dtype=float), its["nearest_train_km"].astype(float)
+    for _, group in known.groupby(np.searchsorted(edges[1:-1], near_km, side="left")):
+        errors, places = group["distance_km"].to_numpy(dtype=float), group["nearest_train_km"].astype(float)
         low, high = statistic_interval(errors, 0.5) or Interval(np.nan, np.nan)
-        rows.append((places.min(), places.median(), places.max(), np.median(errors), low, high, len(its)))
+        rows.append((places.min(), places.median(), places.max(), np.median(errors), low, high, len(group)))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -13,7 +13,7 @@ Relevant = Literal["all", "known"]
 
 
 def queries_of(predictions: pd.DataFrame, relevant: Relevant = "all") -> pd.DataFrame:
-    """Hold the answers of one split against the truth.
+    """Compare the answers of one split with the truth.
 
     Args:
         predictions: `(N,)` rows of predictions.parquet, of one split.

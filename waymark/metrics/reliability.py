@@ -1,4 +1,4 @@
-"""Do probabilities and radii keep their word?"""
+"""Calibration: reliability diagrams, and coverage of the error radii."""
 
 import math
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a model is right beside how often it says it is.
+    """How often a model is right against how often it says it is.
 
     Attributes:
         curve: one row for each bin: `probability` (mean), `accuracy`, `low`, `high` (95 %, Wilson), `records`.
-        ece: expected calibration error, the mean gap between the two.
+        ece: expected calibration error, the mean difference of the two.
     """
 
     curve: pd.DataFrame
@@ -29,7 +29,7 @@ class Reliability:
 
 
 def reliability(probability: Floats, right: NDArray[np.bool_], *, bins: int = BINS) -> Reliability | None:
-    """Hold probabilities against how often they came true, in bins of equally many records.
+    """Compare probabilities with how often they came true, in bins of equally many records.
 
     Naeini et al. 2015, Obtaining Well Calibrated Probabilities Using Bayesian Binning, equation 3, with bins of equal
     mass (Nixon et al. 2019), which leave no bin to chance.
@@ -51,8 +51,8 @@ def reliability(probability: Floats, right: NDArray[np.bool_], *, bins: int = BI
         low, high = map(float, wilson_interval(hits / len(chosen), len(chosen)))
         rows.append((float(probability[chosen].mean()), hits / len(chosen), low, high, len(chosen)))
     curve = pd.DataFrame(rows, columns=["probability", "accuracy", "low", "high", "records"])
-    gap = (curve["probability"] - curve["accuracy"]).abs()
-    return Reliability(curve, float((gap * curve["records"]).sum() / len(order)))
+    apart = (curve["probability"] - curve["accuracy"]).abs()
+    return Reliability(curve, float((apart * curve["records"]).sum() / len(order)))
 
 
 def cell_reliability(predictions: pd.DataFrame, *, bins: int = BINS) -> Reliability | None:
@@ -68,7 +68,7 @@ def cell_reliability(predictions: pd.DataFrame, *, bins: int = BINS) -> Reliabil
 
 
 def radius_coverage(calibrated: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
-    """Hold the share that radii promise against the share that they cover, for more shares than are given out.
+    """Compare the share that radii promise with the share that they cover, for more shares than are given out.
 
     A radius is a record's difficulty times a conformal quantile of val, so that error divided by the 90 % radius is
     the conformal score up to a constant, and the radius of any other share can be made up from val's scores. At 50 %

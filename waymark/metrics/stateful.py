@@ -35,7 +35,7 @@ class MeanHaversine(Metric):
         self.count = self.count + known.sum()
 
     def compute(self) -> Tensor:
-        """Give the mean over everything added; NaN where nothing was."""
+        """Compute the mean over everything added; NaN where nothing was."""
         return self.total / self.count
 
 
@@ -52,7 +52,7 @@ class GlobalAveragePrecision(Metric):
     """GAP of all answers in one ranking, never a mean of batches' GAPs.
 
     Equal scores are ordered by id and then by class, whatever order batches and processes come in. All states are
-    float64, because torchmetrics stands in for the states of a process without records with vectors of `dtype`.
+    float64, because torchmetrics replaces the states of a process without records with vectors of `dtype`.
     """
 
     is_differentiable = False
@@ -98,7 +98,7 @@ class GlobalAveragePrecision(Metric):
         self.relevant = self.relevant + relevant
 
     def compute(self) -> Tensor:
-        """Give the GAP of everything added; NaN where no query has a landmark."""
+        """Compute the GAP of everything added; NaN where no query has a landmark."""
         if not len(self.scores):
             nothing = torch.zeros(0, device=self.device)
             return global_average_precision(nothing, nothing, int(self.relevant))

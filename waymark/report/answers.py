@@ -13,7 +13,7 @@ from shapely.geometry import box
 from waymark.errors import ParameterError
 from waymark.report.circles import circle
 from waymark.report.geometry import Frame, frame, rings
-from waymark.report.maps import add_region, blank_map, narrowed
+from waymark.report.maps import PALE, add_region, add_shapes, blank_map, narrowed
 from waymark.report.templates import embedded, template
 from waymark.report.theme import INK, WARM, plain
 from waymark.report.wording import Answer, facts
@@ -108,17 +108,13 @@ def _add_cells(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:
     for rank in np.unique(classes):
         chosen = shapes[classes == rank]
         if shapely.get_dimensions(chosen).max() < 2:
-            where = {"x": view.unroll(shapely.get_x(chosen)), "y": shapely.get_y(chosen)}
-            look = {
-                "mode": "markers",
-                "marker": {"color": _COLOURS[rank], "size": 9, "line": {"color": INK, "width": 0.5}},
-            }
+            drawn.add_scatter(
+                x=view.unroll(shapely.get_x(chosen)), y=shapely.get_y(chosen), mode="markers", name=_NAMES[rank],
+                marker={"color": _COLOURS[rank], "size": 9, "line": {"color": INK, "width": 0.5}}, hoverinfo="skip",
+            )  # fmt: skip
         else:
-            x, y = rings(chosen, view)
-            where = {"x": narrowed(x), "y": narrowed(y)}
-            edge = {"color": "#ffffff" if rank else "#d3d9dd", "width": 0.6}
-            look = {"mode": "lines", "fill": "toself", "fillcolor": _COLOURS[rank], "line": edge}
-        drawn.add_scatter(**where, **look, name=_NAMES[rank], hoverinfo="skip")
+            edge = "#ffffff" if rank else PALE
+            add_shapes(drawn, chosen, view, _NAMES[rank], _COLOURS[rank], edge=edge)
 
 
 def _add_hovers(drawn: go.Figure, cells: gpd.GeoDataFrame, view: Frame) -> None:

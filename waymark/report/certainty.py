@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from waymark.metrics.reliability import Reliability
 from waymark.metrics.risk import RiskCoverage
-from waymark.report.theme import LAND, QUIET, WARM, colour, figure, log_ticks, note_figure, plain
+from waymark.report.theme import LAND, QUIET, WARM, colour, figure, log_ticks, note_figure, plain, thinned
 from waymark.report.wording import confidence_in_words
 
 _MOST_POINTS = 2000
@@ -15,7 +15,7 @@ _LEAST_KM = 0.01
 
 
 def reliability_plot(measured: Reliability) -> go.Figure:
-    """How often the named cell is right beside how probable the model called it; on the line it keeps its word."""
+    """How often the named cell is right against how probable the model called it; on the line it is calibrated."""
     curve = measured.curve
     drawn = _promise_plot(curve, "probability", "accuracy", "records in which the named cell is right")
     drawn.update_xaxes(title_text="probability of the named cell")
@@ -26,7 +26,7 @@ def reliability_plot(measured: Reliability) -> go.Figure:
 
 
 def radius_coverage_plot(radii: pd.DataFrame) -> go.Figure:
-    """Share of the records that a radius holds beside the share that it promises to.
+    """Share of the records that a radius holds against the share that it promises to.
 
     Args:
         radii: what `waymark.metrics.reliability.radius_coverage` gave.
@@ -59,9 +59,7 @@ def _promise_plot(curve: pd.DataFrame, promised: str, kept: str, title: str) -> 
 
 def risk_coverage_plot(risk: RiskCoverage) -> go.Figure:
     """Mean error over the share of records that a model is most certain of, between chance and the oracle."""
-    curve = risk.curve
-    if len(curve) > _MOST_STEPS:
-        curve = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, _MOST_STEPS).astype(int))]
+    curve = thinned(risk.curve, _MOST_STEPS)
     drawn = figure(height=380)
     lines = (
         ("mean_km", f"by radius, mean {risk.aurc_km:,.1f} km", {"color": colour(0), "width": 2.5}),
@@ -94,9 +92,7 @@ def precision_plot(curve: pd.DataFrame, threshold: float | None = None) -> go.Fi
     if known.empty:
         return note_figure("No record was answered.")
     drawn = figure(height=380)
-    kept = known
-    if len(known) > _MOST_STEPS:
-        kept = known.iloc[np.unique(np.linspace(0, len(known) - 1, _MOST_STEPS).astype(int))]
+    kept = thinned(known, _MOST_STEPS)
     lines = (
         ("precision", "answers that are right (precision)", {"color": colour(0), "width": 2.5}),
         ("recall", "landmarks that are found (recall)", {"color": colour(1), "width": 2, "dash": "dash"}),
@@ -147,8 +143,7 @@ def nearness_plot(nearness: pd.DataFrame, predictions: pd.DataFrame) -> go.Figur
     known = predictions.dropna(subset=["distance_km", "nearest_train_km"]).sort_values(["distance_km", "record_id"])
     if known.empty or nearness.empty:
         return note_figure("No record has both an error and a training place.")
-    if len(known) > _MOST_POINTS:
-        known = known.iloc[np.linspace(0, len(known) - 1, _MOST_POINTS).astype(int)]
+    known = thinned(known, _MOST_POINTS)
     drawn = figure(height=420)
     x, y = (np.maximum(known[name].to_numpy(dtype=float), _LEAST_KM) for name in ("nearest_train_km", "distance_km"))
     drawn.add_scatter(

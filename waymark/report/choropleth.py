@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from waymark.report.geometry import Frame, frame, rings
-from waymark.report.maps import MOST_CELLS, add_region, blank_map, in_degrees, narrowed
+from waymark.report.geometry import Frame, frame
+from waymark.report.maps import MOST_CELLS, add_region, add_shapes, blank_map, in_degrees, narrowed
 from waymark.report.theme import DISTANCE_SCALE, INK, QUIET, note_figure, plain
 
 # Ends of the classes of mean error in km; those that no cell reaches are left out.
@@ -36,10 +36,10 @@ def error_cells(errors: gpd.GeoDataFrame, region: gpd.GeoDataFrame | None = None
     steps = FINE_STEPS_KM if np.ptp(np.searchsorted(FINE_STEPS_KM, mean_km)) < MOST_CLASSES else STEPS_KM
     rank = np.searchsorted(steps, mean_km, side="left")
     first, last = int(rank.min()), int(rank.max())
-    for its in range(first, last + 1):
-        share = 0.5 if first == last else (its - first) / (last - first)
+    for step in range(first, last + 1):
+        share = 0.5 if first == last else (step - first) / (last - first)
         fill = sample_colorscale(DISTANCE_SCALE, [share])[0]
-        _add_class(drawn, errors[rank == its], _class_name(its, steps), fill, view)
+        _add_class(drawn, errors[rank == step], _class_name(step, steps), fill, view)
     add_region(drawn, region, view, fillcolor="rgba(0,0,0,0)")
     drawn.add_scatter(
         x=narrowed(view.unroll(points.x)), y=narrowed(points.y.to_numpy(dtype=float)), mode="markers",
@@ -59,16 +59,9 @@ def _class_name(rank: int, steps: Sequence[float]) -> str:
 
 
 def _add_class(drawn: go.Figure, cells: gpd.GeoDataFrame, name: str, fill: str, view: Frame) -> None:
+    """Fill the cells of a class, paler those with few records."""
     few = (cells["records"] < FEW_RECORDS).to_numpy()
-    _add_shapes(drawn, cells[~few], name, fill, view)
-    _add_shapes(drawn, cells[few], name, fill.replace("rgb(", "rgba(").replace(")", ", 0.4)"), view)
+    pale = fill.replace("rgb(", "rgba(").replace(")", ", 0.4)")
+    for chosen, tint in ((cells[~few], fill), (cells[few], pale)):
+        add_shapes(drawn, chosen.geometry.to_numpy(), view, name, tint)
     drawn.data[-1].update(showlegend=False)
-
-
-def _add_shapes(drawn: go.Figure, cells: gpd.GeoDataFrame, name: str, fill: str, view: Frame) -> None:
-    """Fill cells in one colour; without any there is still the name to be read."""
-    x, y = rings(cells.geometry.to_numpy(), view)
-    drawn.add_scatter(
-        x=narrowed(x) if len(x) else [None], y=narrowed(y) if len(y) else [None], mode="lines", fill="toself",
-        fillcolor=fill, line={"color": "#ffffff", "width": 0.6}, name=name, legendgroup=name, hoverinfo="skip",
-    )  # fmt: skip

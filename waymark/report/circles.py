@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import shapely
+from pyproj import Geod
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from waymark.geo.sphere import EARTH_RADIUS_KM
 
 STEPS = 180  # corners of a circle
+SPHERE = Geod(a=1000 * EARTH_RADIUS_KM, b=1000 * EARTH_RADIUS_KM)
 
 Degrees = npt.NDArray[np.float64]
 
@@ -38,7 +40,7 @@ def circle(latitude: float, longitude: float, radius_km: float) -> Any:
     if over_north and over_south:  # what it leaves out is a circle around the antipode without any pole
         rest = circle(-latitude, longitude + 180, math.radians(180 - angle) * EARTH_RADIUS_KM)
         return box(-180, -90, 180, 90).difference(rest)
-    y, x = _rim(latitude, longitude, math.radians(angle))
+    y, x = _rim(latitude, longitude, radius_km)
     if not (over_north or over_south):
         return cut(Polygon(np.stack([x, y], axis=1)))
     pole = 90.0 if over_north else -90.0
@@ -50,14 +52,11 @@ def circle(latitude: float, longitude: float, radius_km: float) -> Any:
     return shapely.make_valid(Polygon(corners))
 
 
-def _rim(latitude: float, longitude: float, angle_rad: float) -> tuple[Degrees, Degrees]:
+def _rim(latitude: float, longitude: float, radius_km: float) -> tuple[Degrees, Degrees]:
     """Latitudes and longitudes of the rim, the latter without a jump."""
-    bearing = np.linspace(0, 2 * np.pi, STEPS, endpoint=False)
-    phi = math.radians(latitude)
-    sine = math.sin(phi) * math.cos(angle_rad) + math.cos(phi) * math.sin(angle_rad) * np.cos(bearing)
-    east = np.sin(bearing) * math.sin(angle_rad) * math.cos(phi)
-    away = np.arctan2(east, math.cos(angle_rad) - math.sin(phi) * sine)
-    return np.degrees(np.arcsin(np.clip(sine, -1, 1))), longitude + np.degrees(away)
+    bearing = np.linspace(0, 360, STEPS, endpoint=False)
+    x, y, _ = SPHERE.fwd(*np.broadcast_arrays(longitude, latitude, bearing, 1000 * radius_km))
+    return y, longitude + (x - longitude + 180) % 360 - 180
 
 
 def cut(shape: Any) -> Any:

@@ -152,7 +152,7 @@ class Model:
         filters: what the first layer of the network looks for.
         feature_maps: what its layers see in one photo.
         size: `parameters_millions`, `checkpoint_mb`, `gmacs` of one record, as far as known. How fast a model is
-            depends on the machine, and stands with its run in MLflow.
+            depends on the machine, and is logged with its run in MLflow.
         recognition: how it names landmarks; None where it names none.
         asked: by split, how many pictures it was asked about and named, see `waymark.metrics.asked`.
     """

@@ -55,7 +55,7 @@ def frame(region: gpd.GeoDataFrame | None, latitude: npt.ArrayLike, longitude: n
 
 
 def _span(west: Coordinates, east: Coordinates) -> tuple[float, float]:
-    """Shortest stretch of longitudes that holds all intervals, found as what is left beside the widest gap."""
+    """Shortest stretch of longitudes that holds all intervals, found as what is left without the widest gap."""
     order = np.argsort(west, kind="stable")
     west, reached = west[order], np.maximum.accumulate(east[order])
     gaps = np.append(west[1:] - reached[:-1], west[0] + 360 - reached[-1])

@@ -18,7 +18,7 @@ _ANSWERS = {"centre": "cell's centre", "training": "mean of its training records
 
 def grids_page(grids: Sequence[Grid], figures: pd.DataFrame, *, enough: int, measured: str,
                region: gpd.GeoDataFrame | None = None) -> str:  # fmt: skip
-    """Grids beside each other as one page.
+    """Grids next to each other as one page.
 
     Args:
         grids: each with its cells and training counts.

@@ -1,4 +1,4 @@
-"""What stands on top of the page: the best models and their figures."""
+"""The top of the page: the best models and their figures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Headline(NamedTuple):
 
 
 def badges(models: Sequence[Model]) -> dict[str, list[str]]:
-    """What the best models are called beside their names."""
+    """The badges of the best models, by name."""
     best = {"places": best_model(models, "mean_km"), "landmarks": best_model(models, "gap")}
     known = {kind: name for kind, name in best.items() if name is not None}
     words = {kind: f"best on val for {kind}" if len(known) > 1 else "best on val" for kind in known}

@@ -18,7 +18,7 @@ _GREY = (0.299, 0.587, 0.114)  # luma of Rec. 601
 
 
 def coloured(values: NDArray[np.floating]) -> Pixels:
-    """Give `(h, w)` values from 0 to 1 their colours, `(h, w, 3)`.
+    """Colour `(h, w)` values from 0 to 1: `(h, w, 3)`.
 
     >>> coloured(np.array([[0.0, 1.0]])).tolist()
     [[[68, 1, 84], [253, 231, 37]]]

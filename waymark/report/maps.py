@@ -9,10 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from waymark.report.geometry import Coordinates, Frame, frame, rings
-from waymark.report.theme import DISTANCE_SCALE, INK, LAND, QUIET, SPLIT_COLOURS, figure, note_figure, plain
+from waymark.report.theme import DISTANCE_SCALE, INK, LAND, QUIET, SPLIT_COLOURS, figure, note_figure, plain, thinned
 
 MOST_POINTS = 10_000
 MOST_CELLS = 6_000
+PALE = "#d3d9dd"  # edge of a cell that is nearly white
 
 # Upper ends of the classes of training records per cell; the last class is open.
 _CLASS_ENDS = (0, 1, 3, 9, 29, 99)
@@ -151,7 +152,8 @@ def grid_map(
     drawn = blank_map(view, title)
     classes = np.searchsorted(_CLASS_ENDS, counts, side="left")
     for rank in np.unique(classes):
-        _add_cells(drawn, cells.geometry.to_numpy()[classes == rank], int(rank), view)
+        shapes = cells.geometry.to_numpy()[classes == rank]
+        add_shapes(drawn, shapes, view, _class_of_counts(rank), _CLASS_COLOURS[rank], edge="#ffffff" if rank else PALE)
     add_region(drawn, region, view, fillcolor="rgba(0,0,0,0)")
     for clipped in (False, True):
         chosen = cells["clipped"].to_numpy(dtype=bool) == clipped
@@ -161,23 +163,11 @@ def grid_map(
     return drawn
 
 
-def _add_cells(drawn: go.Figure, shapes: npt.NDArray[np.object_], rank: int, view: Frame) -> None:
+def _class_of_counts(rank: int) -> str:
     lower = _CLASS_ENDS[rank - 1] + 1 if rank else 0
     if rank == len(_CLASS_ENDS):
-        name = f"{lower} or more"
-    else:
-        name = f"{lower}" if lower == _CLASS_ENDS[rank] else f"{lower}–{_CLASS_ENDS[rank]}"
-    x, y = rings(shapes, view)
-    drawn.add_scatter(
-        x=narrowed(x),
-        y=narrowed(y),
-        mode="lines",
-        fill="toself",
-        fillcolor=_CLASS_COLOURS[rank],
-        line={"color": "#ffffff" if rank else "#d3d9dd", "width": 0.6},
-        name=name,
-        hoverinfo="skip",
-    )
+        return f"{lower} or more"
+    return f"{lower}" if lower == _CLASS_ENDS[rank] else f"{lower}–{_CLASS_ENDS[rank]}"
 
 
 def _add_centres(drawn: go.Figure, cells: gpd.GeoDataFrame, counts: npt.NDArray[np.int_], view: Frame, *,
@@ -211,8 +201,7 @@ def split_map(places: pd.DataFrame, region: gpd.GeoDataFrame | None = None, *, t
     if known.empty:
         return note_figure("No record has a place, so there is no map.", title=title)
     totals = known["split"].value_counts()
-    if len(known) > MOST_POINTS:
-        known = known.iloc[np.linspace(0, len(known) - 1, MOST_POINTS).astype(int)]
+    known = thinned(known, MOST_POINTS)
     region = in_degrees(region)
     view = frame(region, known["latitude"].to_numpy(dtype=float), known["longitude"].to_numpy(dtype=float))
     drawn = blank_map(view, title)
@@ -235,10 +224,26 @@ def split_map(places: pd.DataFrame, region: gpd.GeoDataFrame | None = None, *, t
 def add_region(drawn: go.Figure, region: gpd.GeoDataFrame | None, view: Frame, *, fillcolor: str) -> None:
     """Draw the outline of a region in degrees, if there is one."""
     if region is not None:
-        x, y = rings(region.geometry.to_numpy(), view)
-        outline = {"color": "#8d989f", "width": 1}
-        drawn.add_scatter(x=narrowed(x), y=narrowed(y), mode="lines", line=outline, fill="toself", fillcolor=fillcolor)
-        drawn.data[-1].update(hoverinfo="skip", showlegend=False)
+        add_shapes(drawn, region.geometry.to_numpy(), view, None, fillcolor, edge="#8d989f", width=1)
+        drawn.data[-1].update(showlegend=False)
+
+
+def add_shapes(
+    drawn: go.Figure,
+    shapes: npt.NDArray[np.object_],
+    view: Frame,
+    name: str | None,
+    fill: str,
+    *,
+    edge: str = "#ffffff",
+    width: float = 0.6,
+) -> None:
+    """Fill polygons in degrees with one colour; without any, the name still stands in the legend."""
+    x, y = rings(shapes, view)
+    drawn.add_scatter(
+        x=narrowed(x) if len(x) else [None], y=narrowed(y) if len(y) else [None], mode="lines", fill="toself",
+        fillcolor=fill, line={"color": edge, "width": width}, name=name, legendgroup=name, hoverinfo="skip",
+    )  # fmt: skip
 
 
 def blank_map(view: Frame, title: str | None) -> go.Figure:

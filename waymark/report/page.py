@@ -173,9 +173,9 @@ def _data_section(report: Report) -> dict[str, Any]:
         drawn["facts"] |= {
             "landmarks": f"{len(data.landmarks):,}",
             **{
-                f"of them over {count} pictures": shown(its, "share")
-                for count, its in shares.items()
-                if its is not None
+                f"of them over {count} pictures": shown(share, "share")
+                for count, share in shares.items()
+                if share is not None
             },
         }
     if data.landmark_splits is not None and len(data.landmark_splits):

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from waymark.metrics.wilson import wilson_interval
-from waymark.report.theme import LAND, QUIET, WARM, colour, dash, figure, log_ticks, note_figure, plain
+from waymark.report.theme import LAND, QUIET, WARM, colour, dash, figure, log_ticks, note_figure, plain, thinned
 
 # Hays and Efros (2008), as Weyand et al. (2016) and most since name the thresholds of geolocation.
 NAMED_DISTANCES_KM = {1: "street", 25: "city", 200: "region", 750: "country", 2500: "continent"}
@@ -85,7 +85,7 @@ def _add_share(drawn: go.Figure, name: str, errors: npt.NDArray[np.float64], lin
 
 
 def coverage_plot(metrics: Mapping[str, Mapping[str, Figures]]) -> go.Figure:
-    """How often the truth lies within the radius that a model gives, beside how often it should.
+    """How often the truth lies within the radius that a model gives, against how often it should.
 
     Args:
         metrics: figures by model, then by split; those without `coverage_50` and `coverage_90` are left out. The bars
@@ -122,7 +122,7 @@ def _in_order(splits: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
 
 
 def radius_against_error(predictions: pd.DataFrame) -> go.Figure:
-    """The 90 % radius that a model gives beside the distance it is off; above the line the radius holds the truth.
+    """The 90 % radius that a model gives against the distance it is off; above the line the radius holds the truth.
 
     Args:
         predictions: columns `record_id`, `distance_km`, `radius_90_km`; rows without both are left out, and of more
@@ -131,8 +131,7 @@ def radius_against_error(predictions: pd.DataFrame) -> go.Figure:
     known = predictions.dropna(subset=["distance_km", "radius_90_km"]).sort_values(["distance_km", "record_id"])
     if known.empty:
         return note_figure("No record has both an error and a radius.")
-    if len(known) > _MOST_POINTS:
-        known = known.iloc[np.linspace(0, len(known) - 1, _MOST_POINTS).astype(int)]
+    known = thinned(known, _MOST_POINTS)
     floor = 0.1
     error = known["distance_km"].to_numpy(dtype=float)
     radius = known["radius_90_km"].to_numpy(dtype=float)

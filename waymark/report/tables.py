@@ -10,7 +10,7 @@ from waymark.report.digits import shown, shown_interval
 
 @dataclass(frozen=True)
 class Column:
-    """One column: the key in `metrics.json`, its heading, and what kind of number stands there."""
+    """One column: the key in `metrics.json`, its heading, and what kind of number it is."""
 
     key: str
     heading: str
@@ -19,7 +19,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number as it is shown, and as it was given; `beside` stands small below it."""
+    """One number as it is shown, and as it was given; `beside` is small print below it."""
 
     text: str
     exact: str = ""
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One model, or one line to compare models with (`reference`); `note` stands beside its name."""
+    """One model, or one line to compare models with (`reference`); `note` is shown next to its name."""
 
     name: str
     cells: Sequence[Cell]
@@ -103,7 +103,7 @@ def model_tables(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) ->
 
 
 def place_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()) -> Table:
-    """How far off the models are, beside always the same answer and always the right cell."""
+    """How far off the models are, next to always the same answer and always the right cell."""
     groups = _groups([*models, *ensembles], DISTANCES, best_model(models, "mean_km"))
     return Table(
         "Distance to the truth, and how well the models know it",
@@ -127,7 +127,7 @@ def landmark_figures(models: Sequence[Model], ensembles: Sequence[Ensemble] = ()
         "Landmarks",
         (*LANDMARKS, *sized),
         _groups([*named, *ensembles], LANDMARKS, best_model(named, "gap"), sized),
-        note=" ".join(RELEVANT[its] for its in relevant),
+        note=" ".join(RELEVANT[kind] for kind in relevant),
     )
 
 
@@ -154,13 +154,15 @@ def _groups(
 
 
 def _of_models(ensemble: Ensemble) -> str:
-    """Say what an ensemble is made of.
+    """List what an ensemble is made of.
 
     >>> _of_models(Ensemble("both", ["a", "b"], {}, weights=[1, 2]))
     'ensemble of a (1), b (2)'
     """
-    weights = [""] * len(ensemble.models) if ensemble.weights is None else [f" ({its:g})" for its in ensemble.weights]
-    return "ensemble of " + ", ".join(f"{name}{its}" for name, its in zip(ensemble.models, weights, strict=True))
+    weights = (
+        [""] * len(ensemble.models) if ensemble.weights is None else [f" ({weight:g})" for weight in ensemble.weights]
+    )
+    return "ensemble of " + ", ".join(f"{name}{weight}" for name, weight in zip(ensemble.models, weights, strict=True))
 
 
 def with_ratio(figures: Metrics) -> dict[str, float | int | None]:
@@ -191,7 +193,7 @@ def _references(models: Sequence[Model], split: str, columns: Sequence[Column]) 
 
 
 def cells_of(figures: Metrics, columns: Sequence[Column], intervals: Document | None = None) -> list[Cell]:
-    """The figures of the columns, with their intervals beside them."""
+    """The figures of the columns, with their intervals."""
     return [
         Cell(
             shown(value, column.kind),

@@ -24,12 +24,12 @@ CONFIG = {
 
 
 def template(name: str, folder: Path = FOLDER) -> Template:
-    """Load a template of a folder; it may stand in the report's `base.html`, and styles beside it are added."""
+    """Load a template of a folder; it may extend the report's `base.html`, and styles in the folder are added."""
     return _environment(folder).get_template(name)
 
 
 def embedded(drawn: go.Figure, div_id: str, *, height: str = "420px", still: bool = False) -> Markup:
-    """A figure as HTML without Plotly's script, which stands in the head of the page once."""
+    """A figure as HTML without Plotly's script, which is in the head of the page once."""
     html = drawn.to_html(
         full_html=False,
         include_plotlyjs=False,

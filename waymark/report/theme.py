@@ -2,6 +2,8 @@
 
 from html import escape
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 INK = "#22303c"
@@ -68,6 +70,11 @@ def plain(text: object, *, longest: int = 80) -> str:
     if len(line) > longest:
         line = line[: longest - 1] + "…"
     return escape(line, quote=False)
+
+
+def thinned(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Choose rows evenly, the first and the last among them, where there are more than a plot can show."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, most).astype(int))] if len(rows) > most else rows
 
 
 def log_ticks(low: float, high: float) -> dict[str, list[float] | list[str]]:

@@ -108,7 +108,7 @@ def _of_landmarks(model: str, split: str, comparison: Mapping[str, Any]) -> Verd
 
 
 def _refusals(asked: Mapping[str, Any], split: str) -> str:
-    """Say of all pictures asked how many it refuses, and how many of the names that it gives are right."""
+    """Word how many of all pictures it refuses, and how many of the names that it gives are right."""
     records, named, without = asked["records"], asked["named"], asked["without"]
     refused = records - named
     said = f"Asked about all {records:,} {split} pictures, of which {without:,} show no landmark, it "
@@ -123,7 +123,7 @@ def _refusals(asked: Mapping[str, Any], split: str) -> str:
 def _believable(
     figures: Mapping[str, Any], intervals: Mapping[str, Any], keys: tuple[str, str, str], noun: str
 ) -> list[str]:
-    """Say whether val and test are large enough; what is drawn together counts once."""
+    """Word whether val and test are large enough; what is drawn together counts once."""
     count, unit, units = keys
     small = {}
     for split in ("val", "test"):

@@ -49,13 +49,13 @@ def test_both_sides_are_the_test_figures_of_their_own_predictions():
 @pytest.mark.parametrize(
     ("times", "says", "beside"),
     [
-        (1.6, "errs farther", "still beats its constant baseline"),
+        (1.6, "larger errors", "still beats its constant baseline"),
         (1.0, "do not differ clearly", "still beats its constant baseline"),
         (0.5, "happens to be easier", "still beats its constant baseline"),
-        (3.0, "errs farther", "not clearly better than always answering the same place"),
+        (3.0, "larger errors", "not clearly better than always answering the same place"),
     ],
 )
-def test_the_gap_is_said_in_words(times, says, beside):
+def test_the_gap_is_put_in_words(times, says, beside):
     meaning = generalization_gap(predictions(1.0), predictions(times))["meaning"]
     assert says in meaning
     assert beside in meaning

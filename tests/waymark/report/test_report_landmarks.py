@@ -176,7 +176,7 @@ def test_a_refused_picture_and_one_that_nobody_can_judge_are_said_so():
     model = replace(made.model("m"), recognition=Recognition(best=guesses))
     text = Seen(section(report_page(made.report([model])), 1)).text
     assert "no landmark right, confidence 0.25 a shows no landmark" in text
-    assert "Y nobody can tell, unknown confidence b truth X" in text
+    assert "Y correctness unknown, unknown confidence b truth X" in text
 
 
 def test_a_model_without_a_look_inside_still_has_its_figures():

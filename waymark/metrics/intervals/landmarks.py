@@ -29,14 +29,14 @@ def landmark_intervals(
     *,
     resamples: int = RESAMPLES,
 ) -> Intervals:
-    """Give 95 % percentile bootstrap intervals of the landmark figures of one split, drawn as by `place_intervals`.
+    """Compute 95 % percentile bootstrap intervals of the landmark figures of one split, drawn as by `place_intervals`.
 
     Records without a landmark are drawn, too, and the number of relevant queries is that of each resample. A figure of
     exactly 0 or 1 in all resamples has no interval, nor has one that some resample cannot give for want of queries.
 
     Args:
         predictions: `(N,)` rows of predictions.parquet, of one split.
-        groups: group by record_id, null for a record that stands alone; None where no record has a group.
+        groups: group by record_id, null for a record on its own; None where no record has a group.
         relevant: which records count as queries, see `waymark.metrics.queries.queries_of`.
         resamples: how many are drawn.
 
@@ -68,7 +68,7 @@ def paired_gap(
     Args:
         model: rows of one split of a model's predictions.
         against: those of the model that it is held against; records that only one of them has are left out.
-        groups: group by record_id, null for a record that stands alone.
+        groups: group by record_id, null for a record on its own.
         relevant: which records count as queries; with `known` those of a landmark that either of the two knows.
         resamples: how many are drawn.
         confidence: share of them between the ends of an interval.
@@ -101,7 +101,7 @@ def paired_gap(
 
 
 def weighted_gap(weights: Floats, right: NDArray[np.bool_], relevant: Floats) -> Floats:
-    """Give the GAP of ranked answers that count several times or not at all, their copies following each other.
+    """Compute the GAP of ranked answers that count several times or not at all, their copies following each other.
 
     After r answers, w of them wrong, the precision at the k-th copy of a right one is 1 - w / (r + k), so that all of
     its n copies add n - w * (H(r + n) - H(r)) with harmonic numbers H.

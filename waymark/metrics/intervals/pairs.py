@@ -1,4 +1,4 @@
-"""Two models, or two tests, held against each other."""
+"""Two models, or two tests, compared."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def paired_difference(
     Args:
         model: rows of one split of a model's predictions.
         against: those of the model that it is held against; records that only one of them knows are left out.
-        groups: group by record_id, null for a record that stands alone.
+        groups: group by record_id, null for a record on its own.
         resamples: how many are drawn.
         confidence: share of them between the ends of an interval.
         seed: from which they are drawn.
@@ -73,7 +73,7 @@ def ratio_of_means(
     Args:
         upper: rows of predictions, `record_id` and `distance_km`.
         lower: those to divide by.
-        upper_groups: group by record_id, null for a record that stands alone.
+        upper_groups: group by record_id, null for a record on its own.
         lower_groups: likewise.
         resamples: how many are drawn.
 
@@ -84,10 +84,10 @@ def ratio_of_means(
     if not all(len(rows) for rows in sides):
         return None
     errors = [rows["distance_km"].to_numpy(dtype=np.float64) for rows in sides]
-    units = [units_of(rows, its) for rows, its in zip(sides, (upper_groups, lower_groups), strict=True)]
-    members = [its.member for its in units]
+    units = [units_of(rows, groups) for rows, groups in zip(sides, (upper_groups, lower_groups), strict=True)]
+    members = [side.member for side in units]
     value = float(errors[0].mean() / errors[1].mean())
-    if min(its.number for its in units) < 2:
+    if min(side.number for side in units) < 2:
         return {"value": value, "low": None, "high": None}
 
     def ratio(*drawn: NDArray[np.int64], axis: int) -> Floats:

@@ -24,7 +24,7 @@ QUANTILES = {"median_km": 0.5, "p90_km": 0.9}
 def place_intervals(
     predictions: pd.DataFrame, groups: "pd.Series[Any] | None" = None, *, resamples: int = RESAMPLES
 ) -> Intervals:
-    """Give 95 % percentile bootstrap intervals of the figures of one split.
+    """Compute 95 % percentile bootstrap intervals of the figures of one split.
 
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; with groups the cluster bootstrap of
     Davison and Hinkley 1997, section 3.8: whole groups are drawn, because records of one panorama err alike. All
@@ -34,7 +34,7 @@ def place_intervals(
 
     Args:
         predictions: `(N,)` rows of predictions.parquet, of one split.
-        groups: group by record_id, null for a record that stands alone; None where no record has a group.
+        groups: group by record_id, null for a record on its own; None where no record has a group.
         resamples: how many are drawn.
 
     Returns:
@@ -80,7 +80,7 @@ def _figures(rows: pd.DataFrame) -> tuple[list[str], Callable[[Floats], Floats]]
 
 
 def _columns(rows: pd.DataFrame) -> dict[str, Floats]:
-    """Give the `(N,)` values whose means are figures, by the names of these; NaN where a record has none."""
+    """Collect the `(N,)` values whose means are figures, by the names of these; NaN where a record has none."""
     distance_km = rows["distance_km"].to_numpy(dtype=np.float64)
     right = (rows["cell"] == rows["predicted_cell"]).astype("boolean").fillna(False).to_numpy(dtype=np.float64)
     covered = {

@@ -41,12 +41,12 @@ class Intervals:
     figures: dict[str, Interval]
 
     def document(self) -> dict[str, Any]:
-        """Give the intervals as JSON."""
+        """Turn the intervals into JSON."""
         return {"unit": self.unit, "units": self.units, **{name: list(pair) for name, pair in self.figures.items()}}
 
 
 def statistic_interval(values: Floats, quantile: float | None = None, *, resamples: int = RESAMPLES) -> Interval | None:
-    """Give the interval of the mean of `(N,)` values, or of a quantile of theirs; None for fewer than two."""
+    """Compute the interval of the mean of `(N,)` values, or of a quantile of theirs; None for fewer than two."""
     if len(values) < 2:
         return None
     ordered = np.sort(values)
@@ -76,18 +76,18 @@ class Units(NamedTuple):
 
 
 def units_of(rows: pd.DataFrame, groups: "pd.Series[Any] | None") -> Units:
-    """Say what is resampled, and number it for each row.
+    """Find what is resampled, and number it for each row.
 
     Args:
         rows: `(N,)` with `record_id`.
-        groups: group by record_id, null for a record that stands alone; None where no record has a group.
+        groups: group by record_id, null for a record on its own; None where no record has a group.
     """
     alone = Units("record", np.arange(len(rows), dtype=np.int64), len(rows))
-    its = None if groups is None else groups.reindex(rows["record_id"]).to_numpy(dtype=object)
-    if its is None or pd.isna(its).all():
+    known = None if groups is None else groups.reindex(rows["record_id"]).to_numpy(dtype=object)
+    if known is None or pd.isna(known).all():
         return alone
     # Records alone are numbered as groups of their own.
-    names = [f"alone {row}" if pd.isna(group) else f"group {group}" for row, group in enumerate(its)]
+    names = [f"alone {row}" if pd.isna(group) else f"group {group}" for row, group in enumerate(known)]
     member = pd.factorize(np.array(names, dtype=object))[0].astype(np.int64)
     number = int(member.max(initial=-1)) + 1
     return alone if number == len(rows) else Units("group", member, number)
@@ -142,7 +142,7 @@ def ends(
 
 
 def weights_of(drawn: NDArray[np.int64], member: NDArray[np.int64], axis: int) -> Floats:
-    """Say how often each of B resamples of the units holds each of N rows: `(B, N)`."""
+    """Count how often each of B resamples of the units holds each of N rows: `(B, N)`."""
     units = int(member.max()) + 1
     flat = np.moveaxis(drawn, axis, -1).reshape(-1, units)
     offset = np.arange(len(flat))[:, None] * units
@@ -151,7 +151,7 @@ def weights_of(drawn: NDArray[np.int64], member: NDArray[np.int64], axis: int) -
 
 
 def weighted_quantile(ordered: Floats, weights: Floats, share: float) -> Floats:
-    """Give the quantile of values that count several times or not at all, interpolated as NumPy does.
+    """Compute the quantile of values that count several times or not at all, interpolated as NumPy does.
 
     Args:
         ordered: `(N,)` values, the smallest first.
