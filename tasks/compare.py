@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 PAGE = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")
 DETAILS = Path("reports/details")
+BEST = {"best_on_val": "mean_km", "best_landmark_on_val": "gap"}
 
 Pairing = Callable[[pd.DataFrame, pd.DataFrame, "pd.Series[Any]"], dict[str, Any] | None]
 Answers = Mapping[str, pd.DataFrame]  # predictions.parquet by name of the model or ensemble
@@ -85,30 +86,35 @@ STAGE = Stage("compare", Compare, section="", shared=SHARED, check=check)
 
 def compare(settings: Compare) -> None:
     """Compare the models, and draw the report that people look at."""
+    with whole_folder(DETAILS) as details:
+        comparison, page = _comparison(settings, details)
+    with whole_file(PAGE) as path:
+        path.write_text(page)
+    with whole_file(COMPARISON) as path:
+        write_json(comparison, path)
+    logger.info("best on val: %s for places, %s for landmarks", *(comparison[best] or "none" for best in BEST))
+
+
+def _comparison(settings: Compare, details: Path) -> tuple[dict[str, Any], str]:
+    """Write the details of each model, and return compare.json and the page."""
     region = None if settings.region is None else load_region(settings.region)
     reader = ModelReader(settings.evaluate, region, named_regions(settings.evaluate.regions))
-    with whole_folder(DETAILS) as details:
-        models = [reader.read(name, entry, _made(details / name)) for name, entry in settings.models.items()]
+    models = [reader.read(name, entry, _made(details / name)) for name, entry in settings.models.items()]
     ensembles, records = ensembles_of(), _records()
     groups = records.set_index("record_id")["group"]
     splits = [block_split_of(model, groups) for model in models if model.name in settings.block_split]
     leakage = audit(records, _looks(records))
-    figures = {model.name: model.metrics for model in models}
-    best = {"best_on_val": best_on_val(figures, "mean_km"), "best_landmark_on_val": best_on_val(figures, "gap")}
+    figures = _figures(models, ensembles)
+    place, landmark = (figures[best] for best in BEST)
     answers = dict(_answers(models, ensembles))
-    pairs = place_pairs(answers, best["best_on_val"], groups)
-    paired = partial(paired_gap, relevant=settings.evaluate.relevant)
+    pairs = place_pairs(answers, place, groups)
+    relevant = partial(paired_gap, relevant=settings.evaluate.relevant)
     comparison = {
-        **best,
-        "table": [row for entry in (*models, *ensembles) for row in table_rows(entry)],
-        "models": figures,
-        "ensembles": {ensemble.name: ensemble.metrics for ensemble in ensembles},
-        "size": {model.name: model.size for model in models},
-        "intervals": {entry.name: entry.intervals for entry in (*models, *ensembles)},
+        **figures,
         "certainty": {model.name: _certainty(model) for model in models},
         "pairs": pairs,
         "asked": {model.name: model.asked for model in models if model.asked},
-        "landmark_pairs": landmark_pairs(answers, best["best_landmark_on_val"], groups, paired),
+        "landmark_pairs": landmark_pairs(answers, landmark, groups, relevant),
         "block_split": {split.model: split.found for split in splits},
         "leakage": leakage.document(),
     }
@@ -120,11 +126,20 @@ def compare(settings: Compare) -> None:
         block_splits=splits,
         leakage=leakage,
     )
-    with whole_file(PAGE) as path:
-        path.write_text(report_page(report))
-    with whole_file(COMPARISON) as path:
-        write_json(comparison, path)
-    logger.info("best on val: %s for places, %s for landmarks", *(name or "none" for name in best.values()))
+    return comparison, report_page(report)
+
+
+def _figures(models: Sequence[Model], ensembles: Sequence[Ensemble]) -> dict[str, Any]:
+    """Name the best models, and collect the figures of all; an ensemble is no model that could be registered."""
+    figures = {model.name: model.metrics for model in models}
+    return {
+        **{best: best_on_val(figures, key) for best, key in BEST.items()},
+        "table": [row for entry in (*models, *ensembles) for row in table_rows(entry)],
+        "models": figures,
+        "ensembles": {ensemble.name: ensemble.metrics for ensemble in ensembles},
+        "size": {model.name: model.size for model in models},
+        "intervals": {entry.name: entry.intervals for entry in (*models, *ensembles)},
+    }
 
 
 def _made(folder: Path) -> Path:

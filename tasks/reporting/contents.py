@@ -13,7 +13,8 @@ from tasks.reporting.models import REPORTS
 from tasks.training.landmark_classes import NAMES
 from waymark.geo.crs import describe_crs
 from waymark.metrics.generalization import generalization_gap, squares_of
-from waymark.report.content import BlockSplit, Data, Grid, Model, Report
+from waymark.report.content import BlockSplit, Model, Report
+from waymark.report.data import Data, Grid
 
 DATA = Path("data")
 GRID = "data/grid"

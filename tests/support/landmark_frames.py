@@ -12,7 +12,8 @@ import pandas as pd
 import report_frames as made
 from PIL import Image
 
-from waymark.report.content import Confusion, Data, Ensemble, LandmarkGuess, Model, Picture, Recognition, Report
+from waymark.report.content import Confusion, Ensemble, LandmarkGuess, Model, Picture, Recognition, Report
+from waymark.report.data import Data
 from waymark.report.heat import draw_attention
 
 NAMES = ("Rialto Bridge", "Arena of Pula", "Cathedral of Saint Domnius", "Stari Most", "Old Town Hall")

@@ -17,7 +17,8 @@ from waymark.data.leakage import Finding, Leakage
 from waymark.metrics.figures import WITHIN_KM
 from waymark.metrics.reliability import reliability
 from waymark.metrics.risk import risk_coverage
-from waymark.report.content import BlockSplit, Data, Grid, Guess, Model, Picture, Report
+from waymark.report.content import BlockSplit, Guess, Model, Picture, Report
+from waymark.report.data import Data, Grid
 
 LAND = Polygon([(13.5, 45.4), (15.2, 46.3), (19.2, 45.8), (19.0, 45.0), (16.2, 45.1), (16.6, 43.9), (18.5, 42.5),
                 (16.9, 43.0), (15.2, 43.8), (14.0, 44.8)])  # fmt: skip

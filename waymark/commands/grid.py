@@ -13,7 +13,7 @@ from waymark.commands.terminal import say, show, write_text
 from waymark.errors import SourceError
 from waymark.geo.crs import describe_crs
 from waymark.geo.regions import extent_region, load_region
-from waymark.report.content import Grid
+from waymark.report.data import Grid
 from waymark.report.grids import grids_page
 from waymark.sources.tables import read_table
 

@@ -55,7 +55,8 @@ def circle(latitude: float, longitude: float, radius_km: float) -> Any:
 def _rim(latitude: float, longitude: float, radius_km: float) -> tuple[Degrees, Degrees]:
     """Latitudes and longitudes of the rim, the latter without a jump."""
     bearing = np.linspace(0, 360, STEPS, endpoint=False)
-    x, y, _ = SPHERE.fwd(*np.broadcast_arrays(longitude, latitude, bearing, 1000 * radius_km))
+    here = np.full(STEPS, longitude), np.full(STEPS, latitude)
+    x, y, _ = SPHERE.fwd(*here, bearing, np.full(STEPS, 1000 * radius_km))
     return y, longitude + (x - longitude + 180) % 360 - 180
 
 

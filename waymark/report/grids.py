@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from waymark.report.content import Grid
+from waymark.report.data import Grid
 from waymark.report.maps import grid_map
 from waymark.report.templates import embedded, template
 from waymark.report.theme import TEMPLATE, colour, log_ticks

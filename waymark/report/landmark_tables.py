@@ -40,7 +40,7 @@ def figures_of(model: Model) -> Table:
 
 def parts_table(parts: pd.DataFrame) -> Table:
     """Landmarks with many, with some and with few training images."""
-    rows = [Row(str(values["part"]), cells_of(values, PARTS)) for values in _records(parts)]
+    rows = [Row(str(values["part"]), cells_of(values, PARTS)) for values in parts.to_dict("records")]
     return Table("By the number of training images of the landmark, on test", PARTS, {"": rows}, rows="part")
 
 
@@ -75,7 +75,7 @@ def largest_table(landmarks: pd.DataFrame) -> Table:
     columns = tuple(Column(split, split, "count") for split in _PARTS)
     rows = [
         Row(str(values["landmark"] if pd.isna(values["name"]) else values["name"]), cells_of(values, columns))
-        for values in _records(ordered.head(MOST_LANDMARKS))
+        for values in ordered.head(MOST_LANDMARKS).to_dict("records")
     ]
     hidden = max(0, len(ordered) - MOST_LANDMARKS)
     return Table(
@@ -87,8 +87,3 @@ def sizes_table(sizes: Sequence[Mapping[str, int]]) -> Table:
     """The commonest sizes of pictures."""
     rows = [Row(f"{size['width']:,} × {size['height']:,} px", cells_of(size, SIZES)) for size in sizes]
     return Table("Commonest sizes", SIZES, {"": rows}, rows="size")
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, float | int | None]]:
-    rows: list[dict[str, float | int | None]] = frame.to_dict("records")  # type: ignore[assignment]
-    return rows

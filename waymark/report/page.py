@@ -10,7 +10,8 @@ from markupsafe import Markup
 from waymark.metrics.intervals import RESAMPLES
 from waymark.report import certainty, choropleth, counts, learning, maps, plots
 from waymark.report.breakdowns import block_split_tables, leakage_table, pair_tables, place_table
-from waymark.report.content import BlockSplit, Grid, Model, Recognition, Report
+from waymark.report.content import BlockSplit, Model, Recognition, Report
+from waymark.report.data import Grid
 from waymark.report.digits import shown
 from waymark.report.headline import badges, headlines
 from waymark.report.landmark_tables import figures_of, largest_table, parts_table, sizes_table, splits_table

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from waymark.metrics.figures import WITHIN_KM, best_on_val
 from waymark.report.content import Document, Ensemble, Metrics, Model
@@ -192,7 +193,7 @@ def _references(models: Sequence[Model], split: str, columns: Sequence[Column]) 
     return rows
 
 
-def cells_of(figures: Metrics, columns: Sequence[Column], intervals: Document | None = None) -> list[Cell]:
+def cells_of(figures: Mapping[Any, Any], columns: Sequence[Column], intervals: Document | None = None) -> list[Cell]:
     """The figures of the columns, with their intervals."""
     return [
         Cell(

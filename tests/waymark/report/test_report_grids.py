@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import report_frames as made
 
-from waymark.report.content import Grid
+from waymark.report.data import Grid
 from waymark.report.grids import grid_curves, grids_page
 
 

@@ -12,7 +12,8 @@ import report_frames as made
 
 from waymark.data.leakage import Finding, Leakage
 from waymark.report import maps
-from waymark.report.content import Data, Guess, Picture, Report
+from waymark.report.content import Guess, Picture, Report
+from waymark.report.data import Data
 from waymark.report.digits import shown, shown_interval
 from waymark.report.page import map_page, report_page
 from waymark.report.tables import best_model, model_tables
