@@ -289,7 +289,8 @@ def _log_lacking(run_id: str, paths: list[Path], place: str | None = None) -> No
 def _complete_evaluation(model: str, run_id: str) -> None:
     """Log the figures of val and test, and what `evaluate` wrote, unless the run has just these."""
     folder = REPORTS / model
-    paths = [*(folder / name for name in EVALUATION), DETAILS / model / "map.html"]
+    drawn = DETAILS / model / "map.html"  # by compare, later
+    paths = [*(folder / name for name in EVALUATION), *([drawn] if drawn.exists() else [])]
     if not all(path.exists() for path in paths):
         return
     digest, store = " ".join(file_digest(path)[:16] for path in paths), client()
