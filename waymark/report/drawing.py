@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from waymark.report.theme import INK
-
+INK = "#22303c"  # that of `theme`, which would import Plotly for every guess
 WIDTH_PX = 1600  # of a single picture at most, and of several together
 COLUMNS = 4
 
