@@ -42,6 +42,10 @@ def test_code_dependencies_cover_what_can_change_the_bytes(stage):
     assert len(declared) <= MOST
 
 
+def test_the_graph_stays_short_enough_to_be_read():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 240
+
+
 def test_what_is_said_to_change_no_bytes_exists():
     assert [path for path in NO_BYTES if not (ROOT / path).exists()] == []
 
