@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from waymark.data.duplicates import Copies, Looks, copies_between
-from waymark.geo.sphere import known_places, nearest_km
+from waymark.geo.sphere import nearest_km
 from waymark.metrics.nearness import nearness_quantiles
 
 HELD_OUT = ("val", "test")
@@ -56,7 +56,7 @@ class Leakage:
         return max((finding.verdict for finding in self.findings), key=(OK, WATCH, LEAK).index, default=OK)
 
     def document(self) -> dict[str, Any]:
-        """Give the audit as JSON."""
+        """Convert the audit to JSON."""
         return {"verdict": self.verdict, **asdict(self)}
 
 
@@ -89,10 +89,14 @@ def _examples(records: pd.DataFrame, copies: Mapping[str, Copies]) -> list[dict[
     ids = records["record_id"].to_numpy()
     found = [
         {"record_id": ids[left], "split": name, "train_record_id": ids[right], "bits": int(bits)}
-        for name, its in copies.items()
-        for left, right, bits in zip(*its.nearest, strict=True)
+        for name, pairs in copies.items()
+        for left, right, bits in zip(*pairs.nearest, strict=True)
     ]
     return sorted(found, key=lambda pair: (pair["bits"], pair["record_id"]))[:EXAMPLES]
+
+
+def _known(lat_lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(lat_lon).all(axis=1))
 
 
 def _degrees(records: pd.DataFrame) -> NDArray[np.float64]:
@@ -102,13 +106,13 @@ def _degrees(records: pd.DataFrame) -> NDArray[np.float64]:
 def _of_places(records: pd.DataFrame, train: pd.DataFrame) -> dict[str, Any]:
     distance_km = nearest_km(_degrees(records), _degrees(train))
     places = distance_km[np.isfinite(distance_km)]
-    taken = set(map(tuple, _degrees(train)[known_places(_degrees(train))]))
+    taken = set(map(tuple, _degrees(train)[_known(_degrees(train))]))
     return {
         "records": len(records),
         "places": len(places),
         "nearest_train_km": nearness_quantiles(pd.Series(places)),
         **{f"within_{m}m": float((places * 1000 <= m).mean()) if len(places) else None for m in NEAR_M},
-        "same_place": sum(tuple(place) in taken for place in _degrees(records)[known_places(_degrees(records))]),
+        "same_place": sum(tuple(place) in taken for place in _degrees(records)[_known(_degrees(records))]),
     }
 
 
