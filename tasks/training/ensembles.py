@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import Name, PositiveWeight
+from tasks.common.kinds import Name
 from tasks.common.stage import STRICT
 from tasks.training.models import LANDMARKS
 from waymark.errors import ParameterError, nearest_name
+from waymark.options.kinds import PositiveWeight
 
 Answer = Literal["places", "landmarks"]
 Models = Mapping[str, Mapping[str, Any]]  # section models, as it stands in params.yaml

@@ -14,7 +14,7 @@ from waymark.inference.references import DEFAULT_ALIAS, LANDMARK, LOCATION, is_r
 from waymark.system.untrusted import read_document, regular_file
 
 if TYPE_CHECKING:
-    from waymark.inference.predictor import Guesser
+    from waymark.inference.predictor import Predictor
 
 TRAINED = Path("trained")
 REPORTS = Path("reports")
@@ -27,17 +27,17 @@ class Model(NamedTuple):
     """A model that is ready to answer."""
 
     name: str
-    guesser: "Guesser"
+    predictor: "Predictor"
 
     @property
     def places(self) -> bool:
         """Whether it says where a photo was taken."""
-        return self.guesser.locator.place_head is not None
+        return self.predictor.locator.place_head is not None
 
     @property
     def landmarks(self) -> bool:
         """Whether it says which landmark a photo shows."""
-        return self.guesser.locator.landmark_head is not None
+        return self.predictor.locator.landmark_head is not None
 
 
 class Models(NamedTuple):
@@ -89,9 +89,11 @@ def load_model(reference: str | None) -> Model:
 
 
 def _load(files: ModelFiles) -> Model:
-    from waymark.inference.predictor import load_guesser  # late, for torch takes seconds that finding a model does not
+    from waymark.inference.predictor import (
+        load_predictor,
+    )  # late, for torch takes seconds that finding a model does not
 
-    return Model(files.name, load_guesser(files.checkpoint, files.calibration))
+    return Model(files.name, load_predictor(files.checkpoint, files.calibration))
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from waymark.errors import ModelError
 from waymark.inference.answering import answer_bytes
 from waymark.inference.bundle import ModelFiles
 from waymark.inference.mlflow_artifacts import read_without_server
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 from waymark.inference.references import Reference, parse_reference, registry_uri
 from waymark.system.addresses import without_credentials
 
@@ -78,12 +78,12 @@ class WaymarkModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load checkpoint and calibration."""
         paths = context.artifacts
-        self.guesser = load_guesser(Path(paths["checkpoint"]), Path(paths["calibration"]))
+        self.predictor = load_predictor(Path(paths["checkpoint"]), Path(paths["calibration"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Answer for each row."""
         views = pd.Series(map(_raw_views, model_input["views"]), index=model_input.index, dtype=object)
-        return _with_null(answer_bytes(self.guesser, model_input.assign(views=views)))
+        return _with_null(answer_bytes(self.predictor, model_input.assign(views=views)))
 
 
 def _with_null(answers: pd.DataFrame) -> pd.DataFrame:

@@ -38,7 +38,7 @@ class Land(nn.Module):
         self.register_buffer("outline", torch.zeros(0, dtype=torch.uint8))
         self._shore: _Shore | None = None
 
-    def remember(self, land: GeoSeries) -> None:
+    def adapt(self, land: GeoSeries) -> None:
         """Keep an outline, in any CRS.
 
         Raises:

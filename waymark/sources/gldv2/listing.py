@@ -22,7 +22,7 @@ def list_pictures(parts: list[tuple[Split, Extracted]]) -> pa.Table:
         parts: what was extracted of each tar of the dataset, in their order.
 
     Returns:
-        A table of `PICTURES` in the order of the ids; of an id that stands twice the first.
+        A table of `PICTURES` in the order of the ids; of duplicate ids the first.
     """
     tables, shards = [PICTURES.empty_table()], 0
     for split, part in parts:
