@@ -1,4 +1,4 @@
-"""A model's answers for every val and test record: predictions.parquet and what lies beside it."""
+"""A model's answers for every val and test record: predictions.parquet and the candidates next to it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -128,10 +128,10 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
 def write_candidates(answered: Answered, path: Path) -> None:
     """Write the best candidates of each record, at most five; none for a model without landmarks."""
     record, place = np.nonzero(answered.guesses.candidates != np.array(None))
-    its = answered.records.iloc[record]
+    rows = answered.records.iloc[record]
     columns = {
-        "record_id": its["record_id"].to_numpy(),
-        "split": its["split"].to_numpy(),
+        "record_id": rows["record_id"].to_numpy(),
+        "split": rows["split"].to_numpy(),
         "place": place + 1,
         "landmark": answered.guesses.candidates[record, place],
         "score": answered.guesses.candidate_scores[record, place],

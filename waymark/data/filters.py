@@ -115,7 +115,7 @@ def hash_share(text: str, seed: int) -> float:
 
 
 def coordinates(records: pa.Table) -> NDArray[np.float64]:
-    """Give `(N, 2)` latitude, longitude in degrees, NaN where a record has none."""
+    """Compute `(N, 2)` latitude, longitude in degrees, NaN where a record has none."""
     columns = [pc.fill_null(records[name], np.nan).to_numpy() for name in ("latitude", "longitude")]
     return np.stack(columns, axis=1)
 
@@ -264,12 +264,14 @@ def by_landmark(
     dropped = {record_id: why[landmark] for record_id, landmark in label.items() if landmark in why}
     if max_images is not None:
         large = {landmark for landmark in kept if counts[landmark] > max_images}
-        dropped |= _above_cap({its: landmark for its, landmark in label.items() if landmark in large}, max_images, seed)
+        dropped |= _above_cap(
+            {record_id: landmark for record_id, landmark in label.items() if landmark in large}, max_images, seed
+        )
     return dropped
 
 
 def first_landmarks(records: pa.Table) -> dict[str, str]:
-    """Give the first landmark of each record that has any, by record id."""
+    """Return the first landmark of each record that has any, by record id."""
     rows, first = np.unique(pc.list_parent_indices(records["landmarks"]).to_numpy(), return_index=True)
     landmarks = pc.list_flatten(records["landmarks"]).take(pa.array(first))
     return dict(zip(records["record_id"].take(pa.array(rows)).to_pylist(), landmarks.to_pylist(), strict=True))

@@ -57,7 +57,7 @@ class Leakage:
         return max((finding.verdict for finding in self.findings), key=(OK, WATCH, LEAK).index, default=OK)
 
     def document(self) -> dict[str, Any]:
-        """Give the audit as JSON."""
+        """Convert the audit to JSON."""
         return {"verdict": self.verdict, **asdict(self)}
 
 
@@ -111,8 +111,8 @@ def _examples(records: pd.DataFrame, copies: Mapping[str, Copies]) -> list[dict[
     ids = records["record_id"].to_numpy()
     found = [
         {"record_id": ids[left], "split": name, "train_record_id": ids[right], "bits": int(bits)}
-        for name, its in copies.items()
-        for left, right, bits in zip(*its.nearest, strict=True)
+        for name, pairs in copies.items()
+        for left, right, bits in zip(*pairs.nearest, strict=True)
     ]
     return sorted(found, key=lambda pair: (pair["bits"], pair["record_id"]))[:EXAMPLES]
 

@@ -119,10 +119,10 @@ def answer_files(predictor: Predictor, queries: Sequence[Query], pictures: Itera
                 yield made
 
     table = _answer(predictor, examples(), len(queries))
-    its = pd.DataFrame(seen, columns=["number", "name", "views"])
-    table.insert(0, "name", its["name"].astype(str))
-    table["views"] = its["views"].astype(np.int64)
-    return Answers(table.set_axis(its["number"].astype(np.int64).to_numpy()), undecodable)
+    rows = pd.DataFrame(seen, columns=["number", "name", "views"])
+    table.insert(0, "name", rows["name"].astype(str))
+    table["views"] = rows["views"].astype(np.int64)
+    return Answers(table.set_axis(rows["number"].astype(np.int64).to_numpy()), undecodable)
 
 
 def join_answers(place: Answers, landmark: Answers) -> Answers:
@@ -175,8 +175,12 @@ def _from_bytes(config: ModelConfig, row: Mapping[Any, Any]) -> tuple[Batch | No
         return None, "headings_deg are not numbers; give degrees such as 0, 90, 180, 270, or null"
     slots = place_views(headings_deg, config.slots)
     read = [None if slot is None else _decode(data, config) for data, slot in zip(views, slots, strict=True)]
-    broken = [f"view {view}: {its.reason}" for view, its in enumerate(read) if its is not None and its.pixels is None]
-    made = make_example(config, [None if its is None else its.pixels for its in read], headings_deg)
+    broken = [
+        f"view {view}: {picture.reason}"
+        for view, picture in enumerate(read)
+        if picture is not None and picture.pixels is None
+    ]
+    made = make_example(config, [None if picture is None else picture.pixels for picture in read], headings_deg)
     return (made if made.present.any() else None), "; ".join(broken) or None
 
 
@@ -215,13 +219,13 @@ def _as_table(guesses: Guesses) -> pd.DataFrame:
         guesses.best_landmark,
     )
     columns = dict(zip((*COLUMNS, BEST), values, strict=True))
-    return pd.DataFrame({name: pd.Series(its, dtype=TYPES.get(name)) for name, its in columns.items()})
+    return pd.DataFrame({name: pd.Series(column, dtype=TYPES.get(name)) for name, column in columns.items()})
 
 
 def attention_maps(
     predictor: Predictor, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
 ) -> list[NDArray[np.float32] | None]:
-    """Say where the model looks in each picture of one record.
+    """Compute where the model looks in each picture of one record.
 
     Args:
         predictor: the model.
@@ -242,7 +246,7 @@ def attention_maps(
 def cell_probabilities(
     predictor: Predictor, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
 ) -> geopandas.GeoDataFrame | None:
-    """Say how probable each cell is for one record.
+    """Compute how probable each cell is for one record.
 
     Args:
         predictor: the model.

@@ -74,21 +74,21 @@ def _far(place: Floats, points: Floats, share: Floats) -> Floats:
 
 def _angle(place: Floats, points: Floats) -> Floats:
     """Measure `(M, N)` angles in radians, which the tangent of the half angle gives without loss of digits."""
-    apart, together = (np.linalg.norm(its, axis=-1) for its in (points - place, points + place))
-    found: Floats = 2 * np.arctan2(apart, together)
+    difference, total = (np.linalg.norm(vectors, axis=-1) for vectors in (points - place, points + place))
+    found: Floats = 2 * np.arctan2(difference, total)
     return found
 
 
 def _step(points: Floats, share: Floats, place: Floats) -> tuple[Floats, Floats]:
-    """Give the `(N, 3)` step in the tangent plane and its `(N,)` length in radians.
+    """Compute the `(N, 3)` step in the tangent plane and its `(N,)` length in radians.
 
     An answer at the place itself, which would hold it there for ever, is left out.
     """
     angle = _angle(place, points)  # (M, N)
-    apart = angle > CLOSE_RAD
+    separate = angle > CLOSE_RAD
     flat = points - np.sum(points * place, axis=-1, keepdims=True) * place
     direction = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), CLOSE_RAD)  # (M, N, 3) unit tangents
-    pull = np.where(apart, share[:, None], 0.0)  # (M, N)
+    pull = np.where(separate, share[:, None], 0.0)  # (M, N)
     inverse = np.sum(pull / np.maximum(angle, CLOSE_RAD), axis=0)
     step = np.sum(pull[..., None] * direction, axis=0) / np.maximum(inverse, CLOSE_RAD)[:, None]
     return step, np.linalg.norm(step, axis=-1)
@@ -134,8 +134,8 @@ def combined_candidates(
     """
     standard = pd.concat(
         [
-            its.set_index(["record_id", "landmark"])["score"].pipe(_standardised, rows).rename(member)
-            for member, (its, rows) in enumerate(zip(candidates, predictions, strict=True))
+            table.set_index(["record_id", "landmark"])["score"].pipe(_standardised, rows).rename(member)
+            for member, (table, rows) in enumerate(zip(candidates, predictions, strict=True))
         ],
         axis=1,
     )
@@ -156,7 +156,7 @@ def _standardised(scores: "pd.Series[float]", predictions: pd.DataFrame) -> "pd.
 
 
 def combined_ranks(candidates: pd.DataFrame, predictions: Sequence[pd.DataFrame]) -> "pd.Series[int]":
-    """Say where the best-placed true landmark of each record stands.
+    """Rank the best-placed true landmark of each record.
 
     Args:
         candidates: what `combined_candidates` gave.

@@ -156,7 +156,7 @@ def download_registered(reference: str, folder: Path, *, missing_ok: bool = Fals
             download_artifacts(artifact_uri=version_uri, dst_path=str(folder), tracking_uri=str(registry_uri()))
         )
         artifacts = Model.load(str(local)).flavors["python_function"]["artifacts"]
-        parts = {part: local / its["path"] for part, its in artifacts.items()}
+        parts = {part: local / artifact["path"] for part, artifact in artifacts.items()}
         name = f"{found.name} version {found.version}"
         figures = _figures(store, found)
         return ModelFiles(name, parts["checkpoint"], parts["calibration"], figures, parts.get("attribution"))
@@ -181,7 +181,7 @@ def _find(store: MlflowClient, wanted: Reference) -> ModelVersion | None:
 
 
 def _known(store: MlflowClient, model: str) -> str:
-    """Say what the registry has of a model."""
+    """Describe what the registry has of a model."""
     versions = sorted(int(found.version) for found in store.search_model_versions(f"name = '{model}'"))
     if not versions:
         return f"it has no version of {model}; register one with make run"

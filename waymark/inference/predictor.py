@@ -57,7 +57,7 @@ class Predictor:
         calibration: of its certainty.
         index: training records by their embedding.
         cells: `cell` and `geometry` of the grid's cells, where the model has any and they were kept.
-        names: what people call landmarks, by their id, beside those that the network itself knows.
+        names: what people call landmarks, by their id, besides those that the network itself knows.
     """
 
     def __init__(

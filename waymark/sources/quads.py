@@ -126,7 +126,7 @@ class QuadsSource(Quads):
         if not rows:
             raise SourceError(
                 f"no place of {self.path} has its views ({_listed(counts)}); they are looked for in"
-                f" images/<uuid>/0.jpg, 90.jpg, 180.jpg, 270.jpg beside {TABLE}"
+                f" images/<uuid>/0.jpg, 90.jpg, 180.jpg, 270.jpg next to {TABLE}"
             )
         origin = {
             "name": "quads",
@@ -137,7 +137,7 @@ class QuadsSource(Quads):
         return Found(Fetched(records_table(rows), origin=origin, counts=dict(counts)), pictures)
 
     def _places(self, counts: Counter[str]) -> Iterator[tuple[dict[str, Any], list[Path]]]:
-        """Give the rows that stay, with the files of their views; count the others."""
+        """Return the rows that stay, with the files of their views; count the others."""
         counts.update(dict.fromkeys(COUNTED, 0))
         uuids: set[str] = set()
         panoramas: dict[str, tuple[Part, str | None]] = {}  # and where each was seen first

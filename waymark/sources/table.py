@@ -124,7 +124,7 @@ class TableSource(TableOptions):
 
 
 def is_table(path: Path) -> bool:
-    """Tell tables by their name, where they are no notes that a device made."""
+    """Recognise tables by their name, unless they are notes that a device made."""
     return path.suffix.lower() in TABLES and not path.name.startswith(".")
 
 

@@ -11,7 +11,17 @@ from torch import nn
 from waymark.errors import ModelError
 from waymark.geo import project
 from waymark.models.config import ModelConfig
-from waymark.models.heads import Cells, Coordinates, CoordinatesHead, Hybrid, HybridHead
+from waymark.models.heads import (
+    ArcFace,
+    Cells,
+    Coordinates,
+    CoordinatesHead,
+    Hybrid,
+    HybridHead,
+    Joint,
+    Softmax,
+    TrainingPlaces,
+)
 from waymark.models.locator import FORMAT, Locator, load_locator
 
 HTRS = "EPSG:3765"
@@ -29,6 +39,11 @@ CONFIG = ModelConfig(
 COORDINATES = {"head": Coordinates(), "classes": 0}
 TRAIN = np.array([[44.2, 14.9], [45.9, 16.5], [45.0, 15.5]])
 REGION = gpd.GeoDataFrame(geometry=[box(14.5, 44.0, 17.0, 46.2)], crs="EPSG:4326")
+GRID = gpd.GeoDataFrame(
+    {"cell": range(5), "latitude": 45.0, "longitude": 15.5},
+    geometry=[box(14 + 0.5 * cell, 44, 14.5 + 0.5 * cell, 46) for cell in range(5)],
+    crs="EPSG:4326",
+).to_crs(HTRS)
 ISLAND = gpd.GeoSeries([box(15.0, 44.5, 15.2, 44.6)], crs="EPSG:4326")
 POSITIONS = project(TRAIN[[0, 1, 2, 0, 1]] + np.arange(5)[:, None] / 50, HTRS)
 
@@ -213,3 +228,35 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     ]:
         torch.save(content, tmp_path / "other.ckpt")
         assert reason in refusal(tmp_path / "other.ckpt")
+
+
+OLD_HEADS = {
+    "cells": (Cells(answer="median", smoothing_km=60.0), None),
+    "coordinates": (Coordinates(space="sphere"), None),
+    "arcface": (None, ArcFace(margin="dynamic", scale=20.0)),
+    "joint": (Hybrid(offset_weight=2.0), Softmax(hidden=(8,))),
+}
+
+
+@pytest.mark.parametrize("name", OLD_HEADS)
+def test_a_checkpoint_of_format_3_loads(tmp_path, name):
+    place, landmark = OLD_HEADS[name]
+    known = () if landmark is None else ("a", "b")
+    head = Joint(place, landmark) if place and landmark else place or landmark
+    locator = Locator(replace(CONFIG, head=head, classes=3, landmarks=known, landmark_names=known))
+    if place is not None:
+        locator.place_head.adapt(TrainingPlaces(TRAIN, project(TRAIN, HTRS), REGION, np.array([0, 1, 4]), GRID))
+    if landmark is not None:
+        locator.landmark_head.adapt(np.array([20, 2]))
+    locator.save(tmp_path / "new.ckpt")
+    content = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    blueprint = content.pop("config") | {"pooling": "mean", "head": None, "landmark_head": None}
+    for part, options in (("head", place), ("landmark_head", landmark)):
+        kept = {} if options is None else asdict(options)
+        blueprint[part] = kept.pop("name", None)
+        kept = {key: value for key, value in kept.items() if key not in ("position", "least_images")}
+        blueprint["head_options" if part == "head" else "landmark_options"] = kept
+    torch.save({**content, "format": 3, "blueprint": blueprint}, tmp_path / "old.ckpt")
+    loaded = load_locator(tmp_path / "old.ckpt")
+    assert loaded.config == locator.config
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in locator.state_dict().items())
