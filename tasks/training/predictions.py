@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from tasks.training.examples import Target, make_examples, read_target
 from tasks.training.tables import places_of
-from waymark.data.leakage import HELD_OUT, nearest_km
+from waymark.data.leakage import HELD_OUT
 from waymark.data.records import write_table
+from waymark.geo.sphere import nearest_km
 from waymark.images.batches import Batch, RecordLoaders
 from waymark.images.shards import Shards
 from waymark.inference.predictor import Guesses, Predictor

@@ -164,8 +164,8 @@ def test_a_new_head_is_set_built_and_loaded(found):
 def test_a_new_pooling_is_set_built_and_loaded(found):
     assert found["pooling"] == "AdaptiveMaxPool2d"
     assert found["pooling_refused"] == (
-        "params.yaml: models.arcface.pooling: must be {name: most}, {name: gem}, {name: levels}, {name: mean} or"
-        " {name: grid} (it is 'mos')"
+        "params.yaml: models.arcface.pooling: must be {name: most}, {name: levels}, {name: mean}, {name: grid} or"
+        " {name: gem} (it is 'mos')"
     )
 
 

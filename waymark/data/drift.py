@@ -10,8 +10,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 from sklearn.neighbors import BallTree
 
-from waymark.data.leakage import nearest_km
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import EARTH_RADIUS_KM, nearest_km, unit_vectors
 
 STEADY, DRIFT, TOO_FEW = "steady", "drift", "too few"
 COLOURS = ("red", "green", "blue")
@@ -161,7 +160,7 @@ def inhomogeneity(before: NDArray[np.float64], now: NDArray[np.float64]) -> tupl
     """
     generator = np.random.default_rng(SEED)
     one, other = (_sample(places, generator) for places in (before, now))
-    both = _on_sphere(np.concatenate([one, other]))
+    both = unit_vectors(np.concatenate([one, other]))
     distance = cdist(both, both)
     is_one = np.arange(len(both)) < len(one)
     measured = _coefficient(distance, is_one)
@@ -174,14 +173,6 @@ def _sample(places: NDArray[np.float64], generator: np.random.Generator) -> NDAr
     if len(places) <= MOST_PLACES:
         return places
     return places[np.sort(generator.choice(len(places), MOST_PLACES, replace=False))]
-
-
-def _on_sphere(lat_lon: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute `(N, 3)` points on the unit sphere."""
-    latitude, longitude = np.radians(lat_lon).T
-    return np.column_stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)]
-    )
 
 
 def _coefficient(distance: NDArray[np.float64], is_one: NDArray[np.bool_]) -> float:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.neighbors import BallTree
 
 from waymark.data.duplicates import Copies, Looks, copies_between
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import nearest_km
 from waymark.metrics.nearness import nearness_quantiles
 
 HELD_OUT = ("val", "test")
@@ -59,27 +58,6 @@ class Leakage:
     def document(self) -> dict[str, Any]:
         """Convert the audit to JSON."""
         return {"verdict": self.verdict, **asdict(self)}
-
-
-def nearest_km(lat_lon: NDArray[np.float64], training: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure the great-circle distance to the nearest training place.
-
-    Args:
-        lat_lon: `(N, 2)` latitude, longitude in degrees, NaN where unknown.
-        training: `(M, 2)` latitude, longitude in degrees, NaN where unknown.
-
-    Returns:
-        `(N,)` kilometres, NaN where a place is unknown or there is no training place.
-
-    >>> nearest_km(np.array([[45.0, 16.0]]), np.array([[46.0, 16.0], [45.0, 17.0]])).round(1).tolist()
-    [78.6]
-    """
-    found = np.full(len(lat_lon), np.nan)
-    known, places = _known(lat_lon), training[_known(training)]
-    if known.any() and len(places):
-        tree = BallTree(np.radians(places), metric="haversine")
-        found[known] = tree.query(np.radians(lat_lon[known]))[0][:, 0] * EARTH_RADIUS_KM
-    return found
 
 
 def audit(records: pd.DataFrame, looks: Looks) -> Leakage:

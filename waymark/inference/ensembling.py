@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from waymark.geo.sphere import to_degrees, unit_vectors
+
 Floats = NDArray[np.float64]
 
 ITERATIONS = 200
@@ -38,11 +40,11 @@ def combined_places(lat_lon: Floats, weights: Sequence[float], combine: Literal[
     [[45.004, 17.0]]
     """
     share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    points = _vectors(np.asarray(lat_lon, dtype=np.float64))  # (M, N, 3)
+    points = unit_vectors(np.asarray(lat_lon, dtype=np.float64))  # (M, N, 3)
     place = _mean(points, share)
     if combine == "median":
         place = _median(points, share, place)
-    return _degrees(place)
+    return to_degrees(place)
 
 
 def _mean(points: Floats, share: Floats) -> Floats:
@@ -100,18 +102,6 @@ def _walk(place: Floats, step: Floats) -> Floats:
     moved = np.cos(length) * place + np.sinc(length / np.pi) * step
     found: Floats = moved / np.linalg.norm(moved, axis=-1, keepdims=True)
     return found
-
-
-def _vectors(lat_lon: Floats) -> Floats:
-    latitude, longitude = np.radians(lat_lon[..., 0]), np.radians(lat_lon[..., 1])
-    level = np.cos(latitude)
-    return np.stack([level * np.cos(longitude), level * np.sin(longitude), np.sin(latitude)], axis=-1)
-
-
-def _degrees(vectors: Floats) -> Floats:
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    lat_lon: Floats = np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=-1))
-    return lat_lon
 
 
 def combined_candidates(

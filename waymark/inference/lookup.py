@@ -78,9 +78,7 @@ def load_models(references: Sequence[str] = ()) -> Models:
         if found.landmark is None and model.landmarks:
             found = found._replace(landmark=model)
         if found == taken:
-            raise ModelError(
-                f"{model.name} adds nothing to {taken.name}; leave out one of them"
-            )
+            raise ModelError(f"{model.name} adds nothing to {taken.name}; leave out one of them")
     return found
 
 

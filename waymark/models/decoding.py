@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import EARTH_RADIUS_KM
 
 Answer = Literal["mean", "best", "median", "score"]
 

@@ -23,6 +23,6 @@ class PoolingOptions(Named, ABC):
     def build(self, channels: Sequence[int]) -> nn.Module:
         """Build the module for maps with so many channels: those of the last one, or of each level."""
 
-    @abstractmethod
     def width(self, channels: Sequence[int]) -> int:
-        """Count the features that come of such maps."""
+        """Count the features that come of such maps: one for each channel, unless a pooling has its own way."""
+        return channels[-1]

@@ -55,7 +55,7 @@ class Sgd(OptimizerOptions):
     momentum: Share = 0.9
 
     def build(self, parameters: Parameters) -> optim.SGD:
-        """Build the optimizer."""
+        """Build torch's optimizer."""
         decay, momentum = self.weight_decay, self.momentum
         return optim.SGD(parameters, self.rate, momentum, weight_decay=decay, nesterov=momentum > 0)
 

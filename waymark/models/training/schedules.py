@@ -22,8 +22,7 @@ class ScheduleOptions(Named, ABC):
     interval: ClassVar[Literal["epoch", "step"]] = "epoch"
 
     @abstractmethod
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler for a training of so many epochs, and batches in all."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any: ...
 
     def build(self, optimizer: optim.Optimizer, *, epochs: int, batches: int = 0) -> dict[str, Any]:
         """Build the schedule as Lightning takes it.
@@ -36,8 +35,7 @@ class ScheduleOptions(Named, ABC):
         Raises:
             ModelError: the rate does not fall, or the training is too short.
         """
-        scheduler = self.scheduler(optimizer, epochs, batches)
-        return {"scheduler": scheduler, "interval": self.interval, "monitor": MONITOR}
+        return {"scheduler": self._scheduler(optimizer, epochs, batches), "interval": self.interval, "monitor": MONITOR}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,8 +44,7 @@ class Constant(ScheduleOptions):
 
     name: Literal["constant"] = "constant"
 
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
         return lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
@@ -59,8 +56,7 @@ class Step(ScheduleOptions):
     step_epochs: Epochs = 10
     factor: Factor = 0.1
 
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
         return lr_scheduler.StepLR(optimizer, self.step_epochs, self.factor)
 
 
@@ -72,8 +68,7 @@ class Plateau(ScheduleOptions):
     factor: Factor = 0.1
     patience: Epoch = 5
 
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
 
 
@@ -84,15 +79,14 @@ class Cosine(ScheduleOptions):
     name: Literal["cosine"] = "cosine"
     lr_min: RateOrNone = 0.0
 
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
         _check_lowest(optimizer, self.lr_min)
         return lr_scheduler.CosineAnnealingLR(optimizer, epochs, self.lr_min)
 
 
 @dataclass(frozen=True, config=STRICT)
 class WarmRestarts(ScheduleOptions):
-    """Schedule `warm_restarts`: cosines, again and again (Loshchilov and Hutter 2017).
+    """Schedule `warm_restarts`: cosines down to `lr_min`, again and again (Loshchilov and Hutter 2017).
 
     Args:
         t_0: epochs to the first restart.
@@ -105,8 +99,7 @@ class WarmRestarts(ScheduleOptions):
     t_mult: Few = 1
     lr_min: RateOrNone = 0.0
 
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
         _check_lowest(optimizer, self.lr_min)
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, self.t_0, self.t_mult, self.lr_min)
 
@@ -128,8 +121,7 @@ class OneCycle(ScheduleOptions):
     div_factor: Times = 25.0
     final_div_factor: Times = 10_000.0
 
-    def scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
-        """Build torch's scheduler."""
+    def _scheduler(self, optimizer: optim.Optimizer, epochs: int, batches: int) -> Any:
         if batches < LEAST_CYCLE_BATCHES:
             raise ModelError(
                 f"the schedule one_cycle needs {LEAST_CYCLE_BATCHES} batches, and this training has {batches};"
