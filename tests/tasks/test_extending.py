@@ -80,7 +80,9 @@ class Echo(SourceOptions):
         return self
 
     def fetch(self, folder: Path):
-        return Fetched(records_table([{"record_id": f"echo-{number}", "views": []} for number in range(self.count)]))
+        views = [{"path": "images/echo.jpg", "heading_deg": None}]
+        rows = [{"record_id": f"echo-{number}", "views": views} for number in range(self.count)]
+        return Fetched(records_table(rows))
 """
 NEW = {
     "waymark/models/heads": ("linear", HEAD, "from waymark.models.heads.linear import Linear as Linear"),

@@ -126,7 +126,7 @@ class PicturePredictor:
     ) -> Iterator[Answer | Undecodable]:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}; ask for at least 1 candidate")
-        views = [list(record) if isinstance(record, list | tuple) else [record] for record in records]
+        views = [_views(record) for record in records]
         headings = [_headings(headings_deg, len(each)) for each in views]
         reasons: dict[int, str] = {}
         rows = {model.name: _ask(model, views, headings, top_k, reasons) for model in self.models.each}
@@ -139,6 +139,12 @@ class PicturePredictor:
             else:
                 path = next((Path(view) for view in each if isinstance(view, str | PathLike)), None)
                 yield Undecodable(path, reasons[number])
+
+
+def _views(record: Record) -> Sequence[View]:
+    if isinstance(record, str | PathLike | bytes | Image.Image | np.ndarray):
+        return [record]
+    return record
 
 
 class _Row(NamedTuple):

@@ -38,6 +38,7 @@ from waymark.sources.gldv2.metadata import (
 
 logger = logging.getLogger(__name__)
 
+ALL_OF_TRAIN: dict[Split, tuple[int, ...] | None] = {"train": None}
 OF_INDEX = "index-"  # its landmarks have other ids than those of train
 
 Labels = dict[Split, pa.Table]  # tables of metadata.LABELS
@@ -59,7 +60,7 @@ class Gldv2(Choice, SourceOptions):
 
     name: ClassVar[str] = "gldv2"
 
-    tars: dict[Split, tuple[FewOrNone, ...] | None] = Field(default_factory=lambda: {"train": None})
+    tars: dict[Split, tuple[FewOrNone, ...] | None] = Field(default_factory=lambda: dict(ALL_OF_TRAIN))
     base_url: Annotated[
         str, Field(pattern=r"^https?://[^\s/]+", max_length=2048, description="an address, https://...")
     ] = layout.BASE_URL
