@@ -222,9 +222,9 @@ def check(
     region: Annotated[
         str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file that the records should lie in.")
     ] = None,
-    shore_km: Annotated[float, typer.Option(help="How far off the region a record may lie.")] = 5.0,
+    shore_km: Annotated[float, typer.Option(min=0, max=20_000, help="How far off the region a record may lie.")] = 5.0,
     min_images: Annotated[
-        int | None, typer.Option(metavar="N", help="Landmarks with fewer pictures would be dropped.")
+        int | None, typer.Option(min=1, metavar="N", help="Landmarks with fewer pictures would be dropped.")
     ] = None,
     debug: DebugOption = False,
 ) -> None:

@@ -21,7 +21,7 @@ def score_files(predictions: Path, truth: Path, split: str | None, *, allow_miss
     """Print how far off predicted places are, how well landmarks were recognised, or both.
 
     Raises:
-        SourceError: a table without ids or anything to score, an id that stands twice, or a truth without prediction.
+        SourceError: a table without ids or anything to score, a duplicate id, or a truth without prediction.
         CoordinateError: places that are none.
     """
     true, predicted = read_rows(truth, split), read_rows(predictions)
