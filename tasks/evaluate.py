@@ -13,8 +13,8 @@ from pydantic.dataclasses import dataclass
 from tasks.common.geography import Region
 from tasks.common.kinds import Batch, FewOrNone, PathText
 from tasks.common.outputs import read_json, whole_folder, write_json
+from tasks.common.publishing import published
 from tasks.common.stage import STRICT, Stage
-from tasks.registry import tracking
 from tasks.reporting.attention import drawn_attention, view_maps, write_attention
 from tasks.reporting.gallery import gallery_of, inside
 from tasks.reporting.landmark_gallery import confusions, landmark_gallery
@@ -91,11 +91,10 @@ class Evaluation(NamedTuple):
 def evaluate(model: str, settings: Evaluate) -> None:
     """Answer for every val and test record, and sum the answers up."""
     guesser = load_guesser(TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration")
-    with whole_folder(REPORTS / model) as folder:
-        found = write_evaluation(model, guesser, settings, folder)
-    with tracking.forgiving(f"the evaluation of {model}"):
-        run_id = tracking.run_of(model)
-        tracking.client().log_metric(run_id, "images_per_second", found.images_per_second)
+    with published(model) as figures:
+        with whole_folder(REPORTS / model) as folder:
+            found = write_evaluation(model, guesser, settings, folder)
+        figures["images_per_second"] = found.images_per_second
     for split, figures in found.metrics.items():
         logger.info("%s %s: %s", model, split, in_words(figures))
 

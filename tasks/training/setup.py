@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict
 from functools import cache
@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from geopandas import GeoDataFrame
-from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
 from tasks.training.examples import Target, make_examples, read_target
@@ -337,8 +336,10 @@ def _workers() -> int:
     return min(MOST_WORKERS, torch.get_num_threads()) if torch.cuda.is_available() else 0
 
 
-def teach(lesson: Lesson, work: Path, loggers: Sequence[Logger] = ()) -> Taught:
-    """Train the locator, from where the work folder left off."""
+def teach(
+    lesson: Lesson, work: Path, after_epoch: Callable[[Sequence[dict[str, float]]], None] | None = None
+) -> Taught:
+    """Train the locator, from where the work folder left off; `after_epoch` takes the curves so far."""
     entry = lesson.entry
     if entry.threads is not None and not torch.cuda.is_available():
         torch.set_num_threads(entry.threads)
@@ -362,6 +363,6 @@ def teach(lesson: Lesson, work: Path, loggers: Sequence[Logger] = ()) -> Taught:
             epochs=entry.epochs,
             patience=entry.patience,
             precision=entry.precision,
-            loggers=loggers,
+            after_epoch=after_epoch,
         )
     return Taught(fitted, tuned)

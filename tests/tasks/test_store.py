@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 OPEN = """
 import sys, time
 from pathlib import Path
-from tasks.registry.tracking import experiment_id
+from tasks.registry.store import experiment_id
 Path(sys.argv[1]).touch()
 while not Path("go").exists():
     time.sleep(0.001)
@@ -60,9 +60,9 @@ def test_a_store_that_was_being_made_when_its_maker_was_killed_is_made_anew(tmp_
 
 LOG = """
 from pathlib import Path
-from tasks.registry import tracking
-store = tracking.client()
-run = store.create_run(tracking.experiment_id()).info.run_id
+from tasks.registry.store import client, experiment_id
+store = client()
+run = store.create_run(experiment_id()).info.run_id
 Path("text.txt").write_text("x")
 store.log_artifact(run, "text.txt")
 print([its.path for its in store.list_artifacts(run)])
