@@ -73,7 +73,7 @@ def write_results() -> None:
     comparison = read_json(COMPARISON)
     best = next((model for key in BEST.values() if (model := comparison.get(key)) is not None), None)
     if best is not None and _has_server():
-        runs.log_report(runs.run_of(best), REPORT)
+        runs.log_files(runs.run_of(best), [REPORT], "report", runs.REPORT_TAG)
     _show_page("report", "the report", REPORT, best, "report/index.html")
     if (placed := comparison.get("best_on_val")) is not None:
         page = Path("reports/models") / placed / "map.html"

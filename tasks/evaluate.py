@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 
 from tasks.common.geography import Region
 from tasks.common.kinds import Batch, FewOrNone, PathText
-from tasks.common.outputs import read_json, whole_folder, write_json
-from tasks.common.publishing import published
+from tasks.common.outputs import file_digest, read_json, whole_file, whole_folder, write_json
+from tasks.common.publishing import SPEED, published
 from tasks.common.stage import STRICT, Stage
 from tasks.reporting.attention import drawn_attention, view_maps, write_attention
 from tasks.reporting.gallery import gallery_of, inside
@@ -90,11 +90,13 @@ class Evaluation(NamedTuple):
 
 def evaluate(model: str, settings: Evaluate) -> None:
     """Answer for every val and test record, and sum the answers up."""
-    guesser = load_guesser(TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration")
-    with published(model) as figures:
+    checkpoint = TRAINED / model / "model.ckpt"
+    guesser = load_guesser(checkpoint, TRAINED / f"{model}-calibration")
+    with published(model):
         with whole_folder(REPORTS / model) as folder:
             found = write_evaluation(model, guesser, settings, folder)
-        figures["images_per_second"] = found.images_per_second
+        with whole_file(SPEED / f"{model}.json") as path:
+            write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
     for split, figures in found.metrics.items():
         logger.info("%s %s: %s", model, split, in_words(figures))
 

@@ -5,12 +5,12 @@ publisher (`tasks.registry.publish`) reads them while the stage runs, and its ou
 a publisher nothing is lost: the record stays in `.work/runs` until a run in MLflow has all of it.
 """
 
-import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 PUBLISHER = "tasks.registry.publish"
 RECORD, CURVES = "record.json", "curves.json"
+SPEED = WORK / "speed"  # by which a model answered when it was evaluated: it differs from run to run, and is no output
 LEAVE_S = 600.0  # that a publisher has for the outputs of a stage that ended well
-STOP_S = 5.0  # that it has where the stage failed
 
 
 def begin_record(work: Path, model: str, params: Mapping[str, Any], **made_from: Any) -> None:
@@ -60,50 +60,44 @@ def kept_record(digest: str) -> Path:
 
 
 @contextmanager
-def published(model: str, work: Path | None = None) -> Iterator[dict[str, float]]:
+def published(model: str, work: Path | None = None) -> Iterator[None]:
     """Let the publisher follow a stage; whatever becomes of it, the stage goes on.
 
     Args:
         model: that the stage trains or measures.
         work: folder in which a training writes its record and curves.
-
-    Yields:
-        Figures to fill in that no output has, as they differ from run to run.
     """
-    figures: dict[str, float] = {}
     child = _start([model] if work is None else [model, "--follow", str(work)])
-    patience_s = STOP_S
     try:
-        yield figures
-        patience_s = LEAVE_S
-        _say(child, json.dumps(figures))
-    finally:
-        _end(child, patience_s)
+        yield
+    except BaseException:
+        if child is not None:
+            child.kill()
+            child.wait()
+        raise
+    if child is not None:
+        _leave(child)
 
 
 def _start(arguments: Sequence[str]) -> "subprocess.Popen[str] | None":
     try:
-        return start_command([sys.executable, "-m", PUBLISHER, *arguments], stdin=subprocess.PIPE, text=True)
+        return start_command(
+            [sys.executable, "-m", PUBLISHER, *arguments], stdin=subprocess.PIPE, text=True, prepare=_ignore_interrupts
+        )
     except OSError as error:  # such as too many processes
         logger.warning("MLflow gets the run later: its publisher does not start (%s)", error)
         return None
 
 
-def _say(child: "subprocess.Popen[str] | None", line: str) -> None:
-    """Tell the publisher that the stage ended well; where its input ends without a line, the stage did not."""
-    if child is not None and child.stdin is not None:
-        with suppress(OSError):  # it has died
-            child.stdin.write(f"{line}\n")
-            child.stdin.flush()
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the stage, which ends the publisher."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _end(child: "subprocess.Popen[str] | None", patience_s: float) -> None:
-    if child is None or child.stdin is None:
-        return
-    with suppress(OSError):
-        child.stdin.close()
+def _leave(child: "subprocess.Popen[str]") -> None:
+    """Tell the publisher that the stage ended well, and wait until it has logged what there is."""
     try:
-        child.wait(patience_s)
+        child.communicate("ended well\n", LEAVE_S)  # where it has died, nobody reads
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

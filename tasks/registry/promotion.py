@@ -7,14 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from tasks.common.stage import load_params
 from tasks.registry import runs, versions
 from tasks.registry.evidence import ROLES, Evidence, keep
-from tasks.registry.rescore import Answered, TestSet, answer_test, find_test, latency_s, load_registered
+from tasks.registry.rescore import Answered, TestSet, answer_test, find_test, latency_s, load_registered, unseen
 from tasks.registry.smoke import smoke_fault
 from tasks.registry.store import tracking_uri
 from tasks.training.tables import places_of
@@ -196,7 +195,7 @@ def _checks(
 ) -> tuple[list[Check], Evidence]:
     gate, question = evidence.gate, evidence.question
     seen = {role: overlap(test.records, exposures[role], answers.looks) for role, answers in answered.items()}
-    rows, left_out = _unseen(question, test, answered, seen)
+    rows, left_out = unseen(question, test, answered, seen)
     counts = {role: {way: int((found["way"] == way).sum()) for way in WAYS} for role, found in seen.items()}
     evidence = replace(evidence, seen=counts, rows=rows, test_records=len(test.records))
     counted = rows["challenger"]
@@ -229,29 +228,6 @@ def _load(evidence: Evidence, role: str) -> Guesser:
             f"the {role}, version {version} of {evidence.name}, answers no {question}; register it under another name"
         )
     return guesser
-
-
-def _unseen(
-    question: Question, test: TestSet, answered: dict[str, Answered], seen: dict[str, pd.DataFrame]
-) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
-    """Keep the records that both answered and neither has seen; count the others by the reason."""
-    ids = test.records["record_id"]
-    reasons = pd.Series(None, index=ids, dtype=object)
-    both = set.intersection(*(set(answers.rows["record_id"]) for answers in answered.values()))
-    reasons[~ids.isin(both).to_numpy()] = "without a picture"
-    for role, found in seen.items():
-        new = reasons.index.isin(found["record_id"]) & reasons.isna().to_numpy()
-        ways = found.set_index("record_id")["way"].reindex(reasons.index[new])
-        reasons[new] = [f"seen by the {role} (by {way})" for way in ways]
-    if question == "places":
-        nowhere = ~np.isfinite(places_of(test.records)).all(axis=1)
-        reasons[nowhere & reasons.isna().to_numpy()] = "without coordinates"
-    kept = set(reasons.index[reasons.isna()])
-    rows = {
-        role: answers.rows[answers.rows["record_id"].isin(kept)].reset_index(drop=True)
-        for role, answers in answered.items()
-    }
-    return rows, {str(reason): int(count) for reason, count in reasons.value_counts().sort_index().items()}
 
 
 def _slices(

@@ -1,11 +1,10 @@
 """Log to MLflow what a stage makes, next to its process: `python -m tasks.registry.publish MODEL [--follow WORK]`.
 
 A training is followed epoch by epoch; what its outputs hold besides is logged when the stage says on stdin that it
-ended well, with a line of JSON. Where MLflow does not answer, the next look or the next `run_of` makes up for it.
+ended well. Where MLflow does not answer, the next look or the next `run_of` makes up for it.
 """
 
 import argparse
-import json
 import logging
 import os
 import select
@@ -13,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from waymark.system.addresses import without_credentials
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # between two looks at the files
-REST = 9.0  # times as long as a vain attempt took nothing is logged: a dead server takes a tenth of a core at most
+REST_S = 30.0  # that nothing is logged after a vain attempt
 SAMPLE_S = 5  # between two looks at processor, memory and GPU, unless MLflow's own variable says otherwise
 LEAVE_S = 5.0  # for the last of them, which a server that is away would hold up for minutes
 IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: minutes
@@ -47,12 +47,11 @@ class Follower:
 
     def look(self) -> None:
         """Log what is new, unless MLflow was away a moment ago."""
-        began = time.monotonic()
-        if began < self.rests_until or not (self.work / RECORD).exists():
+        rests = time.monotonic() < self.rests_until
+        if rests or not (self.work / RECORD).exists():
             return
         if not best_effort(f"the training of {self.model}", self._log):
-            ended = time.monotonic()
-            self.rests_until = ended + REST * (ended - began)
+            self.rests_until = time.monotonic() + REST_S
 
     def _log(self) -> None:
         from tasks.registry import runs  # late, as importing MLflow may fail, too
@@ -99,37 +98,27 @@ def best_effort(what: str, log: Callable[[], None]) -> bool:
     return True
 
 
-def publish(model: str, work: Path | None, ended: Callable[[float], str | None]) -> None:
-    """Follow a stage to its end, and then log its outputs.
+def publish(model: str, work: Path | None) -> None:
+    """Follow a stage to the end of its line on stdin, and log its outputs where there is such a line.
 
     Args:
         model: that it trains or measures.
         work: folder of a training.
-        ended: waits for so many seconds at most, and returns the stage's last line: with figures, empty where it
-            failed, None while it runs.
     """
     follower = None if work is None else Follower(model, work)
-    while (line := ended(LOOK_S)) is None:
+    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
         if follower is not None:
             follower.look()
     if follower is not None:
         follower.leave()
-    if line:
-        best_effort(f"the outputs of {model}", lambda: _log_outputs(model, json.loads(line)))
+    if sys.stdin.readline():
+        best_effort(f"the outputs of {model}", partial(_log_outputs, model))
 
 
-def _log_outputs(model: str, figures: dict[str, float]) -> None:
-    from tasks.registry import runs, store
+def _log_outputs(model: str) -> None:
+    from tasks.registry.runs import run_of
 
-    run_id = runs.run_of(model)
-    for name, value in figures.items():
-        store.client().log_metric(run_id, name, value)
-
-
-def _last_line(timeout_s: float) -> str | None:
-    """Wait for the stage's last line on stdin."""
-    readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
-    return sys.stdin.readline().strip() if readable else None
+    run_of(model)
 
 
 def main() -> None:
@@ -141,10 +130,7 @@ def main() -> None:
     terminal.log_to(sys.stdout, logging.INFO)
     for name, value in IMPATIENCE.items():
         os.environ.setdefault(name, value)
-    try:
-        publish(arguments.model, arguments.follow, _last_line)
-    except KeyboardInterrupt:  # the stage ends, too
-        sys.exit(130)
+    publish(arguments.model, arguments.follow)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from waymark.inference.answering import Query, answer_bytes, answer_files
 from waymark.inference.predictor import Guesser, load_guesser
 from waymark.inference.registry import download_registered
 from waymark.metrics.functional import haversine_km
+from waymark.promotion.checks import Question
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,29 @@ def _rows(records: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     right = [best in set(truth) for best, truth in zip(rows["best_landmark"], rows["landmarks"], strict=True)]
     rows["rank"] = pd.Series(1, index=rows.index, dtype="Int64").where(np.array(right, dtype=bool))
     return rows.reset_index(drop=True)
+
+
+def unseen(
+    question: Question, test: TestSet, answered: dict[str, Answered], seen: dict[str, pd.DataFrame]
+) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """Keep the records that both answered and neither has seen; count the others by the reason."""
+    ids = test.records["record_id"]
+    reasons = pd.Series(None, index=ids, dtype=object)
+    both = set.intersection(*(set(answers.rows["record_id"]) for answers in answered.values()))
+    reasons[~ids.isin(both).to_numpy()] = "without a picture"
+    for role, found in seen.items():
+        new = reasons.index.isin(found["record_id"]) & reasons.isna().to_numpy()
+        ways = found.set_index("record_id")["way"].reindex(reasons.index[new])
+        reasons[new] = [f"seen by the {role} (by {way})" for way in ways]
+    if question == "places":
+        nowhere = ~np.isfinite(places_of(test.records)).all(axis=1)
+        reasons[nowhere & reasons.isna().to_numpy()] = "without coordinates"
+    kept = set(reasons.index[reasons.isna()])
+    rows = {
+        role: answers.rows[answers.rows["record_id"].isin(kept)].reset_index(drop=True)
+        for role, answers in answered.items()
+    }
+    return rows, {str(reason): int(count) for reason, count in reasons.value_counts().sort_index().items()}
 
 
 def latency_s(guesser: Guesser, test: TestSet) -> float:

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFL
 
 from tasks.common.circumstances import lock_state, of_checkout
 from tasks.common.outputs import file_digest, read_json
-from tasks.common.publishing import kept_record
+from tasks.common.publishing import SPEED, kept_record
 from tasks.registry.store import all_experiments, client, experiment_id, only_one, tracking_uri
 from tasks.training.tables import read_table
 
@@ -39,7 +39,8 @@ REVISION_TAG = "waymark.git.revision"
 TEST_TAG = "waymark.split.test_sha256"
 LINEAGE = "lineage.json"  # of a registered model, in its run: what its tags do not hold
 EXPOSURE = "exposure.parquet"  # the records that a training sees
-TRAINED, REPORTS, SPLIT_RECORDS = Path("trained"), Path("reports/models"), Path("data/split/records.parquet")
+TRAINED, SPLIT_RECORDS = Path("trained"), Path("data/split/records.parquet")
+REPORTS, MAPS = Path("reports/models"), Path("reports/details")
 CURVES = ("train_loss", "val_loss", "val_mean_km", "val_gap", "val_top1")
 ARTIFACTS = ("training.json", EXPOSURE)  # of a training, as far as they are there
 EVALUATION = ("metrics.json", "predictions.parquet", "map.html")
@@ -168,28 +169,44 @@ def _log_lacking(run_id: str, paths: list[Path], folder: str | None = None) -> N
 
 
 def _complete_evaluation(model: str, run_id: str) -> None:
-    """Log the figures of val and test, and what `evaluate` wrote, unless the run has just these."""
-    paths = [REPORTS / model / name for name in EVALUATION]
-    if not all(path.exists() for path in paths):
+    """Log the figures of val and test, and what was made of them, unless the run has just these."""
+    paths = [path for path in (*(REPORTS / model / name for name in EVALUATION), MAPS / model / "map.html")
+             if path.exists()]  # fmt: skip
+    if not paths:
         return
-    digest, store = " ".join(file_digest(path)[:16] for path in paths), client()
-    if store.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
+    _log_speed(model, run_id)
+    if _has_files(run_id, paths, EVALUATION_TAG):
         return _log_lacking(run_id, paths, "evaluation")
     for split, figures in read_json(REPORTS / model / "metrics.json").items():
         for name, value in figures.items():
             if value is not None:
-                store.log_metric(run_id, f"{split}.{name}", value)
-    for path in paths:
-        store.log_artifact(run_id, str(path), "evaluation")
-    store.set_tag(run_id, EVALUATION_TAG, digest)
+                client().log_metric(run_id, f"{split}.{name}", value)
+    log_files(run_id, paths, "evaluation", EVALUATION_TAG)
 
 
-def log_report(run_id: str, path: Path) -> None:
-    """Log the report with a run, unless the run has just this one."""
-    digest, store = file_digest(path), client()
-    if store.get_run(run_id).data.tags.get(REPORT_TAG) != digest:
-        store.log_artifact(run_id, str(path), "report")
-        store.set_tag(run_id, REPORT_TAG, digest)
+def _log_speed(model: str, run_id: str) -> None:
+    """Log how many pictures the model answered for in a second, where it was evaluated here."""
+    path = SPEED / f"{model}.json"
+    if path.exists() and "images_per_second" not in client().get_run(run_id).data.metrics:
+        speed = read_json(path)
+        if speed["checkpoint"] == file_digest(TRAINED / model / "model.ckpt"):
+            client().log_metric(run_id, "images_per_second", speed["images_per_second"])
+
+
+def log_files(run_id: str, paths: Sequence[Path], folder: str, tag: str) -> None:
+    """Log files into a folder of a run, unless the run has just these by its tag."""
+    if not _has_files(run_id, paths, tag):
+        for path in paths:
+            client().log_artifact(run_id, str(path), folder)
+        client().set_tag(run_id, tag, _digest(paths))
+
+
+def _has_files(run_id: str, paths: Sequence[Path], tag: str) -> bool:
+    return bool(client().get_run(run_id).data.tags.get(tag) == _digest(paths))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    return " ".join(file_digest(path)[:16] for path in paths)
 
 
 def write_lineage(run_id: str) -> dict[str, str]:

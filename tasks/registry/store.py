@@ -13,12 +13,14 @@ from mlflow.tracking import MlflowClient
 from tasks.common.checkout import checkout
 from tasks.common.outputs import whole_file
 from tasks.common.stage import WORK
-from waymark.inference.references import is_served_from, named, registry_uri
+from waymark.inference.references import environment_name, is_served_from, registry_uri
 from waymark.inference.registry import open_registry
 from waymark.system.addresses import is_web, sqlite_path, sqlite_url
 
-EXPERIMENT = named("waymark")
-ELSEWHERE = named("waymark-elsewhere")  # of machines that do not see the disk on which the first keeps its artifacts
+EXPERIMENT = environment_name("waymark")
+ELSEWHERE = environment_name(
+    "waymark-elsewhere"
+)  # of machines that do not see the disk on which the first keeps its artifacts
 
 
 def tracking_uri() -> str:

@@ -11,23 +11,23 @@ from waymark.errors import ParameterError
 from waymark.system.addresses import is_web, same_server, sqlite_url
 from waymark.system.checkout import STORE, checkout
 
-ENVIRONMENT = "WAYMARK_ENVIRONMENT"  # such as staging: two of them can share the servers
+ENVIRONMENT = "WAYMARK_ENVIRONMENT"  # such as staging
 
 
-def named(base: str) -> str:
-    """Name what stands on a shared server: with the environment before it, where there is one.
+def environment_name(name: str) -> str:
+    """Name something on servers that several environments share: an experiment, a registered model, a pool, a branch.
 
-    Raises:
-        ParameterError: the environment's name cannot be part of such a name.
+    >>> environment_name("waymark-location") if not os.environ.get(ENVIRONMENT) else "waymark-location"
+    'waymark-location'
     """
     environment = os.environ.get(ENVIRONMENT, "")
-    if environment and not re.fullmatch(r"[A-Za-z][\w-]*", environment):
-        raise ParameterError(f"{ENVIRONMENT} must be a word of letters, digits, _ and -, not {environment!r}")
-    return f"{environment}-{base}" if environment else base
+    if re.fullmatch("[a-z0-9-]*", environment) is None:
+        raise ParameterError(f"{ENVIRONMENT} must consist of small letters, digits and dashes, not {environment!r}")
+    return f"{name}-{environment}" if environment else name
 
 
-LOCATION = named("waymark-location")
-LANDMARK = named("waymark-landmark")
+LOCATION = environment_name("waymark-location")
+LANDMARK = environment_name("waymark-landmark")
 DEFAULT_ALIAS = "champion"
 SERVICES = Path(".services")  # of a checkout: what `make up` keeps there
 URI, USERNAME, PASSWORD = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"

@@ -1,0 +1,34 @@
+"""Two environments share servers: each has names of its own, given by one setting."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from closure import ROOT
+
+from waymark.errors import ParameterError
+from waymark.inference.references import environment_name
+
+NAMES = """
+from tasks.registry import store
+from waymark.inference import lookup, references
+print(store.EXPERIMENT, store.ELSEWHERE, references.LOCATION, references.LANDMARK, *lookup.BEST)
+print(*references.parse_reference("champion"))
+"""
+PLAIN = ["waymark", "waymark-elsewhere", *("waymark-location", "waymark-landmark") * 2]
+
+
+@pytest.mark.parametrize(("environment", "after"), [("", ""), ("staging", "-staging")])
+def test_experiments_and_registered_models_bear_the_name_of_the_environment(environment, after):
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "WAYMARK_ENVIRONMENT": environment}
+    done = subprocess.run([sys.executable, "-c", NAMES], env=variables, capture_output=True, text=True, check=True)
+    names, reference = done.stdout.splitlines()
+    assert names.split() == [f"{name}{after}" for name in PLAIN]
+    assert reference == f"waymark-location{after} None champion"
+
+
+def test_a_name_that_cannot_be_part_of_another_is_refused(monkeypatch):
+    monkeypatch.setenv("WAYMARK_ENVIRONMENT", "my staging")
+    with pytest.raises(ParameterError, match="WAYMARK_ENVIRONMENT must consist of small letters"):
+        environment_name("waymark")
