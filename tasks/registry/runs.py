@@ -125,7 +125,8 @@ def run_of(model: str) -> str:
     kept = kept_record(digest)
     run_id = None if kept.exists() else _find(CHECKPOINT_TAG, digest)
     if run_id is None:
-        run_id = _complete(read_json(kept) if kept.exists() else _record_of(model, digest), digest)
+        record = read_json(kept) if kept.exists() else {}
+        run_id = _complete(record if "id" in record else _record_of(model, digest), digest)  # older ones have no id
         kept.unlink(missing_ok=True)
     _log_lacking(run_id, [path for name in ARTIFACTS if (path := TRAINED / model / name).exists()])
     _complete_evaluation(model, run_id)
