@@ -7,9 +7,6 @@ import sys
 import pytest
 from closure import ROOT
 
-from waymark.errors import ParameterError
-from waymark.inference.references import environment_name
-
 NAMES = """
 from tasks.registry import store
 from waymark.inference import lookup, references
@@ -26,9 +23,3 @@ def test_experiments_and_registered_models_bear_the_name_of_the_environment(envi
     names, reference = done.stdout.splitlines()
     assert names.split() == [f"{name}{after}" for name in PLAIN]
     assert reference == f"waymark-location{after} None champion"
-
-
-def test_a_name_that_cannot_be_part_of_another_is_refused(monkeypatch):
-    monkeypatch.setenv("WAYMARK_ENVIRONMENT", "my staging")
-    with pytest.raises(ParameterError, match="WAYMARK_ENVIRONMENT must consist of small letters"):
-        environment_name("waymark")
