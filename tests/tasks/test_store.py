@@ -81,3 +81,18 @@ def test_database_and_artifacts_lie_in_a_checkout_whatever_its_path_holds(tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == [".work", "mlflow.db", "mlruns", "text.txt"]
     assert len(list((folder / "mlruns").rglob("text.txt"))) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["what? 50% #1 ü"]
+
+
+NAMES = """
+from tasks.registry import store
+from waymark.inference.lookup import BEST
+print(store.EXPERIMENT, store.ELSEWHERE, *BEST)
+"""
+
+
+@pytest.mark.parametrize(("environment", "after"), [("", ""), ("staging", "-staging")])
+def test_two_environments_that_share_a_server_have_experiments_and_models_of_their_own(environment, after):
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "WAYMARK_ENVIRONMENT": environment}
+    done = subprocess.run([sys.executable, "-c", NAMES], env=variables, capture_output=True, text=True, check=True)
+    plain = ["waymark", "waymark-elsewhere", "waymark-location", "waymark-landmark"]
+    assert done.stdout.split() == [f"{name}{after}" for name in plain]
