@@ -11,9 +11,9 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from tasks.common.geography import Region
-from tasks.common.outputs import read_json, whole_folder, write_json
+from tasks.common.outputs import file_digest, read_json, whole_file, whole_folder, write_json
+from tasks.common.publishing import SPEED, published
 from tasks.common.stage import STRICT, Stage
-from tasks.registry import tracking
 from tasks.reporting.attention import drawn_attention, view_maps, write_attention
 from tasks.reporting.gallery import gallery_of, inside
 from tasks.reporting.landmark_gallery import confusions, landmark_gallery
@@ -90,12 +90,13 @@ class Evaluation(NamedTuple):
 
 def evaluate(model: str, settings: Evaluate) -> None:
     """Answer for every val and test record, and sum the answers up."""
-    predictor = load_predictor(TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration")
-    with whole_folder(REPORTS / model) as folder:
-        found = write_evaluation(model, predictor, settings, folder)
-    with tracking.forgiving(f"the evaluation of {model}"):
-        run_id = tracking.run_of(model)
-        tracking.client().log_metric(run_id, "images_per_second", found.images_per_second)
+    checkpoint = TRAINED / model / "model.ckpt"
+    predictor = load_predictor(checkpoint, TRAINED / f"{model}-calibration")
+    with published(model):
+        with whole_folder(REPORTS / model) as folder:
+            found = write_evaluation(model, predictor, settings, folder)
+        with whole_file(SPEED / f"{model}.json") as path:
+            write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
     for split, figures in found.metrics.items():
         logger.info("%s %s: %s", model, split, in_words(figures))
 

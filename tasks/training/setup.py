@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.loggers import Logger
 
 from tasks.training.examples import Material, Target, choose_material, read_target
 from tasks.training.landmark_classes import balanced_chances
@@ -117,8 +116,10 @@ def _workers() -> int:
     return min(MOST_WORKERS, torch.get_num_threads()) if torch.cuda.is_available() else 0
 
 
-def train_locator(setup: TrainingSetup, work: Path, loggers: Sequence[Logger] = ()) -> TrainingResult:
-    """Train the locator, from where the work folder left off."""
+def train_locator(
+    setup: TrainingSetup, work: Path, after_epoch: Callable[[Sequence[dict[str, float]]], None] | None = None
+) -> TrainingResult:
+    """Train the locator, from where the work folder left off; `after_epoch` takes the curves so far."""
     entry = setup.entry
     if entry.threads is not None and not torch.cuda.is_available():
         torch.set_num_threads(entry.threads)
@@ -138,6 +139,6 @@ def train_locator(setup: TrainingSetup, work: Path, loggers: Sequence[Logger] = 
             epochs=entry.epochs,
             patience=entry.patience,
             precision=entry.precision,
-            loggers=loggers,
+            after_epoch=after_epoch,
         )
     return TrainingResult(fitted, tuned)

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from mlflow.tracking import MlflowClient
 from tiny_model import SHARD_PX, make_tiny_model, write_picture
 
-from tasks.registry.rescore import TEST_TAG, test_digest
+from tasks.registry.runs import TEST_TAG
+from tasks.training.lineage import test_digest
 from waymark.data.exposure import EXPOSURE_SCHEMA
 from waymark.data.records import records_table
 from waymark.images.decode import square_pixels

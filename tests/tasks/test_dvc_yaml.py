@@ -1,11 +1,14 @@
 """dvc.yaml says what each stage really imports and reads."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from closure import ROOT, closure
+from closure import ROOT, closure, imported_names
 from ruamel.yaml import YAML
+
+from tasks.common.publishing import PUBLISHER
 
 DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
@@ -42,6 +45,15 @@ def test_code_dependencies_cover_what_can_change_the_bytes(stage):
     assert {str(path) for path in needed if not {path, *path.parents} & set(declared)} == set()
     assert {str(path) for path in declared if not any(path in {file, *file.parents} for file in needed)} == set()
     assert len(declared) <= MOST
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_no_stage_knows_mlflow(stage):
+    """Not even where it can change no bytes: what logs to MLflow runs next to the stage and is started by its name."""
+    files = closure(f"tasks.{stage}")
+    assert not {str(path) for path in files if path.is_relative_to("tasks/registry")}
+    assert not {str(path) for path in files if "mlflow" in imported_names(ROOT / path)}
+    assert find_spec(PUBLISHER) is not None
 
 
 def test_what_is_said_to_change_no_bytes_exists():

@@ -179,7 +179,7 @@ def _digest(files: ModelFiles) -> str:
 def _default(name: str, folder: Path) -> ModelFiles | None:
     """Take the champion of the registry, else the best on val of the last comparison, if any."""
     if registry_uri() is not None and _has_mlflow():
-        from waymark.inference.mlflow_model import download_registered  # late, for nobody else needs MLflow
+        from waymark.inference.registry import download_registered  # late, for nobody else needs MLflow
 
         folder.mkdir(exist_ok=True)
         if (champion := download_registered(f"{name}@{DEFAULT_ALIAS}", folder, missing_ok=True)) is not None:
@@ -223,7 +223,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 def _registered(reference: str, folder: Path) -> ModelFiles:
     _check_registry(reference)
-    from waymark.inference.mlflow_model import download_registered  # late, for nobody else needs MLflow
+    from waymark.inference.registry import download_registered  # late, for nobody else needs MLflow
 
     found = download_registered(reference, folder)
     assert found is not None

@@ -1,14 +1,13 @@
 """Run the training loop: the epoch that is best on val counts, and a kill costs one epoch."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import Logger
 
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
@@ -61,7 +60,7 @@ def fit(
     epochs: int,
     patience: int | None = None,
     precision: Precision = "32",
-    loggers: Sequence[Logger] = (),
+    after_epoch: Callable[[Sequence[dict[str, float]]], None] | None = None,
 ) -> Fitted:
     """Train until the last epoch, or until nothing gets better; leave the best weights in the locator.
 
@@ -72,7 +71,7 @@ def fit(
         epochs: most epochs.
         patience: epochs without a better figure of `monitor_of` after which training stops.
         precision: of the sums inside the network; see `trainer_precision`.
-        loggers: that follow the curves.
+        after_epoch: takes the curves so far, a row for each epoch.
 
     Raises:
         ModelError: the checkpoint to go on from is damaged, or holds more than numbers.
@@ -81,6 +80,7 @@ def fit(
         exact_convolutions()
     # A fifth of the time, and nothing reads such memory; mypy does not know the module's property.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    module.after_epoch = after_epoch
     monitor = monitor_of(module.locator)
     best = _keep("best", work, monitor)
     # Lightning's own save_last writes in epochs only that are the best so far.
@@ -95,7 +95,7 @@ def fit(
         devices=1,
         precision=trainer_precision(precision),
         deterministic="warn",
-        logger=list(loggers) or False,
+        logger=False,
         callbacks=callbacks,
         enable_progress_bar=visible,
         enable_model_summary=False,

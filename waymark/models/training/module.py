@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,7 @@ class LocatorModule(L.LightningModule):
         self.val_km, self.val_gap, self.val_top1 = MeanHaversine(), GlobalAveragePrecision(), MeanMetric()
         self.seen = 0  # val records of the epoch, whose number orders what ties
         self.curves: list[dict[str, float]] = []  # a row for each epoch, also over a restart
+        self.after_epoch: Callable[[Sequence[dict[str, float]]], None] | None = None  # takes the curves
         self.rates: dict[str, float] = {}  # learning rate of each group, as the epoch began
 
     def _shared_step(self, batch: Batch, losses: Losses) -> tuple[Tensor, Output]:
@@ -186,10 +187,10 @@ class LocatorModule(L.LightningModule):
             schedule.step(figures["val/loss"])
         row = {name.replace("/", "_"): value for name, value in (figures | self.rates).items()}
         self.curves.append({"epoch": self.current_epoch, **row})
-        figures_text = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
-        logger.info(
-            "epoch %d of %d: %s", self.current_epoch + 1, self.epochs, figures_text
-        )  # flows/progress.py reads it
+        said = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+        logger.info("epoch %d of %d: %s", self.current_epoch + 1, self.epochs, said)  # flows/progress.py reads it
+        if self.after_epoch is not None:
+            self.after_epoch(self.curves)
         for metric in (self.train_loss, self.val_loss, self.val_km, self.val_gap, self.val_top1):
             metric.reset()
         self.seen = 0
