@@ -1,4 +1,4 @@
-"""The doctor for a source: what is wrong with records and pictures, before any training."""
+"""Check a source before training: faults of records and pictures, with remedies."""
 
 from waymark.check.command import Check, check
 

@@ -1,4 +1,4 @@
-"""What a check says: each finding with its number, its remedy and the first examples."""
+"""Findings of a check: title, reason, remedy and the first examples of each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ MOST_EXAMPLES = 8
 
 @dataclass(frozen=True)
 class Example:
-    """One case: the records it is about, what is wrong with them, and the pictures that show it."""
+    """One case: its records, what is wrong with them, and the pictures that show it."""
 
     record_ids: tuple[str, ...]
     detail: str = ""
@@ -17,16 +17,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault, or of thing worth knowing.
+    """One kind of fault, or of noteworthy fact.
 
     Attributes:
-        kind: short name that stays the same, such as `swapped`.
-        title: what was found, with its number.
-        why: what it does to a model, or why it is thought to be so.
+        kind: short stable name, such as `swapped`.
+        title: what was found, with the count.
+        why: its effect on a model, or how it was detected.
         remedy: which parameter to set, or what to do with the files.
-        count: how many records, pictures or landmarks.
+        count: number of records, pictures or landmarks.
         examples: the first cases by record id.
-        needs_look: whether somebody should act before training; otherwise it is good to know.
+        needs_look: whether it should be fixed before training; otherwise it is for information.
     """
 
     kind: str
@@ -39,12 +39,12 @@ class Finding:
 
 
 def first(examples: Iterable[Example]) -> tuple[Example, ...]:
-    """Give the first examples by record id."""
+    """Return the first examples by record id."""
     return tuple(sorted(examples, key=lambda example: example.record_ids)[:MOST_EXAMPLES])
 
 
 def counted(number: int, thing: str, plural: str | None = None) -> str:
-    """Number and noun.
+    """Format a number with its noun.
 
     >>> counted(1, "record"), counted(12000, "record"), counted(2, "class", "classes")
     ('1 record', '12,000 records', '2 classes')

@@ -1,4 +1,4 @@
-"""The page of a check: one HTML file with its style, its script and its pictures inside."""
+"""The page of a check: one HTML file with its styles, scripts and pictures inside."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page shows.
+    """Content of the page.
 
     Attributes:
         title: heading of the page.
-        source: what kind of source it is, in words.
+        source: description of the source.
         counts: figures for the top of the page, by name.
-        findings: what was found; those that need a look come first.
-        kept: number of records that the filter would keep; None where it would stop.
-        stopped: why the filter would stop.
+        findings: all findings; those that need a look first.
+        kept: number of records that the filter would keep; None if it would fail.
+        stopped: why the filter would fail.
         dropped: number of records that it would drop, by reason.
-        settings: parameters that the filter would be given, by name.
+        settings: parameters of the filter, by name.
         places: map of the records, or None.
         landmarks: columns `landmark`, `name`, `images`.
-        too_few: how many landmarks have fewer than `min_images`.
-        read: what the source counted while it read, by name.
+        too_few: number of landmarks with fewer than `min_images`.
+        read: the source's counts, by name.
         statuses: number of pictures by status.
         sides: number of records by the shorter side of their picture.
         orientations: number of records by orientation.
@@ -62,10 +62,10 @@ class Content:
 
 
 def check_page(content: Content) -> str:
-    """The check as one page.
+    """Render the check as one page.
 
     Returns:
-        HTML that loads nothing from elsewhere; the same bytes for the same content.
+        HTML without external resources; the same bytes for the same content.
     """
     plots = {}
     if content.places is not None:
