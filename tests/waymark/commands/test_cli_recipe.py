@@ -71,9 +71,9 @@ def test_a_path_that_a_recipe_cannot_learn_from_is_refused():
     for recipe in ("croatia", "photos"):
         Path(f"recipes/{recipe}.yaml").unlink()
     assert "there is no " in run("use", "mine", "--path", "nowhere", code=1).stderr
-    assert "recipes/mine.yaml is no folder" in run("use", "mine", "--path", "recipes/mine.yaml", code=1).stderr
+    assert "recipes/mine.yaml is not a folder" in run("use", "mine", "--path", "recipes/mine.yaml", code=1).stderr
     refused = run("use", "server", "--path", "recipes", code=1).stderr
-    assert "brings its own pictures (download.source: gldv2); --path goes with mine" in refused
+    assert "has a source of its own (download.source: gldv2); --path works with mine" in refused
     Path("a\nb").mkdir()
     assert "rename it" in run("use", "mine", "--path", "a\nb", code=1).stderr
     assert Path("params.yaml").read_text() == OWN

@@ -159,10 +159,10 @@ def test_swapped_columns_are_found(tables):
 def test_tables_that_say_nothing_clear_are_refused(tables):
     predictions, truth, _ = tables
     assert "no column latitude; it has uuid" in refusal(predictions[["uuid", "longitude"]], truth)
-    assert "stands twice" in refusal(pd.concat([predictions, predictions.head(1)]), truth)
+    assert "duplicate id" in refusal(pd.concat([predictions, predictions.head(1)]), truth)
     assert "have no id in common" in refusal(predictions.assign(uuid=predictions["uuid"] + "x"), truth)
     assert "is 'north', no number" in refusal(predictions.assign(latitude="north"), truth)
-    assert "which is no place" in refusal(predictions.assign(longitude=400.0), truth)
+    assert "is not a place" in refusal(predictions.assign(longitude=400.0), truth)
     assert "no column split; leave out --split" in refusal(predictions, truth, "--split", "test")
     assert "no row with a place" in refusal(predictions, truth.assign(latitude=""))
     assert "absent.csv does not exist" in run("absent.csv", "truth.csv").stderr
