@@ -23,18 +23,18 @@ from waymark.sources.quad_folders import find_parts
 logger = logging.getLogger(__name__)
 
 RAW = Path("data/raw")
-MIRROR = WORK / "mirror"  # in a checkout whose input is made of links: the checkout that they lead to
+MIRROR = WORK / "mirror"  # in a checkout whose input consists of links: the checkout that they lead to
 
 
 @dataclass(frozen=True, config=STRICT)
 class Synthetic:
-    """Section `download.synthetic`: how much the generator makes.
+    """Section `download.synthetic`: how much to generate.
 
     Args:
         places: number of places, four views each.
         landmarks: number of landmarks, with a long tail of pictures.
         photos: number of photos of landmarks, of which one in ten shows none.
-        seed: another seed is another country's worth of pictures.
+        seed: another seed gives other pictures.
     """
 
     places: Made = 3000
@@ -48,7 +48,7 @@ class Table:
     """Section `download.table`.
 
     Args:
-        file: name of the table in the folder `download.path`, where that holds several.
+        file: name of the table, if the folder `download.path` has several.
     """
 
     file: PathText | None = None
@@ -59,7 +59,7 @@ class Quads:
     """Section `download.quads`.
 
     Args:
-        folders: names of the folders in `download.path` that hold a `data.csv` each, the first
+        folders: names of the folders in `download.path` that have a `data.csv` each, the first
             first where two know a place; null takes all.
         missing_views: `keep` masks a view that is missing, `drop` drops its place.
     """
@@ -82,7 +82,7 @@ class Photos:
     Args:
         label: `folder` makes the name of a photo's folder its landmark.
         group: what is never split apart: the photos of one folder and day, of one folder, or nothing.
-        heading: whether a photo's direction (GPSImgDirection, true north) becomes its view's heading.
+        heading: whether the direction of a photo (GPSImgDirection, true north) is the heading of its view.
     """
 
     label: Literal["none", "folder"] = "none"
@@ -92,19 +92,19 @@ class Photos:
 
 @dataclass(frozen=True, config=STRICT)
 class Gldv2:
-    """Section `download.gldv2`: what is fetched of Google Landmarks Dataset v2, and how.
+    """Section `download.gldv2`: what to download of Google Landmarks Dataset v2, and how.
 
     Args:
-        base_url: address below which the files of the dataset lie.
+        base_url: address of the folder with the files of the dataset.
         tars: numbers of the tars of each split (train, index, test), null for all of it.
-        subset: images of train: `clean`, or `full` with all that is mislabelled.
-        landmarks: ids of landmarks of train; null takes all.
+        subset: images of train: `clean`, or `full` including mislabelled ones.
+        landmarks: ids of landmarks of train; null for all.
         min_images: landmarks with fewer images in the whole subset are left out.
-        largest: how many landmarks are taken, the largest first.
-        at_once: how many tars are downloaded at the same time.
+        largest: number of landmarks, the largest first.
+        at_once: number of simultaneous downloads.
         keep_tars: whether tars and tables stay in .work, for another choice.
-        timeout_s: longest silence of the server.
-        retries: how many attempts in a row may bring nothing new.
+        timeout_s: longest time without data from the server.
+        retries: number of attempts in a row that may make no progress.
     """
 
     base_url: Annotated[
@@ -148,10 +148,10 @@ class Download:
         source: where records come from.
         path: the user's folder or file, for sources that read one.
         synthetic: how much the bundled generator makes.
-        table: how a table is read.
-        quads: which folders of quadruplets are read, and what becomes of places that lack a view.
-        photos: what becomes of the folders and days of photos.
-        gldv2: what is fetched of Google Landmarks Dataset v2.
+        table: which table to read.
+        quads: folders of quadruplets, and the handling of places that lack a view.
+        photos: use of the folders and days of photos.
+        gldv2: what to download of Google Landmarks Dataset v2.
     """
 
     source: Literal["synthetic", "table", "quads", "photos", "gldv2"]
@@ -173,7 +173,7 @@ class Download:
 
 
 WANTED = {
-    "table": "a table or to the folder that holds it",
+    "table": "a table or to its folder",
     "quads": "the folder that holds data.csv and images/<uuid>/, or to a folder of such folders",
     "photos": "the folder of your photos",
 }
@@ -182,12 +182,12 @@ WANTED = {
 def _check(settings: Download) -> None:
     if settings.path.startswith("~"):
         raise SourceError(
-            f"download.path {settings.path} begins with ~, which DVC takes for a name; write"
+            f"download.path {settings.path} begins with ~, which DVC does not expand; write"
             f" {Path.home() / settings.path.removeprefix('~').lstrip('/')}"
         )
     if settings.source in WANTED and not exists(Path(settings.path)):
         if exists(Finder(Path(Path(settings.path).anchor)).find(settings.path.strip("/"))):
-            raise SourceError(f"{settings.path} is written in another Unicode form on the disk; rename it to this one")
+            raise SourceError(f"{settings.path} has another Unicode form on the disk; rename it to this one")
         raise SourceError(f"{settings.path} does not exist; set download.path to {WANTED[settings.source]}")
     if settings.source == "quads":
         find_parts(Path(settings.path), settings.quads.folders)
@@ -232,7 +232,7 @@ def choose_source(settings: Download) -> Source:
 def gldv2_source(settings: Gldv2) -> Gldv2Source:
     """Build the source that downloads.
 
-    Its work folder depends on the address alone, not on code and settings as `work_folder` has it: files
+    Its work folder depends on the address only, not on code and settings as in `work_folder`: files
     are checked before use, and hundreds of GB are not downloaded again because a line of code changed.
     """
     return Gldv2Source(

@@ -118,7 +118,7 @@ def test_what_the_sources_leave_out_is_named_and_not_answered(tmp_path):
     result = run("photos/castle.png", str(raw), "--each", "--json", model="single")
     assert result.exit_code == 1
     assert [row["images"] for row in json.loads(result.stdout)["answers"]] == [["photos/castle.png"]]
-    assert "castle.NEF: raw files are not decoded; give a JPEG of it" in result.stderr
+    assert "castle.NEF: raw files are not decoded; convert it to JPEG" in result.stderr
     os.mkfifo(tmp_path / "pipe.jpg")
     result = run("photos/castle.png", str(tmp_path / "pipe.jpg"), "--each", model="single")
     assert result.exit_code == 1
@@ -191,7 +191,9 @@ def test_the_drawn_picture_is_the_photo_with_a_band_below_it():
 
 def test_originals_are_never_written_to():
     before = Path("photos/bridge.jpg").read_bytes()
-    assert "never changed" in refusal("photos/bridge.jpg", "--draw", "photos/../photos/bridge.jpg", model="single")
+    assert "is one of the images; write to another file" in refusal(
+        "photos/bridge.jpg", "--draw", "photos/../photos/bridge.jpg", model="single"
+    )
     assert Path("photos/bridge.jpg").read_bytes() == before
 
 
@@ -205,7 +207,7 @@ def test_originals_are_never_written_to():
         ([*views(), "photos/castle.png"], "takes 4 views of a place, and 5 images are named; --each"),
         ([*views(), "--each", "--headings", "0,90,180,270"], "leave out one of them"),
         ([*views(), "--each", "--draw", "x.jpg"], "ask for one place at a time"),
-        ([*views(), "--draw", "x.txt"], "no picture format is called '.txt'"),
+        ([*views(), "--draw", "x.txt"], "'.txt' is not a picture format"),
         ([*views(), "--json", "--geojson", "-"], "both write to stdout"),
         (["quads/place-0/0.jpg", "photos/broken.jpg"], "photos/broken.jpg: "),
     ],

@@ -169,7 +169,7 @@ def test_folders_that_say_nothing_clear_are_refused(folder, tmp_path):
     assert "empty has no picture" in refusal(folder, "empty")
     write_quads(tmp_path / "mixed", 1)
     write_picture(tmp_path / "mixed/cover.jpg", 5)
-    assert "say --layout quads or photos" in refusal(folder, "mixed")
+    assert "set --layout quads or photos" in refusal(folder, "mixed")
     assert len(find_queries(tmp_path / "mixed", "quads")) == 1
     assert len(find_queries(tmp_path / "mixed", "photos")) == 5
     write_quads(tmp_path / "twice/train", 1)

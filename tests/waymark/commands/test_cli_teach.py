@@ -117,7 +117,7 @@ def test_a_name_is_known_in_whatever_form_it_is_written(tmp_path):
 
 def test_few_pictures_are_advised_against(tmp_path):
     said = run("teach", "Toranj", TOWER[0], "--out", tmp_path / "one.waymark").stderr
-    assert "3 pictures or more" in said
+    assert "3 or more pictures" in said
     assert "one picture cannot be tested" in said
     assert "or more" not in run("teach", "Toranj", *TOWER, "--out", tmp_path / "three.waymark").stderr
 
@@ -157,7 +157,7 @@ def test_each_picture_is_tried_as_if_only_the_others_had_been_shown(folder, tmp_
         (["Toranj ", *TOWER], "the name 'Toranj ' contains invisible characters"),
         (["To\x1b[31mranj", *TOWER], r"the name 'To\x1b[31mranj' contains invisible characters"),
         (["To\u202eranj", *TOWER], "contains invisible characters"),
-        (["T" * 201, *TOWER], "the name has 201 characters; give at most 200"),
+        (["T" * 201, *TOWER], "the name has 201 characters; use at most 200"),
         (["Toranj", *TOWER, "--id", ""], "--id is empty"),
         (["Toranj", TOWER[0], f"tower/../{TOWER[0]}"], "an image is named twice"),
     ],
