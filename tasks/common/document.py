@@ -10,6 +10,7 @@ from tasks.common.kinds import check_name
 from tasks.common.params import load_params
 from tasks.common.stage import Stage
 from waymark.errors import ModelError, ParameterError, nearest_name
+from waymark.images.shards import check_size
 
 LISTS = ("models", "grids", "gap", "ensembles")  # sections whose keys are names of the user's own
 GRIDS = "data/grids/"
@@ -23,10 +24,12 @@ def check_params() -> None:
     """
     document = load_params()
     check_document(document)
-    from waymark.models.backbones import check_weights  # here, because torch takes seconds that --help does not need
-
     share_caches()
     for name, entry in document["models"].items():
+        if entry["weights"] == "none":
+            continue
+        from waymark.models.backbones import check_weights  # here, because torch takes seconds
+
         try:
             check_weights(entry["backbone"], entry["weights"])
         except ModelError as error:
@@ -68,8 +71,6 @@ def _check_model(name: str, entry: dict[str, Any], document: dict[str, Any]) -> 
     if entry["target"].startswith(GRIDS) and grid not in document["grids"]:
         hint = nearest_name(grid, document["grids"])
         raise ParameterError(f"params.yaml: models.{name}.target {entry['target']} is not an entry of grids; {hint}")
-    from waymark.images.transforms import check_size  # likewise
-
     size_px = document["resize"]["size_px"]
     try:
         check_size(size_px, entry.get("size_px") or size_px)

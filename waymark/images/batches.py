@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from waymark.images.shards import Shards
-from waymark.images.transforms import Augmentation, check_size, shrink
+from waymark.images.shards import Shards, check_size
+from waymark.images.transforms import Augmentation, shrink
 from waymark.images.views import Heading, place_views
 from waymark.system.processes import begin_worker
 

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from waymark.errors import ModelError
+
 SHARD_BYTES = 64 * 2**20
 CHANNELS = pa.list_(pa.int64())  # red, green, blue; Parquet cannot read nulls among lists of fixed length
 
@@ -25,6 +27,19 @@ INDEX_SCHEMA = pa.schema(
         ("channel_max", CHANNELS),
     ]
 )
+
+
+def check_size(shard_px: int, size_px: int) -> None:
+    """Refuse a model that would see larger pictures than the shards have.
+
+    Raises:
+        ModelError: pictures would have to be enlarged.
+    """
+    if size_px > shard_px:
+        raise ModelError(
+            f"size_px of the model is {size_px}, and the shards have {shard_px} px;"
+            f" set resize.size_px to {size_px} or more, or the model's size_px to {shard_px} or less"
+        )
 
 
 def shard_rows(size_px: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from waymark.errors import ModelError
+from waymark.images.shards import check_size
 
 Policy = Literal["imagenet", "trivial", "rand"]
 
@@ -23,19 +23,6 @@ POLICIES: dict[Policy, Callable[..., Callable[[Tensor], Tensor]]] = {
     "trivial": v2.TrivialAugmentWide,
     "rand": v2.RandAugment,
 }
-
-
-def check_size(shard_px: int, size_px: int) -> None:
-    """Refuse a model that would see larger pictures than the shards have.
-
-    Raises:
-        ModelError: pictures would have to be enlarged.
-    """
-    if size_px > shard_px:
-        raise ModelError(
-            f"size_px of the model is {size_px}, and the shards have {shard_px} px;"
-            f" set resize.size_px to {size_px} or more, or the model's size_px to {shard_px} or less"
-        )
 
 
 def shrink(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
