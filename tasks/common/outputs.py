@@ -11,6 +11,7 @@ from typing import Any
 
 from tasks.common import provenance
 from tasks.common.stage import WORK
+from waymark.system.files import whole_file as whole_file
 
 
 @contextmanager
@@ -78,15 +79,3 @@ def work_folder(stage: str, settings: Mapping[str, Any], inputs: Iterable[Path])
 def read_json(path: Path) -> Any:
     """Read a JSON file that a stage wrote."""
     return json.loads(path.read_text())
-
-
-@contextmanager
-def whole_file(destination: Path) -> Iterator[Path]:
-    """Yield a path to write to that replaces `destination` when the block succeeds."""
-    beside = destination.with_name(f".{destination.name}.new")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield beside
-        beside.replace(destination)
-    finally:
-        beside.unlink(missing_ok=True)

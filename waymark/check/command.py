@@ -23,6 +23,7 @@ from waymark.data.filters import Rules, count_reasons, select
 from waymark.data.records import landmarks_table
 from waymark.errors import CoordinateError
 from waymark.geo.regions import load_region
+from waymark.system.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,11 @@ def check(
     """
     outline = None if region is None else load_region(region)
     rules = Rules(outline, shore_km, min_images, max_images, largest, exclude=tuple(exclude))
-    out.parent.mkdir(parents=True, exist_ok=True)
     opened = open_source(path, source)
     seen = survey(opened.records, opened.pictures, workers=workers)
     found, content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out, workers=workers)
-    beside = out.with_name(f".{out.name}.new")
-    beside.write_text(check_page(content), encoding="utf-8")
-    beside.replace(out)
+    with whole_file(out) as path_of_page:
+        path_of_page.write_text(check_page(content), encoding="utf-8")
     return found
 
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from waymark.commands.terminal import say, whole_file
+from waymark.commands.terminal import say
 from waymark.inference.bundle import export_model
 from waymark.inference.lookup import model_files
 from waymark.inference.predictor import load_guesser
+from waymark.system.files import whole_file
 
 
 def export_to(file: Path, reference: str | None) -> None:

@@ -14,7 +14,7 @@ from waymark.commands.arguments import Outputs, parse_headings
 from waymark.commands.asking import Square, ask, square_of, squares_of, view_slots
 from waymark.commands.geojson import feature_collection
 from waymark.commands.pictures import as_jpeg, open_upright, read_named, with_attention
-from waymark.commands.terminal import say, show, whole_file, write_text
+from waymark.commands.terminal import say, show, write_text
 from waymark.errors import ImageError, ParameterError
 from waymark.geo.regions import load_land
 from waymark.images.decode import Picture
@@ -24,6 +24,7 @@ from waymark.inference.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
 from waymark.report.wording import Answer, drawn_lines, facts
 from waymark.sources.quad_folders import VIEW_NAMES
+from waymark.system.files import whole_file
 from waymark.system.terminal import printable
 
 

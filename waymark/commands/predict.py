@@ -8,7 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from waymark.commands.asking import ask, squares_of, view_slots
-from waymark.commands.terminal import say, whole_file
+from waymark.commands.terminal import say
 from waymark.data.names import one_form
 from waymark.errors import ImageError, SourceError
 from waymark.images.decode import MAX_PIXELS
@@ -17,6 +17,7 @@ from waymark.inference.answering import Query, Undecodable
 from waymark.inference.lookup import load_models
 from waymark.sources.quad_folders import VIEW_NAMES
 from waymark.sources.walking import Walk, walk_photos
+from waymark.system.files import whole_file
 
 AT_ONCE = 1024  # places whose pictures and embeddings are in memory
 DECIMALS = {

@@ -12,8 +12,9 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from waymark.commands.terminal import say, show, whole_file
+from waymark.commands.terminal import say, show
 from waymark.errors import ParameterError, nearest_name
+from waymark.system.files import whole_file
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")

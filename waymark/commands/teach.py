@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from waymark.commands.pictures import read_named
-from waymark.commands.terminal import say, whole_file
+from waymark.commands.terminal import say
 from waymark.data.names import one_form
 from waymark.errors import ImageError, ModelError, ParameterError
 from waymark.images.batches import stack
@@ -26,6 +26,7 @@ from waymark.models.calibration import unit_length
 from waymark.models.calibration_files import NAMES
 from waymark.models.inference import run
 from waymark.models.recognition import Evidence, fuse
+from waymark.system.files import whole_file
 
 ENOUGH = 3  # pictures of a landmark; with fewer, one unusual picture decides
 

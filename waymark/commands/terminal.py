@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from waymark.errors import ParameterError, WaymarkError
+from waymark.system.files import whole_file
 from waymark.system.terminal import log_to, one_line, printable, printable_lines
 
 
@@ -57,19 +58,6 @@ def say(line: str) -> None:
 def show(text: str) -> None:
     """Write lines to stdout, for people."""
     typer.echo(printable_lines(text))
-
-
-@contextmanager
-def whole_file(destination: Path) -> Iterator[Path]:
-    """Yield a path to write to that replaces `destination` when the block succeeds."""
-    beside = destination.with_name(f".{destination.name}.new")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    beside.unlink(missing_ok=True)
-    try:
-        yield beside
-        beside.replace(destination)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_text(text: str, destination: Path) -> None:
