@@ -1,8 +1,6 @@
 """Check a source before training: its contents, its faults, and remedies."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from waymark.check.classes import class_findings, generic_views
 from waymark.check.coordinates import coordinate_findings, place_records
 from waymark.check.copies import copy_findings, find_copies
 from waymark.check.figures import fate_map, side_counts
-from waymark.check.findings import Example, Finding, counted, first
+from waymark.check.findings import Check, Example, Finding, counted, first
 from waymark.check.leaks import leak_findings
 from waymark.check.opening import Opened, open_source
 from waymark.check.page import Content, check_page
@@ -24,57 +22,6 @@ from waymark.data.records import landmarks_table
 from waymark.errors import CoordinateError
 from waymark.geo.regions import load_region
 from waymark.system.files import whole_file
-
-
-@dataclass(frozen=True)
-class Check:
-    """Result of a check.
-
-    Attributes:
-        source: kind of the source.
-        counts: records, pictures and so on, by name.
-        findings: all findings; those that need a look first.
-        kept: number of records that the filter would keep; None if it would fail.
-        stopped: why the filter would fail.
-        dropped: number of records that it would drop, by reason.
-        page: path of the page.
-    """
-
-    source: str
-    counts: Mapping[str, int]
-    findings: Sequence[Finding]
-    kept: int | None
-    stopped: str
-    dropped: Mapping[str, int]
-    page: Path
-
-    @property
-    def needs_look(self) -> bool:
-        """Whether anything should be fixed before training."""
-        return any(finding.needs_look for finding in self.findings)
-
-    @property
-    def status(self) -> int:
-        """Exit status of the command: 0 if nothing needs a look, else 1."""
-        return int(self.needs_look)
-
-    def text(self) -> str:
-        """Summarise the check for a terminal."""
-        lines = [", ".join(f"{count:,} {name}" for name, count in self.counts.items())]
-        for heading, look in (("needs a look", True), ("good to know", False)):
-            chosen = [finding for finding in self.findings if finding.needs_look == look]
-            lines += ["", f"{heading}:"] if chosen else []
-            for finding in chosen:
-                lines.append(f"  - {finding.title}")
-                if look:
-                    lines.append(f"    {finding.remedy}")
-        if self.kept is None:
-            lines += ["", f"the filter would fail: {self.stopped}"]
-        else:
-            reasons = "; ".join(f"{reason}: {count:,}" for reason, count in Counter(self.dropped).most_common())
-            lines += ["", f"the filter would keep {self.kept:,} of {self.counts['records']:,} records"]
-            lines[-1] += f" ({reasons})" if reasons else ""
-        return "\n".join([*lines, f"page: {self.page}"])
 
 
 def check(
@@ -114,15 +61,15 @@ def check(
     rules = Rules(outline, shore_km, min_images, max_images, largest, exclude=tuple(exclude))
     opened = open_source(path, source)
     seen = survey(opened.records, opened.pictures, workers=workers)
-    found, content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out, workers=workers)
-    with whole_file(out) as path_of_page:
-        path_of_page.write_text(check_page(content), encoding="utf-8")
-    return found
+    content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out, workers=workers)
+    with whole_file(out) as page:
+        page.write_text(check_page(content), encoding="utf-8")
+    return content
 
 
 def _examine(
     opened: Opened, seen: Survey, rules: Rules, region: str | None, *, title: str, out: Path, workers: int | None
-) -> tuple[Check, Content]:
+) -> Content:
     places = place_records(seen, rules.region, shore_km=rules.shore_km)
     copies, ratio = find_copies(seen), generic_views(seen)
     kept, stopped, dropped = _filter(seen, rules)
@@ -140,14 +87,16 @@ def _examine(
     shown += [path for finding in findings for example in finding.examples for path in example.paths]
     landmarks = landmarks_table(seen.records, opened.names).to_pandas()
     numbers = _counts(seen, len(landmarks))
-    content = Content(
-        title=title,
-        source=opened.description or f"source: {opened.kind}",
+    return Content(
+        source=opened.kind,
         counts=numbers,
         findings=findings,
         kept=kept,
         stopped=stopped,
         dropped=dropped,
+        page=out,
+        title=title,
+        description=opened.description or f"source: {opened.kind}",
         settings=_settings(rules, region),
         places=fate_map(seen, places, rules.region),
         landmarks=landmarks,
@@ -160,7 +109,6 @@ def _examine(
         cells=cells,
         thumbnails=thumbnails(seen, shown, workers=workers),
     )
-    return Check(opened.kind, numbers, findings, kept, stopped, dropped, out), content
 
 
 def _filter(seen: Survey, rules: Rules) -> tuple[int | None, str, dict[str, int]]:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from waymark.check.findings import MOST_EXAMPLES, Finding
+from waymark.check.findings import MOST_EXAMPLES, Check
 from waymark.check.sheets import Cells, Sheet
 from waymark.report import counts
 from waymark.report.templates import embedded, template
@@ -17,17 +17,12 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Content:
-    """Content of the page.
+class Content(Check):
+    """Content of the page, in addition to the result of the check.
 
     Attributes:
         title: heading of the page.
-        source: description of the source.
-        counts: figures for the top of the page, by name.
-        findings: all findings; those that need a look first.
-        kept: number of records that the filter would keep; None if it would fail.
-        stopped: why the filter would fail.
-        dropped: number of records that it would drop, by reason.
+        description: of the source.
         settings: parameters of the filter, by name.
         places: map of the records, or None.
         landmarks: columns `landmark`, `name`, `images`.
@@ -42,12 +37,7 @@ class Content:
     """
 
     title: str
-    source: str
-    counts: Mapping[str, int]
-    findings: Sequence[Finding]
-    kept: int | None
-    stopped: str
-    dropped: Mapping[str, int]
+    description: str
     settings: Mapping[str, str]
     places: go.Figure | None
     landmarks: pd.DataFrame
@@ -58,7 +48,7 @@ class Content:
     orientations: Mapping[str, int]
     class_sheets: Sequence[Sheet]
     cells: Cells
-    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    thumbnails: Mapping[str, bytes]
 
 
 def check_page(content: Content) -> str:
