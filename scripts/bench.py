@@ -56,6 +56,16 @@ def check_and_resize() -> tuple[float, float]:
         return cpu_s(folder, "waymark", "check", "data/raw"), cpu_s(folder, "tasks.resize")
 
 
+def orchestration() -> dict[str, float]:
+    """Measure the CPU seconds of commands that have nothing to do, each against what it cannot do without."""
+    torch_s = cpu_s(".", "torch.version")  # imports all of torch
+    return {
+        "waymark --help / import torch": cpu_s(".", "waymark", "--help") / torch_s,
+        "waymark guess --help / import torch": cpu_s(".", "waymark", "guess", "--help") / torch_s,
+        "up-to-date pipeline / dvc status": cpu_s(".", "flows.pipeline") / cpu_s(".", "dvc", "status"),
+    }
+
+
 def main() -> None:
     """Print the ratios."""
     shards, table = open_shards(), read_table()
@@ -89,6 +99,8 @@ def main() -> None:
     print(
         f"load and augment / forward and backward on {torch.get_num_threads()} threads: {load / steps:.3f} of the time"
     )
+    for name, ratio in orchestration().items():
+        print(f"{name}: {ratio:.2f} of the CPU seconds")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
