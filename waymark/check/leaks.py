@@ -71,4 +71,4 @@ def _splits_of(survey: Survey, pair: Sequence[int]) -> str:
 
 def _shared_groups(survey: Survey, groups: NDArray[np.int64], both: NDArray[np.int64]) -> tuple[Example, ...]:
     rows = [np.flatnonzero(groups == group) for group in both[:20]]
-    return first(Example((survey.ids[row],), f"group {survey.groups[row]}") for row, *_ in rows)
+    return first(Example((survey.ids[int(row)],), f"group {survey.groups[int(row)]}") for row, *_ in rows)

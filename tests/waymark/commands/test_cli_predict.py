@@ -174,12 +174,12 @@ def test_folders_that_say_nothing_clear_are_refused(folder, tmp_path):
     assert len(find_queries(tmp_path / "mixed", "photos")) == 5
     write_quads(tmp_path / "twice/train", 1)
     write_quads(tmp_path / "twice/val", 1)
-    assert "have one name" in refusal(folder, "twice")
+    assert "have the same name" in refusal(folder, "twice")
     write_picture(tmp_path / "loose/a.jpg", 5)
-    assert "loose holds no place" in refusal(folder, "loose", "--layout", "quads")
+    assert "loose has no place" in refusal(folder, "loose", "--layout", "quads")
     write_quads(tmp_path / "double", 1)
     shutil.copy(tmp_path / "double/place-0/90.jpg", tmp_path / "double/place-0/90.png")
-    assert "two pictures of one heading" in refusal(folder, "double")
+    assert "two pictures of the same heading" in refusal(folder, "double")
 
 
 def test_what_is_no_photo_is_left_out_and_counted_as_in_the_source(folder, tmp_path):

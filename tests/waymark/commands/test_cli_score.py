@@ -281,7 +281,7 @@ def test_places_and_landmarks_are_scored_together_or_what_there_is(tables, worke
     assert "predictions.csv has no landmarks, so only places are scored" in said
     figures, said = score(both.drop(columns=["latitude", "longitude"]), truth)
     assert "mean_km" not in figures
-    assert "predictions.csv has no place, so only landmarks are scored" in said
+    assert "predictions.csv has no places, so only landmarks are scored" in said
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -57,7 +57,7 @@ def test_points_off_the_earth_raise_and_name_the_first(bad):
 def test_swapped_points_are_named_and_the_swap_is_told():
     with pytest.raises(CoordinateError, match=r"point 1 \(latitude 15.982, longitude 45.815\).*swap latitude and long"):
         project([SPLIT, ZAGREB[::-1]], HTRS)
-    with pytest.raises(CoordinateError, match="no place on Earth; swap latitude and longitude"):
+    with pytest.raises(CoordinateError, match="not a place on Earth; swap latitude and longitude"):
         project([(139.7, 35.7)], "EPSG:8857")
 
 
