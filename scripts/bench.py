@@ -86,14 +86,14 @@ def main() -> None:
     print(f"check a source / resize it: {check / resize:.2f} of the CPU seconds ({check:.0f} / {resize:.0f})")
 
     model = next(iter(load_params()["models"]))
-    lesson = prepare(model, STAGE.read(load_params(), model), table, read_statistics())
-    loader = lesson.loaders.training(lesson.train)
+    setup = prepare(model, STAGE.read(load_params(), model), table, read_statistics())
+    loader = setup.loaders.training(setup.train)
     load = fastest_s(lambda: sum(len(batch.label) for batch in loader))
     batch = next(iter(loader))
 
     def step() -> None:
-        lesson.locator.train()
-        lesson.locator.place_head.loss(lesson.locator(batch.views, batch.present).place, batch).backward()
+        setup.locator.train()
+        setup.locator.place_head.loss(setup.locator(batch.views, batch.present).place, batch).backward()
 
     steps = fastest_s(step) * len(loader)
     print(

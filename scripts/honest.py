@@ -24,7 +24,7 @@ from tasks.common.outputs import read_json
 from tasks.common.stage import load_params
 from tasks.train import STAGE
 from tasks.training.examples import make_examples
-from tasks.training.setup import Lesson, prepare, teach
+from tasks.training.setup import TrainingSetup, prepare, train_locator
 from tasks.training.tables import open_shards, places_of, read_statistics, read_table
 from waymark.geo.sphere import great_circle_km
 from waymark.images.batches import Examples
@@ -57,12 +57,12 @@ def nearest_colours_km(table: pd.DataFrame) -> float:
 def shuffled_km(model: str, table: pd.DataFrame, epochs: int | None) -> float:
     """Compute the mean test error of the same model, trained on pictures shuffled against their places."""
     entry = STAGE.read(load_params(), model)
-    lesson = prepare(model, replace(entry, epochs=epochs or entry.epochs), table, read_statistics())
+    setup = prepare(model, replace(entry, epochs=epochs or entry.epochs), table, read_statistics())
     rng = np.random.default_rng(entry.seed)
-    lesson = lesson._replace(train=shuffle(lesson.train, rng), val=shuffle(lesson.val, rng))
+    setup = setup._replace(train=shuffle(setup.train, rng), val=shuffle(setup.val, rng))
     with tempfile.TemporaryDirectory() as work:
-        teach(lesson, Path(work))
-    return test_km(lesson, table[table["split"] == "test"])
+        train_locator(setup, Path(work))
+    return test_km(setup, table[table["split"] == "test"])
 
 
 def shuffle(examples: Examples, rng: np.random.Generator) -> Examples:
@@ -75,11 +75,11 @@ def shuffle(examples: Examples, rng: np.random.Generator) -> Examples:
     )
 
 
-def test_km(lesson: Lesson, test: pd.DataFrame) -> float:
+def test_km(setup: TrainingSetup, test: pd.DataFrame) -> float:
     """Compute the mean error of a trained locator on the test records."""
     nothing = np.full((len(test), 2), np.nan), np.full(len(test), -1, dtype=np.int64)
-    outputs = run(lesson.locator, lesson.loaders.evaluation(make_examples(test, *nothing)))
-    return mean_km(places(lesson.locator, outputs)[0], places_of(test))
+    outputs = run(setup.locator, setup.loaders.evaluation(make_examples(test, *nothing)))
+    return mean_km(places(setup.locator, outputs)[0], places_of(test))
 
 
 def mean_km(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> float:

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import Batch, Few, Fraction, PositiveFraction
 from tasks.common.outputs import whole_folder
 from tasks.common.stage import STRICT, Stage
 from tasks.training.examples import make_examples, read_target
@@ -25,6 +24,7 @@ from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator, load_locator
 from waymark.models.recognition import Fusion, fit_recognition
+from waymark.options.kinds import Batch, Few, Fraction, PositiveFraction
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def calibrate(model: str, settings: Calibrate) -> None:
     """Learn from val how sure a model may be: temperature and radii of places, retrieval and refusal of landmarks."""
     locator = load_locator(TRAINED / model / "model.ckpt")
     learnt = learn_certainty(model, locator, read_table(), settings)
-    cells = read_target(Path(locator.blueprint.target)).cells
+    cells = read_target(Path(locator.config.target)).cells
     if isinstance(locator.place_head, CellHead) and cells is not None:
         cells = cells[cells["cell"].isin(locator.place_head.cell_ids.tolist())]
     names = _names(learnt.index)
@@ -107,8 +107,8 @@ def _rows(table: pd.DataFrame, split: str, model: str, locator: Locator) -> pd.D
 
 
 def _run(locator: Locator, rows: pd.DataFrame, batch_size: int) -> Outputs:
-    blueprint = locator.blueprint
-    loaders = RecordLoaders(open_shards(), blueprint.slots, batch_size, size_px=blueprint.size_px)
+    config = locator.config
+    loaders = RecordLoaders(open_shards(), config.slots, batch_size, size_px=config.size_px)
     nothing = np.full((len(rows), 2), np.nan), np.full(len(rows), -1, dtype=np.int64)
     return run(locator, loaders.evaluation(make_examples(rows, *nothing)), landmark=False)
 
@@ -133,7 +133,7 @@ def _certainty_of_places(
 
 def _labels(rows: pd.DataFrame, head: CellHead, locator: Locator) -> np.ndarray:
     """Give the `(N,)` class of each record's cell, -1 where it is none."""
-    cell = read_target(Path(locator.blueprint.target)).places.get("cell")
+    cell = read_target(Path(locator.config.target)).places.get("cell")
     if cell is None:
         return np.full(len(rows), -1, dtype=np.int64)
     classes = {number: place for place, number in enumerate(head.cell_ids.tolist())}

@@ -11,7 +11,6 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from tasks.common.geography import Region
-from tasks.common.kinds import Batch, FewOrNone, PathText
 from tasks.common.outputs import read_json, whole_folder, write_json
 from tasks.common.stage import STRICT, Stage
 from tasks.registry import tracking
@@ -32,7 +31,7 @@ from tasks.training.predictions import (
 from tasks.training.tables import open_shards, places_of, read_table
 from waymark.geo.regions import extent_region, load_region
 from waymark.images.shards import Shards
-from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.predictor import Predictor, load_predictor
 from waymark.metrics.breakdown import errors_by, named_regions, region_of, with_shapes
 from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
@@ -40,6 +39,7 @@ from waymark.metrics.landmarks import LANDMARK_COLUMNS, landmark_table
 from waymark.metrics.queries import Relevant
 from waymark.metrics.risk import answer_curve
 from waymark.models.size import size_of
+from waymark.options.kinds import Batch, FewOrNone, PathText
 from waymark.report.maps import error_map
 from waymark.report.page import map_page
 from waymark.report.tables import in_words
@@ -90,9 +90,9 @@ class Evaluation(NamedTuple):
 
 def evaluate(model: str, settings: Evaluate) -> None:
     """Answer for every val and test record, and sum the answers up."""
-    guesser = load_guesser(TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration")
+    predictor = load_predictor(TRAINED / model / "model.ckpt", TRAINED / f"{model}-calibration")
     with whole_folder(REPORTS / model) as folder:
-        found = write_evaluation(model, guesser, settings, folder)
+        found = write_evaluation(model, predictor, settings, folder)
     with tracking.forgiving(f"the evaluation of {model}"):
         run_id = tracking.run_of(model)
         tracking.client().log_metric(run_id, "images_per_second", found.images_per_second)
@@ -100,25 +100,25 @@ def evaluate(model: str, settings: Evaluate) -> None:
         logger.info("%s %s: %s", model, split, in_words(figures))
 
 
-def write_evaluation(model: str, guesser: Guesser, settings: Evaluate, folder: Path) -> Evaluation:
+def write_evaluation(model: str, predictor: Predictor, settings: Evaluate, folder: Path) -> Evaluation:
     """Write all that is measured of a model, and give its figures by split."""
     table, shards = read_table(), open_shards()
     start = time.perf_counter()
-    answered = answer(guesser, table, shards, settings.batch_size)
+    answered = answer(predictor, table, shards, settings.batch_size)
     seconds = time.perf_counter() - start
-    predictions = predictions_of(guesser, table, answered)
-    metrics = {split: _figures(rows, guesser, settings.relevant) for split, rows in _by_split(predictions).items()}
+    predictions = predictions_of(predictor, table, answered)
+    metrics = {split: _figures(rows, predictor, settings.relevant) for split, rows in _by_split(predictions).items()}
     write_predictions(predictions, folder / "predictions.parquet")
     write_candidates(answered, folder / "candidates.parquet")
-    write_attention(view_maps(answered, guesser.locator.blueprint.slots, shards), folder / "attention.parquet")
+    write_attention(view_maps(answered, predictor.locator.config.slots, shards), folder / "attention.parquet")
     write_json(metrics, folder / "metrics.json")
-    write_json(size_of(guesser.locator, TRAINED / model / "model.ckpt"), folder / "size.json")
-    write_json(_intervals(predictions, table, guesser, settings.relevant), folder / "intervals.json")
-    _write_errors(predictions, guesser, settings.regions, folder)
-    _write_landmarks(predictions, guesser, settings.relevant, table, shards, folder)
-    write_json(_gallery(predictions, answered, guesser, table, shards, settings.gallery), folder / "gallery.json")
+    write_json(size_of(predictor.locator, TRAINED / model / "model.ckpt"), folder / "size.json")
+    write_json(_intervals(predictions, table, predictor, settings.relevant), folder / "intervals.json")
+    _write_errors(predictions, predictor, settings.regions, folder)
+    _write_landmarks(predictions, predictor, settings.relevant, table, shards, folder)
+    write_json(_gallery(predictions, answered, predictor, table, shards, settings.gallery), folder / "gallery.json")
     _write_plots(model, predictions, settings.relevant, folder / "plots")
-    (folder / "map.html").write_text(_map(model, predictions, guesser, settings.region))
+    (folder / "map.html").write_text(_map(model, predictions, predictor, settings.region))
     return Evaluation(metrics, _pictures(answered.records, shards) / seconds)
 
 
@@ -132,10 +132,10 @@ def _pictures(records: pd.DataFrame, shards: Shards) -> int:
     return sum((record_id, view) in shards for record_id, count in views for view in range(count))
 
 
-def _figures(predictions: pd.DataFrame, guesser: Guesser, relevant: Relevant) -> Figures:
+def _figures(predictions: pd.DataFrame, predictor: Predictor, relevant: Relevant) -> Figures:
     """Sum up what the heads of a model answered for one split."""
-    places = {} if guesser.locator.place_head is None else place_figures(predictions)
-    landmarks = {} if guesser.locator.landmark_head is None else landmark_figures(predictions, relevant)
+    places = {} if predictor.locator.place_head is None else place_figures(predictions)
+    landmarks = {} if predictor.locator.landmark_head is None else landmark_figures(predictions, relevant)
     return {**places, **landmarks}
 
 
@@ -143,22 +143,24 @@ def _check_regions(path: str) -> None:
     named_regions(path)
 
 
-def _intervals(predictions: pd.DataFrame, table: pd.DataFrame, guesser: Guesser, relevant: Relevant) -> dict[str, Any]:
+def _intervals(
+    predictions: pd.DataFrame, table: pd.DataFrame, predictor: Predictor, relevant: Relevant
+) -> dict[str, Any]:
     """Say how far the figures would move with other records; groups are drawn whole."""
     groups = table.set_index("record_id")["group"]
     found: dict[str, Any] = {"confidence": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": SEED}
     for split, rows in _by_split(predictions).items():
-        found[split] = {} if guesser.locator.place_head is None else place_intervals(rows, groups).document()
-        if guesser.locator.landmark_head is not None:
+        found[split] = {} if predictor.locator.place_head is None else place_intervals(rows, groups).document()
+        if predictor.locator.landmark_head is not None:
             landmarks = landmark_intervals(rows, groups, relevant).document()
             found[split] |= {"landmark_unit": landmarks.pop("unit"), "landmark_units": landmarks.pop("units")}
             found[split] |= landmarks
     return found
 
 
-def _write_errors(predictions: pd.DataFrame, guesser: Guesser, regions: str | None, folder: Path) -> None:
+def _write_errors(predictions: pd.DataFrame, predictor: Predictor, regions: str | None, folder: Path) -> None:
     """Write the errors by cell, with and without the cells' shapes, and by region."""
-    target = read_target(Path(guesser.locator.blueprint.target))
+    target = read_target(Path(predictor.locator.config.target))
     cell = pd.Series(pd.NA, index=predictions.index, dtype="Int64")
     cells = geopandas.GeoDataFrame({"cell": []}, geometry=[], crs=target.crs)
     if target.cells is not None:  # also those that are no class of the model
@@ -172,11 +174,16 @@ def _write_errors(predictions: pd.DataFrame, guesser: Guesser, regions: str | No
 
 
 def _write_landmarks(
-    predictions: pd.DataFrame, guesser: Guesser, relevant: Relevant, table: pd.DataFrame, shards: Shards, folder: Path
+    predictions: pd.DataFrame,
+    predictor: Predictor,
+    relevant: Relevant,
+    table: pd.DataFrame,
+    shards: Shards,
+    folder: Path,
 ) -> None:
     """Write how each landmark of test was recognised, and what is taken for what; nothing for models without any."""
     each, pairs = pd.DataFrame(columns=list(LANDMARK_COLUMNS)), []
-    if guesser.locator.landmark_head is not None:
+    if predictor.locator.landmark_head is not None:
         landmarks = pd.read_parquet(NAMES)
         each = landmark_table(predictions[predictions["split"] == "test"], landmarks, relevant)
         pairs = confusions(predictions, landmarks, relevant, table, shards)
@@ -185,19 +192,19 @@ def _write_landmarks(
 
 
 def _gallery(
-    predictions: pd.DataFrame, answered: Answered, guesser: Guesser, table: pd.DataFrame, shards: Shards, count: int
+    predictions: pd.DataFrame, answered: Answered, predictor: Predictor, table: pd.DataFrame, shards: Shards, count: int
 ) -> dict[str, Any]:
     """Choose guesses to look at, and look inside the network with the best of them."""
     gallery: dict[str, Any] = gallery_of(predictions, table, shards, count)
-    landmarks = landmark_gallery(predictions, table, shards, guesser.names, count)
+    landmarks = landmark_gallery(predictions, table, shards, predictor.names, count)
     best = [its["record_id"] for its in (*gallery["best"], *landmarks["best"]) if its["pictures"]]
     seen = next(iter(best), None)
-    batch = None if seen is None else next(iter(batches_of(guesser, table[table["record_id"] == seen], shards, 1)))
+    batch = None if seen is None else next(iter(batches_of(predictor, table[table["record_id"] == seen], shards, 1)))
     shown = [its["record_id"] for its in (*landmarks["best"], *landmarks["worst"])]
-    maps = view_maps(answered, guesser.locator.blueprint.slots, shards)
+    maps = view_maps(answered, predictor.locator.config.slots, shards)
     return {
         **gallery,
-        **inside(guesser.locator, seen, batch),
+        **inside(predictor.locator, seen, batch),
         "landmarks": landmarks,
         "attention": drawn_attention(maps, shown, shards),
     }
@@ -215,9 +222,9 @@ def _write_plots(model: str, predictions: pd.DataFrame, relevant: Relevant, fold
     answer_curve(test, relevant).to_csv(folder / "answers.csv", index=False)
 
 
-def _map(model: str, predictions: pd.DataFrame, guesser: Guesser, region: str | None) -> str:
+def _map(model: str, predictions: pd.DataFrame, predictor: Predictor, region: str | None) -> str:
     title = f"{model}: where its guesses lie"
-    if guesser.locator.place_head is None:
+    if predictor.locator.place_head is None:
         return map_page(note_figure(f"{model} names landmarks and no places."), title=title)
     places = places_of(predictions.dropna(subset=["latitude", "longitude"]))
     outline = extent_region(places) if region is None else load_region(region)

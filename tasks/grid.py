@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from tasks.common.geography import Region
-from tasks.common.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
 from tasks.common.outputs import whole_folder
 from tasks.common.stage import STRICT, Stage
 from waymark.data.records import write_table
@@ -22,6 +21,7 @@ from waymark.geo.cells import assign_cells, empty_grid
 from waymark.geo.grid import build_grid
 from waymark.geo.quadtree import build_quadtree
 from waymark.geo.regions import extent_region, load_region
+from waymark.options.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from tasks.common.kinds import Fraction, Pixels, SizePx
 from tasks.common.outputs import link_or_copy, whole_folder, work_folder
 from tasks.common.stage import STRICT, Stage
 from waymark.data.records import read_records, write_table
@@ -21,6 +20,7 @@ from waymark.errors import ImageError
 from waymark.images.decode import Fit, Picture
 from waymark.images.resizing import channel_figures, perceptual_hash, read_pictures
 from waymark.images.shards import INDEX_SCHEMA, shard_name, shard_rows, write_shard
+from waymark.options.kinds import Fraction, Pixels, SizePx
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import BufferM, Fraction, Seed, SpacingM
 from tasks.common.outputs import whole_folder, write_json
 from tasks.common.stage import STRICT, Stage
 from waymark.data import splits
@@ -19,6 +18,7 @@ from waymark.data.duplicates import Looks, copies_between, looks_of
 from waymark.data.records import read_records, write_table
 from waymark.errors import SplitError
 from waymark.images.statistics import channel_statistics
+from waymark.options.kinds import BufferM, Fraction, Seed, SpacingM
 
 logger = logging.getLogger(__name__)
 

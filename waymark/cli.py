@@ -223,9 +223,11 @@ def check(
     region: Annotated[
         str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file that should contain the records.")
     ] = None,
-    shore_km: Annotated[float, typer.Option(help="Largest distance of a record from the region.")] = 5.0,
+    shore_km: Annotated[
+        float, typer.Option(min=0, max=20_000, help="Largest distance of a record from the region.")
+    ] = 5.0,
     min_images: Annotated[
-        int | None, typer.Option(metavar="N", help="Landmarks with fewer pictures would be dropped.")
+        int | None, typer.Option(min=1, metavar="N", help="Landmarks with fewer pictures would be dropped.")
     ] = None,
     debug: DebugOption = False,
 ) -> None:

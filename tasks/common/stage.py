@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from pydantic import ConfigDict
-
 from tasks.common import provenance
 from tasks.common.checkout import share_caches
 from tasks.common.kinds import check_name
 from tasks.common.params import PARAMS_FILE, load_params, look_up, shown
 from tasks.common.validation import validate
 from waymark.errors import ParameterError, WaymarkError
+from waymark.options.named import STRICT as STRICT
 from waymark.system import terminal
 from waymark.system.processes import die_with, die_with_parent
 
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 WORK = Path(".work")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError, if the disk is full
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
 
 DVC_STAGE = "DVC_STAGE"  # set by DVC for each command
 

@@ -21,7 +21,7 @@ from tasks.registry.smoke import smoke_fault
 from tasks.training.tables import places_of
 from waymark.data.overlap import WAYS, overlap
 from waymark.errors import ModelError
-from waymark.inference.predictor import Guesser
+from waymark.inference.predictor import Predictor
 from waymark.inference.references import LANDMARK, LOCATION
 from waymark.metrics.breakdown import named_regions
 from waymark.promotion.checks import (
@@ -179,21 +179,21 @@ def _compare(
 ) -> tuple[list[Check], Evidence]:
     """Score both models on what neither has seen, and hold the answers against each other."""
     versions = {"challenger": evidence.challenger, "champion": str(evidence.champion)}
-    guessers, answered = {}, {}
+    predictors, answered = {}, {}
     for role, version in versions.items():
         load = partial(_load, evidence, role, version)
-        guessers[role] = step(f"load the {role}, version {version}", load)
+        predictors[role] = step(f"load the {role}, version {version}", load)
     for role, version in versions.items():
-        score = partial(answer_test, guessers[role], test)
+        score = partial(answer_test, predictors[role], test)
         answered[role] = step(f"score the {role}, version {version}", score)
-    return step("compare the answers", partial(_checks, evidence, test, exposures, guessers, answered))
+    return step("compare the answers", partial(_checks, evidence, test, exposures, predictors, answered))
 
 
 def _checks(
     evidence: Evidence,
     test: TestSet,
     exposures: dict[str, pd.DataFrame],
-    guessers: dict[str, Guesser],
+    predictors: dict[str, Predictor],
     answered: dict[str, Answered],
 ) -> tuple[list[Check], Evidence]:
     gate, question = evidence.gate, evidence.question
@@ -211,7 +211,7 @@ def _checks(
         return checks, evidence
     slices = _slices(question, rows["challenger"], exposures["challenger"], test.folder, gate)
     sides = (rows["challenger"], rows["champion"], test.records.set_index("record_id")["group"])
-    seconds = {role: latency_s(guesser, test) for role, guesser in guessers.items()}
+    seconds = {role: latency_s(predictor, test) for role, predictor in predictors.items()}
     checks += [
         check_better(question, *sides, gate),
         check_slices(question, *sides, slices, gate),
@@ -220,19 +220,19 @@ def _checks(
     return checks, replace(evidence, slices=slices)
 
 
-def _load(evidence: Evidence, role: str, version: str) -> Guesser:
+def _load(evidence: Evidence, role: str, version: str) -> Predictor:
     """Load one of the two.
 
     Raises:
         ModelError: it does not answer the question.
     """
-    guesser = load_registered(evidence.name, version)
-    locator, question = guesser.locator, evidence.question
+    predictor = load_registered(evidence.name, version)
+    locator, question = predictor.locator, evidence.question
     if (locator.place_head if question == "places" else locator.landmark_head) is None:
         raise ModelError(
             f"the {role}, version {version} of {evidence.name}, answers no {question}; register it under another name"
         )
-    return guesser
+    return predictor
 
 
 def _unseen(

@@ -26,7 +26,7 @@ from waymark.images.shards import INDEX_SCHEMA
 from waymark.images.tars import read_bytes
 from waymark.inference.answering import Query, answer_bytes, answer_files
 from waymark.inference.mlflow_model import download_registered
-from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.predictor import Predictor, load_predictor
 from waymark.metrics.functional import haversine_km
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def test_digest(split: Path) -> str:
 test_digest.__test__ = False  # type: ignore[attr-defined]
 
 
-def load_registered(name: str, version: str) -> Guesser:
+def load_registered(name: str, version: str) -> Predictor:
     """Load a version of the registry, ready to answer.
 
     Raises:
@@ -114,12 +114,12 @@ def load_registered(name: str, version: str) -> Guesser:
     with TemporaryDirectory(prefix="waymark-") as folder:
         files = download_registered(f"{name}/{version}", Path(folder))
         assert files is not None
-        return load_guesser(files.checkpoint, files.calibration)
+        return load_predictor(files.checkpoint, files.calibration)
 
 
-def answer_test(guesser: Guesser, test: TestSet) -> Answered:
+def answer_test(predictor: Predictor, test: TestSet) -> Answered:
     """Answer for every test record, from the original pictures."""
-    blueprint, records = guesser.locator.blueprint, test.records
+    config, records = predictor.locator.config, test.records
     queries = [
         Query(its.record_id, tuple(test.folder / RAW / view["path"] for view in its.views), tuple(headings(its.views)))
         for its in records.itertuples()
@@ -127,10 +127,10 @@ def answer_test(guesser: Guesser, test: TestSet) -> Answered:
     paths = [path for query in queries for path in query.pictures]
     views = [(query.name, view) for query in queries for view in range(len(query.pictures))]
     index: list[dict[str, Any]] = []
-    pictures = read_pictures(paths, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
-    answers = answer_files(guesser, queries, _noted(pictures, views, index))
+    pictures = read_pictures(paths, config.shard_px, max_pixels=MAX_PIXELS, fit=config.fit)
+    answers = answer_files(predictor, queries, _noted(pictures, views, index))
     logger.info("answered for %d of %d test records", len(answers.table), len(queries))
-    schema = INDEX_SCHEMA.with_metadata({"size_px": str(blueprint.shard_px)})
+    schema = INDEX_SCHEMA.with_metadata({"size_px": str(config.shard_px)})
     looks = looks_of(pa.Table.from_pylist(index, schema), records["record_id"].tolist())
     return Answered(_rows(records.loc[answers.table.index], answers.table), looks)
 
@@ -161,7 +161,7 @@ def _rows(records: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def latency_s(guesser: Guesser, test: TestSet) -> float:
+def latency_s(predictor: Predictor, test: TestSet) -> float:
     """Measure how long a model takes for one record, from the bytes of its pictures to the answer.
 
     The median over some records of the fastest of three answers each: what else the machine does delays the others.
@@ -173,8 +173,8 @@ def latency_s(guesser: Guesser, test: TestSet) -> float:
     start = time.perf_counter()
     for its in test.records.head(TIMED).itertuples():
         row = pd.DataFrame([{"views": _bytes(test.folder, its.views), "headings_deg": headings(its.views)}])
-        if answer_bytes(guesser, row)["error"].isna().all():  # no picture in quarantine
-            taken.append(min(_seconds(guesser, row) for _ in range(REPEATS)))
+        if answer_bytes(predictor, row)["error"].isna().all():  # no picture in quarantine
+            taken.append(min(_seconds(predictor, row) for _ in range(REPEATS)))
         if taken and time.perf_counter() - start > LONGEST_S:
             break
     if not taken:
@@ -182,9 +182,9 @@ def latency_s(guesser: Guesser, test: TestSet) -> float:
     return float(np.median(taken))
 
 
-def _seconds(guesser: Guesser, row: pd.DataFrame) -> float:
+def _seconds(predictor: Predictor, row: pd.DataFrame) -> float:
     start = time.perf_counter()
-    answer_bytes(guesser, row)
+    answer_bytes(predictor, row)
     return time.perf_counter() - start
 
 

@@ -17,7 +17,7 @@ from waymark.images.resizing import perceptual_hash
 from waymark.inference.answering import answer_bytes
 from waymark.inference.lookup import trained_files
 from waymark.inference.mlflow_model import log_registered_model
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 
 LOCATION, LANDMARK = "waymark-location", "waymark-landmark"
 RECORDS = 60
@@ -54,7 +54,7 @@ class Contest:
             write_picture(self.picture(number), 1000 + number)
         files = trained_files(self.folder / "trained/right")
         rows = pd.DataFrame({"views": [[self.picture(number).read_bytes()] for number in range(RECORDS)]})
-        self.write_test(answer_bytes(load_guesser(files.checkpoint, files.calibration), rows))
+        self.write_test(answer_bytes(load_predictor(files.checkpoint, files.calibration), rows))
         (self.folder / "params.yaml").write_text(PARAMS)
         mlflow.set_tracking_uri(self.uri)
         self.experiment = self.store.create_experiment("waymark", artifact_location=(self.folder / "mlruns").as_uri())

@@ -12,9 +12,11 @@ PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 MOST = 15  # code dependencies of a stage: more is a copy of the import graph
 NO_BYTES = {
     "tasks/__init__.py": "it has no code of its own",
+    "waymark/__init__.py": "the public Python API, which no stage asks",
     "tasks/common": "it reads params.yaml, whose values DVC compares itself, refuses what is wrong, and runs the stage",
     "waymark/errors.py": "a stage that raises has no outputs",
     "waymark/system": "processes, memory, terminals: how a stage runs, and files that are refused",
+    "waymark/options": "bounds, and choice by name: what is refused; defaults stand with each option",
     "waymark/geo/__init__.py": "it names functions that stand in other modules",
     "waymark/metrics/__init__.py": "as above",
 }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from geopandas import GeoDataFrame
 
 from waymark.check.classes import class_findings, generic_views
 from waymark.check.coordinates import coordinate_findings, place_records
@@ -58,21 +59,31 @@ def check(
         RegionError: the region is unknown.
     """
     outline = None if region is None else load_region(region)
-    rules = Rules(outline, shore_km, min_images, max_images, largest, exclude=tuple(exclude))
+    rules = Rules(
+        shore_km=shore_km, min_images=min_images, max_images=max_images, largest=largest, exclude=tuple(exclude)
+    )
     opened = open_source(path, source)
     seen = survey(opened.records, opened.pictures, workers=workers)
-    content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out, workers=workers)
+    content = _examine(opened, seen, rules, outline, region, title=f"Check of {path}", out=out, workers=workers)
     with whole_file(out) as page:
         page.write_text(check_page(content), encoding="utf-8")
     return content
 
 
 def _examine(
-    opened: Opened, seen: Survey, rules: Rules, region: str | None, *, title: str, out: Path, workers: int | None
+    opened: Opened,
+    seen: Survey,
+    rules: Rules,
+    outline: GeoDataFrame | None,
+    region: str | None,
+    *,
+    title: str,
+    out: Path,
+    workers: int | None,
 ) -> Content:
-    places = place_records(seen, rules.region, shore_km=rules.shore_km)
+    places = place_records(seen, outline, shore_km=rules.shore_km)
     copies, ratio = find_copies(seen), generic_views(seen)
-    kept, stopped, dropped = _filter(seen, rules)
+    kept, stopped, dropped = _filter(seen, rules, outline)
     findings = [
         *_unlabelled(seen),
         *coordinate_findings(seen, places, region),
@@ -82,7 +93,7 @@ def _examine(
         *class_findings(seen, ratio, min_images=rules.min_images),
     ]
     findings.sort(key=lambda finding: not finding.needs_look)
-    classes, cells = class_sheets(seen, ratio, opened.names), cell_sheets(seen, places, rules.region)
+    classes, cells = class_sheets(seen, ratio, opened.names), cell_sheets(seen, places, outline)
     shown = [path for sheet in (*classes, *cells.sheets) for path in sheet.paths]
     shown += [path for finding in findings for example in finding.examples for path in example.paths]
     landmarks = landmarks_table(seen.records, opened.names).to_pandas()
@@ -98,7 +109,7 @@ def _examine(
         title=title,
         description=opened.description or f"source: {opened.kind}",
         settings=_settings(rules, region),
-        places=fate_map(seen, places, rules.region),
+        places=fate_map(seen, places, outline),
         landmarks=landmarks,
         too_few=int((landmarks["images"] < (rules.min_images or 0)).sum()),
         read={name.replace("_", " "): count for name, count in opened.counts.items() if count and name not in numbers},
@@ -111,11 +122,11 @@ def _examine(
     )
 
 
-def _filter(seen: Survey, rules: Rules) -> tuple[int | None, str, dict[str, int]]:
+def _filter(seen: Survey, rules: Rules, outline: GeoDataFrame | None) -> tuple[int | None, str, dict[str, int]]:
     """Compute what the stage filter would keep and drop, or why it would fail."""
     digests = seen.digests()
     try:
-        kept, dropped = select(seen.records, rules, lambda _: digests)
+        kept, dropped = select(seen.records, rules, outline, lambda _: digests)
     except CoordinateError as error:
         return None, str(error), {}
     stopped = "" if kept.num_rows else "no record is left; relax filter or region in params.yaml"

@@ -1,10 +1,9 @@
 """From a path to records: detect the source and list its records."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,19 +11,9 @@ import pyarrow.parquet as pq
 from waymark.data.records import read_records
 from waymark.errors import SourceError, nearest_name
 from waymark.sources import PhotosSource, QuadsSource, TableSource
-from waymark.sources.adapter import Found
 from waymark.sources.guessing import RAW, guess_source
 
-
-class Finder(Protocol):
-    """A source that can list records and pictures without copying them."""
-
-    def find(self) -> Found:
-        """List the records, and the file of each picture."""
-        ...
-
-
-SOURCES: dict[str, Callable[[Path], Finder]] = {"table": TableSource, "photos": PhotosSource, "quads": QuadsSource}
+SOURCES = {source.name: source for source in (TableSource, PhotosSource, QuadsSource)}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ class Square(NamedTuple):
 
 def square_of(model: Model) -> Square:
     """Return the square to which a model needs pictures decoded."""
-    blueprint = model.guesser.locator.blueprint
-    return Square(blueprint.shard_px, blueprint.fit)
+    config = model.predictor.locator.config
+    return Square(config.shard_px, config.fit)
 
 
 def squares_of(models: Models) -> list[Square]:
@@ -29,7 +29,7 @@ def squares_of(models: Models) -> list[Square]:
 
 def view_slots(model: Model) -> int:
     """Return the number of views of a place that a model takes."""
-    return len(model.guesser.locator.blueprint.slots)
+    return len(model.predictor.locator.config.slots)
 
 
 def ask(models: Models, queries: Sequence[Query], pictures: Mapping[Square, Iterator[Picture]]) -> Answers:
@@ -41,5 +41,5 @@ def ask(models: Models, queries: Sequence[Query], pictures: Mapping[Square, Iter
         pictures: by square of `squares_of`, all pictures of the queries in order.
     """
     readers = {square: iter(tee(decoded, len(models.each))) for square, decoded in pictures.items()}
-    answers = [answer_files(model.guesser, queries, next(readers[square_of(model)])) for model in models.each]
+    answers = [answer_files(model.predictor, queries, next(readers[square_of(model)])) for model in models.each]
     return answers[0] if len(answers) == 1 else join_answers(*answers)

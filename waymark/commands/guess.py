@@ -102,7 +102,7 @@ def _check_views(queries: Sequence[Query], models: Models) -> None:
     for model in models.each:
         if (slots := view_slots(model)) < views:
             say(f"{model.name} takes {_count(slots)} of a place; the rest of the {views} were not used")
-        headed = any(slot is not None for slot in model.guesser.locator.blueprint.slots)
+        headed = any(slot is not None for slot in model.predictor.locator.config.slots)
         if headed and views > 1 and any(None in query.headings_deg for query in queries):
             say(f"no headings are known, so the images are taken in the order of those of {model.name}; set --headings")
 
@@ -155,7 +155,7 @@ def _as_answer(row: dict[str, Any], asked: Asked, models: Models, out: Outputs) 
     """Combine an answer with what the outputs show in addition."""
     cells = None
     if models.place is not None and (out.geojson is not None or out.html is not None):
-        cells = cell_probabilities(models.place.guesser, asked.pixels(models.place), asked.query.headings_deg)
+        cells = cell_probabilities(models.place.predictor, asked.pixels(models.place), asked.query.headings_deg)
     shown: dict[str, Any] = {}
     if out.html is not None:
         shown["jpegs"] = [as_jpeg(open_upright(path)) for path in asked.query.pictures]
@@ -167,9 +167,9 @@ def _attention(asked: Asked, model: Model | None) -> list[Image.Image]:
     """Overlay the attention maps of the model for landmarks; empty if it has none."""
     if model is None:
         return []
-    maps = attention_maps(model.guesser, asked.pixels(model), asked.query.headings_deg)
+    maps = attention_maps(model.predictor, asked.pixels(model), asked.query.headings_deg)
     pairs = zip(asked.query.pictures, maps, strict=True)
-    fit = model.guesser.locator.blueprint.fit
+    fit = model.predictor.locator.config.fit
     return [with_attention(open_upright(path), attention, fit) for path, attention in pairs if attention is not None]
 
 

@@ -86,7 +86,7 @@ def read_rows(path: Path, split: str | None = None) -> Rows:
     for row, name in zip(table.frame.index, table.texts(column), strict=True):
         if (other := first.setdefault(name or "", row)) != row:
             raise SourceError(
-                f"{table.where(row, column)} duplicate id {shown(name or '')}, as in row {other}; ids must be unique"
+                f"{table.where(row, column)}: duplicate {shown(name or '')}, as in row {other}; ids must be unique"
             )
     return Rows(table, pd.Index(list(first), name="id", dtype=object))
 

@@ -20,7 +20,7 @@ from waymark.images.batches import stack
 from waymark.inference.answering import make_example
 from waymark.inference.bundle import ModelFiles, export_model
 from waymark.inference.lookup import model_files
-from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.predictor import Predictor, load_predictor
 from waymark.inference.references import LANDMARK
 from waymark.models.calibration import unit_length
 from waymark.models.calibration_files import NAMES
@@ -59,33 +59,33 @@ def teach_landmark(name: str, images: Sequence[Path], reference: str | None, out
     """
     name, landmark = one_form(name), one_form(landmark or name)
     with model_files(reference, prefer=LANDMARK) as files, TemporaryDirectory(prefix="waymark-") as folder:
-        guesser = load_guesser(files.checkpoint, files.calibration)
-        _check_model(guesser, files.name)
-        _check_new(guesser, landmark, name)
-        embedding = _embed(guesser, images)
+        predictor = load_predictor(files.checkpoint, files.calibration)
+        _check_model(predictor, files.name)
+        _check_new(predictor, landmark, name)
+        embedding = _embed(predictor, images)
         calibration = Path(shutil.copytree(files.calibration, Path(folder) / "calibration"))
         _add_records(calibration, landmark, unit_length(embedding))
         _add_name(calibration, landmark, name)
-        taught = ModelFiles(files.name, files.checkpoint, calibration, files.metrics, files.attribution)
-        load_guesser(taught.checkpoint, taught.calibration)  # raises if it could not answer
+        extended = ModelFiles(files.name, files.checkpoint, calibration, files.metrics, files.attribution)
+        load_predictor(extended.checkpoint, extended.calibration)  # raises if it could not answer
         with whole_file(out) as path:
-            export_model(taught, path)
+            export_model(extended, path)
     say(f"{out} is {files.name} with {name}, from {len(images)} picture{'s' * (len(images) > 1)}")
-    for line in _in_words(name, leave_one_out(guesser, images, embedding)):
+    for line in _in_words(name, leave_one_out(predictor, images, embedding)):
         say(line)
     if len(images) < ENOUGH:
         say(f"{ENOUGH} or more pictures, from several sides and days, give better recognition")
 
 
-def leave_one_out(guesser: Guesser, images: Sequence[Path], embedding: Tensor) -> list[Tried]:
+def leave_one_out(predictor: Predictor, images: Sequence[Path], embedding: Tensor) -> list[Tried]:
     """Recognise each picture of a new landmark by the others (leave-one-out).
 
     Args:
-        guesser: the model without the landmark.
+        predictor: the model without the landmark.
         images: pictures that show it, at least one.
         embedding: `(N, D)` of them.
     """
-    recogniser, fusion = guesser.recogniser, guesser.calibration.landmark
+    recogniser, fusion = predictor.recogniser, predictor.calibration.landmark
     assert recogniser is not None
     assert fusion is not None
     if len(images) == 1:
@@ -97,7 +97,8 @@ def leave_one_out(guesser: Guesser, images: Sequence[Path], embedding: Tensor) -
     nearest = cosine.max(axis=1, keepdims=True).astype(np.float64)  # (N, 1) to another picture of the landmark
     new = fuse(Evidence(np.empty((len(images), 0)), nearest), fusion)[:, 0]
     threshold = -np.inf if fusion.threshold is None else fusion.threshold
-    names = [guesser.names.get(its, its) for its in np.array(recogniser.landmarks)[known.candidates[:, 0]].tolist()]
+    best = np.array(recogniser.landmarks)[known.candidates[:, 0]].tolist()
+    names = [predictor.names.get(landmark, landmark) for landmark in best]
     return [
         Tried(image, score >= threshold and score > other, called if other >= max(score, threshold) else None)
         for image, score, other, called in zip(images, new, known.scores[:, 0], names, strict=True)
@@ -112,30 +113,30 @@ def _in_words(name: str, tried: Sequence[Tried]) -> list[str]:
     return [f"each picture left out in turn, {found} of {len(tried)} are recognised as {name} by the others", *missed]
 
 
-def _check_model(guesser: Guesser, model: str) -> None:
-    if guesser.recogniser is None or guesser.calibration.landmark is None:
+def _check_model(predictor: Predictor, model: str) -> None:
+    if predictor.recogniser is None or predictor.calibration.landmark is None:
         raise ModelError(f"{model} has no landmarks; name a model that has with --model")
 
 
-def _check_new(guesser: Guesser, landmark: str, name: str) -> None:
-    assert guesser.recogniser is not None
-    if landmark in map(one_form, guesser.recogniser.landmarks):
-        called = guesser.names.get(landmark, landmark)
+def _check_new(predictor: Predictor, landmark: str, name: str) -> None:
+    assert predictor.recogniser is not None
+    if landmark in map(one_form, predictor.recogniser.landmarks):
+        called = predictor.names.get(landmark, landmark)
         raise ParameterError(f"the model already has the landmark {landmark} ({called}); choose another --id")
-    if name in map(one_form, guesser.names.values()):
+    if name in map(one_form, predictor.names.values()):
         raise ParameterError(f"the model already has a landmark called {name}; choose another name")
 
 
-def _embed(guesser: Guesser, images: Sequence[Path]) -> Tensor:
+def _embed(predictor: Predictor, images: Sequence[Path]) -> Tensor:
     """Compute the `(N, D)` embeddings of single photos."""
-    blueprint = guesser.locator.blueprint
-    pictures = [read_named(image, blueprint.shard_px, blueprint.fit) for image in images]
+    config = predictor.locator.config
+    pictures = [read_named(image, config.shard_px, config.fit) for image in images]
     broken = [f"{path}: {picture.reason or picture.status}" for path, picture in zip(images, pictures, strict=True)
               if picture.pixels is None]  # fmt: skip
     if broken:
         raise ImageError("; ".join(broken))
-    batches = [stack([make_example(blueprint, [its.pixels], [None])]) for its in pictures]
-    return run(guesser.locator, batches, landmark=False).embedding
+    batches = [stack([make_example(config, [picture.pixels], [None])]) for picture in pictures]
+    return run(predictor.locator, batches, landmark=False).embedding
 
 
 def _add_records(calibration: Path, landmark: str, embedding: NDArray[np.float32]) -> None:

@@ -10,8 +10,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 from sklearn.neighbors import BallTree
 
-from waymark.data.leakage import nearest_km
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import EARTH_RADIUS_KM, nearest_km, unit_vectors
 
 STEADY, DRIFT, TOO_FEW = "steady", "drift", "too few"
 COLOURS = ("red", "green", "blue")
@@ -78,8 +77,10 @@ def _counts(before: pd.DataFrame, now: pd.DataFrame) -> list[Row]:
 def _landmarks(before: "pd.Series[str]", now: "pd.Series[str]") -> list[Row]:
     if before.empty and now.empty:
         return []
-    shares = [{str(name): share for name, share in its.value_counts(normalize=True).items()} for its in (before, now)]
-    known, found = (set(its) for its in shares)
+    shares = [
+        {str(name): share for name, share in values.value_counts(normalize=True).items()} for values in (before, now)
+    ]
+    known, found = (set(share) for share in shares)
     rows = [
         Row("new landmarks", "", f"{len(found - known):,}", _names(found - known), "none", _any(found - known)),
         Row("vanished landmarks", f"{len(known - found):,}", "", _names(known - found), "none", _any(known - found)),
@@ -109,7 +110,7 @@ def _distribution(before: int, now: int, differs: bool) -> str:
 
 
 def _lat_lon(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Give the `(N, 2)` latitude, longitude in degrees of the records that have them."""
+    """Compute the `(N, 2)` latitude, longitude in degrees of the records that have them."""
     return table[["latitude", "longitude"]].dropna().to_numpy(dtype=np.float64)
 
 
@@ -123,7 +124,7 @@ def _places(before: NDArray[np.float64], now: NDArray[np.float64]) -> list[Row]:
         _distribution(len(before), len(now), share > FAR_SHARE),
     )  # fmt: skip
     h, p = inhomogeneity(before, now)
-    old, new = (f"{its.mean(axis=0)[0]:.2f}, {its.mean(axis=0)[1]:.2f}" for its in (before, now))
+    old, new = (f"{places.mean(axis=0)[0]:.2f}, {places.mean(axis=0)[1]:.2f}" for places in (before, now))
     spread = Row(
         "where the places lie (mean)", old, new, f"H {h:.3f}, p {p:.2g}", f"H {PLACES_H:g}, p {P_VALUE:g}",
         _distribution(len(before), len(now), h > PLACES_H and p < P_VALUE),
@@ -132,7 +133,7 @@ def _places(before: NDArray[np.float64], now: NDArray[np.float64]) -> list[Row]:
 
 
 def _far_km(places: NDArray[np.float64]) -> float:
-    """Say from which distance on a place would be unusually far from the next."""
+    """Compute the distance from which on a place would be unusually far from the next."""
     if len(places) < 2:
         return 0.0
     tree = BallTree(np.radians(places), metric="haversine")
@@ -158,8 +159,8 @@ def inhomogeneity(before: NDArray[np.float64], now: NDArray[np.float64]) -> tupl
     (0.0, 1.0)
     """
     generator = np.random.default_rng(SEED)
-    one, other = (_sample(its, generator) for its in (before, now))
-    both = _on_sphere(np.concatenate([one, other]))
+    one, other = (_sample(places, generator) for places in (before, now))
+    both = unit_vectors(np.concatenate([one, other]))
     distance = cdist(both, both)
     is_one = np.arange(len(both)) < len(one)
     measured = _coefficient(distance, is_one)
@@ -172,14 +173,6 @@ def _sample(places: NDArray[np.float64], generator: np.random.Generator) -> NDAr
     if len(places) <= MOST_PLACES:
         return places
     return places[np.sort(generator.choice(len(places), MOST_PLACES, replace=False))]
-
-
-def _on_sphere(lat_lon: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give `(N, 3)` points on the unit sphere."""
-    latitude, longitude = np.radians(lat_lon).T
-    return np.column_stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)]
-    )
 
 
 def _coefficient(distance: NDArray[np.float64], is_one: NDArray[np.bool_]) -> float:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.neighbors import BallTree
 
 from waymark.data.duplicates import Copies, Looks, copies_between
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import nearest_km
 from waymark.metrics.nearness import nearness_quantiles
 
 HELD_OUT = ("val", "test")
@@ -57,29 +56,8 @@ class Leakage:
         return max((finding.verdict for finding in self.findings), key=(OK, WATCH, LEAK).index, default=OK)
 
     def document(self) -> dict[str, Any]:
-        """Give the audit as JSON."""
+        """Convert the audit to JSON."""
         return {"verdict": self.verdict, **asdict(self)}
-
-
-def nearest_km(lat_lon: NDArray[np.float64], training: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure the great-circle distance to the nearest training place.
-
-    Args:
-        lat_lon: `(N, 2)` latitude, longitude in degrees, NaN where unknown.
-        training: `(M, 2)` latitude, longitude in degrees, NaN where unknown.
-
-    Returns:
-        `(N,)` kilometres, NaN where a place is unknown or there is no training place.
-
-    >>> nearest_km(np.array([[45.0, 16.0]]), np.array([[46.0, 16.0], [45.0, 17.0]])).round(1).tolist()
-    [78.6]
-    """
-    found = np.full(len(lat_lon), np.nan)
-    known, places = _known(lat_lon), training[_known(training)]
-    if known.any() and len(places):
-        tree = BallTree(np.radians(places), metric="haversine")
-        found[known] = tree.query(np.radians(lat_lon[known]))[0][:, 0] * EARTH_RADIUS_KM
-    return found
 
 
 def audit(records: pd.DataFrame, looks: Looks) -> Leakage:
@@ -111,8 +89,8 @@ def _examples(records: pd.DataFrame, copies: Mapping[str, Copies]) -> list[dict[
     ids = records["record_id"].to_numpy()
     found = [
         {"record_id": ids[left], "split": name, "train_record_id": ids[right], "bits": int(bits)}
-        for name, its in copies.items()
-        for left, right, bits in zip(*its.nearest, strict=True)
+        for name, pairs in copies.items()
+        for left, right, bits in zip(*pairs.nearest, strict=True)
     ]
     return sorted(found, key=lambda pair: (pair["bits"], pair["record_id"]))[:EXAMPLES]
 

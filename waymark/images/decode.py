@@ -73,8 +73,9 @@ def decoding_bytes(max_pixels: int) -> int:
     return BYTES_PER_PIXEL * max_pixels + SPARE_BYTES
 
 
-def _square(file: IO[bytes], size_px: int, *, max_pixels: int, fit: Fit) -> NDArray[np.uint8]:
-    with warnings.catch_warnings(), open_picture(file) as image:
+def _square(file: IO[bytes] | Image.Image, size_px: int, *, max_pixels: int, fit: Fit) -> NDArray[np.uint8]:
+    opened = file.copy() if isinstance(file, Image.Image) else open_picture(file)
+    with warnings.catch_warnings(), opened as image:
         warnings.simplefilter("ignore")  # about broken EXIF: only the pixels matter
         _refuse_giants(image, max_pixels)
         shrink = min(image.size) // (2 * size_px)
@@ -137,8 +138,8 @@ def read_picture(path: Path, size_px: int, *, max_pixels: int, fit: Fit = "crop"
         return picture_of(file, size_px, max_pixels=max_pixels, fit=fit)
 
 
-def picture_of(file: IO[bytes], size_px: int, *, max_pixels: int, fit: Fit = "crop") -> Picture:
-    """Decode an open file, or return why not; never raises for faults of the picture."""
+def picture_of(file: IO[bytes] | Image.Image, size_px: int, *, max_pixels: int, fit: Fit = "crop") -> Picture:
+    """Decode an open file or picture, which stays open; never raises for faults of the picture."""
     try:
         return Picture("ok", "", _square(file, size_px, max_pixels=max_pixels, fit=fit))
     except ImageError as error:

@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from waymark.images.shards import check_size
+from waymark.options.kinds import Fraction, Half, Noise, PositiveFraction, Share, SizePx
+from waymark.options.named import STRICT
 
 Policy = Literal["imagenet", "trivial", "rand"]
 
@@ -43,7 +46,7 @@ def shrink(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.LANCZOS))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Augmentation:
     """Random changes to training pictures, the same for all views of a record except for the noise.
 
@@ -77,17 +80,17 @@ class Augmentation:
     """
 
     flip: bool = False
-    rotation_deg: float = 0.0
-    translate: float = 0.0
-    crop: float = 1.0
-    crop_px: int | None = None
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    translate: Half = 0.0
+    crop: PositiveFraction = 1.0
+    crop_px: SizePx | None = None
     auto: Policy | None = None
-    light: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grey: float = 0.0
-    noise: float = 0.0
-    drop_view: float = 0.0
+    light: Share = 0.0
+    saturation: Share = 0.0
+    hue: Half = 0.0
+    grey: Fraction = 0.0
+    noise: Noise = 0.0
+    drop_view: Share = 0.0
 
     def pixels(self, views: Tensor) -> Tensor:
         """Augment `(V, 3, H, H)` uint8 pictures to `(V, 3, S, S)`, where S is the side of crops if set."""

@@ -19,9 +19,9 @@ def read_without_server() -> None:
 
 
 def on_this_disk(artifact_uri: str, tracking_uri: str) -> str:
-    """Give the place of such artifacts next to a database, or where MLFLOW_ARTIFACTS_DESTINATION says."""
-    beside = Path(sqlite_path(tracking_uri) or "").absolute().parent / "mlruns"
-    destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or beside.as_uri()
+    """Locate such artifacts next to a database, or where MLFLOW_ARTIFACTS_DESTINATION says."""
+    default = Path(sqlite_path(tracking_uri) or "").absolute().parent / "mlruns"
+    destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or default.as_uri()
     return f"{destination.rstrip('/')}/{artifact_uri.removeprefix(f'{SCHEME}:').lstrip('/')}"
 
 

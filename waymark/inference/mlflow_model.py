@@ -32,7 +32,7 @@ from waymark.errors import ModelError
 from waymark.inference.answering import answer_bytes
 from waymark.inference.bundle import ModelFiles
 from waymark.inference.mlflow_artifacts import read_without_server
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 from waymark.inference.references import Reference, parse_reference, registry_uri
 from waymark.system.addresses import without_credentials
 
@@ -78,12 +78,12 @@ class WaymarkModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load checkpoint and calibration."""
         paths = context.artifacts
-        self.guesser = load_guesser(Path(paths["checkpoint"]), Path(paths["calibration"]))
+        self.predictor = load_predictor(Path(paths["checkpoint"]), Path(paths["calibration"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Answer for each row."""
         views = pd.Series(map(_raw_views, model_input["views"]), index=model_input.index, dtype=object)
-        return _with_null(answer_bytes(self.guesser, model_input.assign(views=views)))
+        return _with_null(answer_bytes(self.predictor, model_input.assign(views=views)))
 
 
 def _with_null(answers: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +156,7 @@ def download_registered(reference: str, folder: Path, *, missing_ok: bool = Fals
             download_artifacts(artifact_uri=version_uri, dst_path=str(folder), tracking_uri=str(registry_uri()))
         )
         artifacts = Model.load(str(local)).flavors["python_function"]["artifacts"]
-        parts = {part: local / its["path"] for part, its in artifacts.items()}
+        parts = {part: local / artifact["path"] for part, artifact in artifacts.items()}
         name = f"{found.name} version {found.version}"
         figures = _figures(store, found)
         return ModelFiles(name, parts["checkpoint"], parts["calibration"], figures, parts.get("attribution"))
@@ -181,7 +181,7 @@ def _find(store: MlflowClient, wanted: Reference) -> ModelVersion | None:
 
 
 def _known(store: MlflowClient, model: str) -> str:
-    """Say what the registry has of a model."""
+    """Describe what the registry has of a model."""
     versions = sorted(int(found.version) for found in store.search_model_versions(f"name = '{model}'"))
     if not versions:
         return f"it has no version of {model}; register one with make run"

@@ -30,7 +30,7 @@ class Reference(NamedTuple):
 
 
 def is_reference(text: str) -> bool:
-    """Tell what may name a version from what can only be a path."""
+    """Check whether a text may name a version; others can only be paths."""
     return REFERENCE.fullmatch(text) is not None
 
 
@@ -54,7 +54,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def registry_uri(checkout: Path = Path(), *, must_exist: bool = True) -> str | None:
-    """Give the store: what the user's environment says, else the file at the root of the checkout.
+    """Locate the store: what the user's environment sets, else the file at the root of the checkout.
 
     Args:
         checkout: its root.

@@ -68,11 +68,11 @@ def feature_maps(
         stages = list(_stages(seen).items())
     chosen = np.unique(np.linspace(0, len(stages) - 1, min(layers, len(stages))).round().astype(int))
     photos = _photos(views[present])
-    return [_drawn(name, found.cpu().numpy(), photos, maps) for name, found in (stages[its] for its in chosen)]
+    return [_drawn(name, found.cpu().numpy(), photos, maps) for name, found in (stages[number] for number in chosen)]
 
 
 def _drawn(name: str, found: NDArray[np.float32], photos: Sequence[Pixels], maps: int) -> tuple[str, Pixels]:
-    """Draw the liveliest of `(V, C, h, w)` channels beside the photos."""
+    """Draw the liveliest of `(V, C, h, w)` channels next to the photos."""
     height, width = found.shape[2:]
     lively = np.argsort(-found.std(axis=(0, 2, 3)), kind="stable")[:maps]
     heat = np.stack([_scaled(found[:, channel]) for channel in lively], axis=1)  # (V, maps, h, w)
@@ -108,7 +108,7 @@ def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landma
         output = locator(views[None].to(device), present[None].to(device))
         score, answer = _best_landmark(locator, output) if landmark else _best_cell(locator, output)
         stages = _stages(seen)
-        name = ([its for its, found in stages.items() if min(found.shape[2:]) >= CAM_SIDE] or list(stages))[-1]
+        name = ([name for name, found in stages.items() if min(found.shape[2:]) >= CAM_SIDE] or list(stages))[-1]
         (slope,) = torch.autograd.grad(score, stages[name])
     weight = slope.mean(dim=(2, 3), keepdim=True)  # (V, C, 1, 1)
     heat = (weight * stages[name].detach()).sum(dim=1).relu().cpu().numpy()  # (V, h, w)
@@ -122,7 +122,7 @@ def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landma
 def _best_cell(locator: Locator, output: Output) -> tuple[Tensor, str]:
     head = locator.place_head
     if not isinstance(head, CellHead):
-        raise ModelError(f"the head {locator.blueprint.head} has no cells to explain; ask a model with cells")
+        raise ModelError(f"the head {locator.config.head.name} has no cells to explain; ask a model with cells")
     score, choice = head.logits(output.place)[0].max(dim=0)
     return score, f"cell {int(head.cell_ids[choice])}"
 
@@ -131,7 +131,7 @@ def _best_landmark(locator: Locator, output: Output) -> tuple[Tensor, str]:
     if locator.landmark_head is None:
         raise ModelError("this model has no landmarks to explain; ask one with a head for landmarks")
     score, choice = locator.landmark_head.scores(output.landmark)[0].max(dim=0)
-    return score, f"landmark {locator.blueprint.landmark_names[int(choice)]}"
+    return score, f"landmark {locator.config.landmark_names[int(choice)]}"
 
 
 def _check_views(present: Tensor) -> None:
@@ -165,7 +165,7 @@ def _layers(backbone: Backbone) -> Iterator[tuple[str, nn.Module]]:
     """Name the layers of a backbone in their order; most families keep them in one called `features`."""
     for name, layer in backbone.features.named_children():
         if name == "features":
-            yield from ((f"{name}.{child}", its) for child, its in layer.named_children())
+            yield from ((f"{name}.{child}", layer) for child, layer in layer.named_children())
         else:
             yield name, layer
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LONGEST_DOCUMENT = 10_000_000  # bytes of JSON
 LONGEST_TEXT = 4096  # characters of a name
+LONGEST_REASON = 500
 SMALL, AMPLE = 1 << 30, 64  # bytes of memory for a table: 1 GiB, or 64 times its file
 ROWS = 4096  # of a table, read at once
 
@@ -82,12 +83,14 @@ def _validated(how: str, content: Any, kind: type[T], name: str) -> T:
     from pydantic import TypeAdapter, ValidationError  # here, because a command with wrong arguments does not need it
 
     try:
-        found: T = getattr(TypeAdapter(kind), how)(content)
+        found: T = getattr(TypeAdapter(kind), how)(content, strict=False)
         return found
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:100]
-        raise ModelError(f"{name} is not what Waymark wrote ({where}{': ' * bool(where)}{first['msg']})") from None
+        raise ModelError(
+            f"{name} is not what Waymark wrote ({where}{': ' * bool(where)}{first['msg'][:LONGEST_REASON]})"
+        ) from None
 
 
 def read_table(path: Path, schema: "pa.Schema | None" = None) -> "pa.Table":

@@ -309,4 +309,4 @@ def test_attention_is_drawn_beside_the_picture():
 
 
 def test_two_models_that_answer_the_same_are_refused():
-    assert "strict would answer nothing beside arcface" in refusal("photos/castle.png", model="arcface strict")
+    assert "strict adds nothing to arcface" in refusal("photos/castle.png", model="arcface strict")

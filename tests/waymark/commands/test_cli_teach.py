@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from waymark.cli import app
 from waymark.inference.bundle import unpack_exported
 from waymark.inference.lookup import load_model
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 from waymark.models.calibration_files import save_calibration
 
 TOWER = [f"tower/{number}.png" for number in range(3)]
@@ -100,7 +100,7 @@ def test_a_taught_file_can_be_taught_again(tmp_path):
     one, two = tmp_path / "one.waymark", tmp_path / "two.waymark"
     run("teach", "Toranj", *TOWER, "--out", one)
     run("teach", "Most", "others/60.png", "--model", one, "--out", two)
-    names = load_model(str(two)).guesser.names
+    names = load_model(str(two)).predictor.names
     assert (names["Toranj"], names["Most"], names["L1"]) == ("Toranj", "Most", LANDMARKS["L1"])
     first, second = answers(two, "new/tower.png", "others/60.png")
     assert (first["landmark"], second["landmark"]) == ("Toranj", "Most")
@@ -110,7 +110,7 @@ def test_a_name_is_known_in_whatever_form_it_is_written(tmp_path):
     out = tmp_path / "cafe.waymark"
     composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     run("teach", decomposed, *TOWER, "--out", out)
-    assert load_model(str(out)).guesser.names[composed] == composed
+    assert load_model(str(out)).predictor.names[composed] == composed
     result = run("teach", composed, *TOWER, "--model", out, "--out", tmp_path / "again.waymark", code=1)
     assert "already has the landmark Café" in result.stderr
 
@@ -171,14 +171,14 @@ def test_what_cannot_be_taught_is_said_in_one_line(tmp_path, arguments, says):
 
 def test_a_model_whose_index_has_no_say_of_its_classes_learns_landmarks_by_it(folder, tmp_path):
     shutil.copytree(folder / "trained/arcface", tmp_path / "sure")
-    guesser = load_guesser(folder / "trained/arcface/model.ckpt", folder / "trained/arcface-calibration")
+    predictor = load_predictor(folder / "trained/arcface/model.ckpt", folder / "trained/arcface-calibration")
     (tmp_path / "sure-calibration").mkdir()
-    fusion = replace(guesser.calibration.landmark, retrieval_weight=0.0, head=(0.04, 0.03), index=(0.4, 0.15))
-    calibration = replace(guesser.calibration, landmark=fusion)
+    fusion = replace(predictor.calibration.landmark, retrieval_weight=0.0, head=(0.04, 0.03), index=(0.4, 0.15))
+    calibration = replace(predictor.calibration, landmark=fusion)
     ids = [str(row) for row in range(6)]
-    save_calibration(calibration, guesser.index, ids, tmp_path / "sure-calibration")
+    save_calibration(calibration, predictor.index, ids, tmp_path / "sure-calibration")
     run("teach", "Toranj", *TOWER, "--model", tmp_path / "sure", "--out", tmp_path / "taught.waymark")
-    assert load_model(str(tmp_path / "taught.waymark")).guesser.calibration.landmark.retrieval_weight == 0
+    assert load_model(str(tmp_path / "taught.waymark")).predictor.calibration.landmark.retrieval_weight == 0
     (unknown,), (known,) = (answers(tmp_path / name, "new/tower.png") for name in ("sure", "taught.waymark"))
     assert unknown["landmark"] != "Toranj" == known["landmark"]
 

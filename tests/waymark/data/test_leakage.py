@@ -7,7 +7,8 @@ import pytest
 from pyproj import Geod
 
 from waymark.data.duplicates import Looks
-from waymark.data.leakage import audit, nearest_km
+from waymark.data.leakage import audit
+from waymark.geo.sphere import nearest_km
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 

@@ -47,8 +47,8 @@ def registry(tmp_path_factory):
 def threshold(folder):
     """Between the scores of the two places, so that one of them is refused."""
     make_tiny_model(folder / "measured", "arcface", head=None, landmark="arcface")
-    guesser = load_model(str(folder / "measured/arcface")).guesser
-    return float(answer_bytes(guesser, rows(folder))["landmark_score"].mean())
+    predictor = load_model(str(folder / "measured/arcface")).predictor
+    return float(answer_bytes(predictor, rows(folder))["landmark_score"].mean())
 
 
 @pytest.fixture(autouse=True)

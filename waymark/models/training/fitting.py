@@ -120,12 +120,12 @@ def _refuse_code(checkpoint: Path) -> None:
         reason = type(error).__name__
         raise ModelError(
             f"{checkpoint} is no checkpoint that loads without running code ({reason}); remove its folder, and the"
-            " training begins anew"
+            " training starts again"
         ) from error
 
 
 def trainer_precision(precision: Precision) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
-    """Say it as Lightning's trainer takes it.
+    """Translate the precision for Lightning's trainer.
 
     Args:
         precision: 32 is exact. The mixed ones compute layers in half precision, which is faster on a
