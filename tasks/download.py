@@ -20,7 +20,7 @@ from waymark.sources.paths import Finder, exists
 logger = logging.getLogger(__name__)
 
 RAW = Path("data/raw")
-MIRROR = WORK / "mirror"  # in a checkout whose input is made of links: the checkout that they lead to
+MIRROR = WORK / "mirror"  # in a checkout whose input consists of links: the checkout that they lead to
 
 
 Sections = dataclasses.make_dataclass(
@@ -62,7 +62,7 @@ class Download(Sections):  # type: ignore[valid-type,misc]
 def _check(settings: Download) -> None:
     if settings.path.startswith("~"):
         raise SourceError(
-            f"download.path {settings.path} begins with ~, which DVC takes for a name; write"
+            f"download.path {settings.path} begins with ~, which DVC does not expand; write"
             f" {Path.home() / settings.path.removeprefix('~').lstrip('/')}"
         )
     options, path = settings.options, Path(settings.path)
@@ -70,7 +70,7 @@ def _check(settings: Download) -> None:
         return
     if not exists(path):
         if exists(Finder(Path(path.anchor)).find(settings.path.strip("/"))):
-            raise SourceError(f"{path} is written in another Unicode form on the disk; rename it to this one")
+            raise SourceError(f"{path} has another Unicode form on the disk; rename it to this one")
         raise SourceError(f"{path} does not exist; set download.path to {options.reads}")
     options.check(path)
 

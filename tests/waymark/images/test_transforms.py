@@ -257,7 +257,7 @@ def test_the_size_of_the_shards_gives_their_very_pixels():
 
 def test_pixels_are_not_made_up():
     with pytest.raises(
-        ModelError, match=r"size_px of the model is 112, and the shards hold 64 px; set resize.size_px to 112"
+        ModelError, match=r"size_px of the model is 112, and the shards have 64 px; set resize.size_px to 112"
     ):
         shrink(np.zeros((64, 64, 3), dtype=np.uint8), 112)
 
