@@ -23,7 +23,7 @@ from flows.ledger import Entry
 from flows.state import SETTINGS
 from tasks.common.checkout import checkout
 from tasks.common.outputs import read_json
-from tasks.registry import tracking
+from tasks.registry import runs, store
 from waymark.inference.lookup import BEST
 from waymark.inference.references import SERVICES, is_served_from
 from waymark.system.addresses import is_web
@@ -73,7 +73,7 @@ def write_results() -> None:
     comparison = read_json(COMPARISON)
     best = next((model for key in BEST.values() if (model := comparison.get(key)) is not None), None)
     if best is not None and _has_server():
-        tracking.log_report(tracking.run_of(best), REPORT)
+        runs.log_files(runs.run_of(best), [REPORT], "report", runs.REPORT_TAG)
     _show_page("report", "the report", REPORT, best, "report/index.html")
     if (placed := comparison.get("best_on_val")) is not None:
         page = Path("reports/details") / placed / "map.html"
@@ -81,12 +81,12 @@ def write_results() -> None:
 
 
 def _has_server() -> bool:
-    return is_web(tracking.tracking_uri())
+    return is_web(store.tracking_uri())
 
 
 def _site() -> str:
     """Give the address of MLflow's pages; by the name of this machine where others may reach them."""
-    uri, known = tracking.tracking_uri().rstrip("/"), checkout() / SERVICES / SETTINGS
+    uri, known = store.tracking_uri().rstrip("/"), checkout() / SERVICES / SETTINGS
     if is_served_from(checkout(), uri) and known.exists() and read_json(known).get("MLFLOW_HOST") in ANYWHERE:
         return f"http://{socket.gethostname()}:{urlsplit(uri).port}"
     return uri
@@ -98,7 +98,7 @@ def _show_page(key: str, description: str, path: Path, model: str | None, artifa
         where = f"{description}: `{path.resolve()}` on {socket.gethostname()}"
         create_markdown_artifact(markdown=where, key=key, description=description)
         return
-    run = tracking.client().get_run(tracking.run_of(model)).info
+    run = store.client().get_run(runs.run_of(model)).info
     place = f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{artifact}"
     link = f"{_site()}/{place}"
     create_link_artifact(link=link, link_text=description, key=key, description=description)
@@ -130,7 +130,7 @@ def figures() -> str:
 
 def _speed(model: str) -> dict[str, float]:
     """Look up how many pictures a model answered for in a second; no output says it, as it differs from run to run."""
-    metrics = tracking.client().get_run(tracking.run_of(model)).data.metrics
+    metrics = store.client().get_run(runs.run_of(model)).data.metrics
     return {"images_per_second": metrics["images_per_second"]} if "images_per_second" in metrics else {}
 
 

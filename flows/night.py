@@ -14,7 +14,7 @@ from flows.graph import open_repo
 from flows.mirror import mirror_input
 from flows.repository import LOCK, CheckoutError, commit_tree, find, git, merged, uncommitted
 from flows.worktree import mend, move, refuse_changes, refuse_handwork, settle
-from tasks.registry.tracking import tracking_uri
+from tasks.registry.store import tracking_uri
 from waymark.system.addresses import sqlite_path, sqlite_url
 
 logger = logging.getLogger(__name__)

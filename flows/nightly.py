@@ -25,10 +25,10 @@ from flows.word import tell
 from flows.worker import end_with_worker
 from tasks.common.outputs import read_json
 from tasks.common.stage import one_line
-from tasks.registry import tracking
+from tasks.registry import versions
 from tasks.registry.register import Registered
 from waymark.errors import WaymarkError
-from waymark.promotion.gate import Gate
+from waymark.promotion.checks import Gate
 from waymark.system.terminal import printable_lines
 
 REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose dvc.lock knows its data
@@ -89,7 +89,7 @@ def _bring_up_to_date(account: Account, remote: str | None) -> None:
     account.committed = night.commit_lock(message(account))
     for its in account.done.registered:
         if not _tag(its, REVISION_TAG):
-            tracking.client().set_model_version_tag(its.name, its.version, REVISION_TAG, night.revision)
+            versions.tag(its.name, its.version, {REVISION_TAG: night.revision})
 
 
 def _judge_all(account: Account, gate: Gate | None) -> None:
@@ -116,7 +116,7 @@ def _comparison() -> Any:
 
 
 def _tag(its: Registered, tag: str) -> str:
-    return str(tracking.client().get_model_version(its.name, its.version).tags.get(tag, ""))
+    return str(versions.version_of(its.name, its.version).tags.get(tag, ""))
 
 
 def _judge(its: Registered, gate: Gate) -> Verdict:

@@ -30,11 +30,11 @@ from flows.progress import Progress
 from flows.stages import TRAININGS, run_stage
 from flows.summary import summary
 from flows.turn import LOG, only_pipeline
+from tasks.common.circumstances import FLOW_RUN_VARIABLE
 from tasks.common.outputs import read_json
 from tasks.common.stage import load_params
-from tasks.registry import tracking
-from tasks.registry.lineage import FLOW_RUN_VARIABLE
 from tasks.registry.register import Registered, register_best
+from tasks.registry.store import tracking_uri
 from waymark.inference.lookup import BEST
 from waymark.system.terminal import printable_lines
 
@@ -167,7 +167,7 @@ def _training(remote: str | None) -> Training:
     return Training(
         variables={FLOW_RUN_VARIABLE: str(runtime.flow_run.id or "")},
         in_pool=has_worker(remote),
-        tracking_uri=tracking.tracking_uri(),
+        tracking_uri=tracking_uri(),
         remote=remote,
     )
 

@@ -19,7 +19,7 @@ from flows.worker import end_with_worker
 from tasks.common.stage import one_line
 from waymark.errors import WaymarkError
 from waymark.inference.references import LOCATION
-from waymark.promotion.gate import Gate
+from waymark.promotion.checks import Gate
 from waymark.system.terminal import printable_lines
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def promote(
         notify: Name of the Secret with the URL that is told the outcome; empty for WAYMARK_NOTIFY, or the log alone.
         dry_run: Decide and show the evidence, but change nothing.
     """
-    from tasks.registry import promotion as step  # late, for torch takes seconds that a form or --help does not
+    from tasks.registry.promotion import decide  # late, for torch takes seconds that a form or --help does not
 
     end_with_worker()
     try:
-        decision = step.promote(model, challenger, gate, dry_run=dry_run, step=as_task)
+        decision = decide(model, challenger, gate, dry_run=dry_run, step=as_task)
     except (WaymarkError, FileNotFoundError) as error:
         return Failed(message=one_line(error))
     if decision.markdown:

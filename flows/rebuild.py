@@ -14,8 +14,8 @@ from flows import children
 from flows.command import add_debug, as_command
 from flows.mirror import mirror_input
 from flows.repository import CheckoutError, find, git
+from tasks.common.circumstances import hardware
 from tasks.common.stage import PARAMS_FILE, load_params
-from tasks.registry.lineage import hardware
 from tasks.registry.origin import Origin, Row, compare, read_origin
 from waymark.errors import ModelError
 from waymark.system.addresses import sqlite_url

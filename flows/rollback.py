@@ -11,7 +11,7 @@ from flows.engine import completed, run
 from flows.names import dated
 from flows.worker import end_with_worker
 from tasks.common.stage import one_line
-from tasks.registry.aliases import roll_back
+from tasks.registry.versions import roll_back
 from waymark.errors import WaymarkError
 from waymark.system.terminal import printable_lines
 

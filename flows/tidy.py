@@ -27,7 +27,7 @@ from flows.worker import end_with_worker
 from flows.worktree import CHECKOUT
 from tasks.common.stage import WORK, one_line
 from tasks.registry.retention import Forgettable, forget, forgettable, needed
-from tasks.registry.tracking import tracking_uri
+from tasks.registry.store import tracking_uri
 from waymark.errors import ParameterError, WaymarkError
 from waymark.inference.references import is_served_from
 from waymark.system.terminal import printable_lines

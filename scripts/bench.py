@@ -1,4 +1,4 @@
-"""Speed and memory, as ratios measured in one run on the data as they stand (after `make run`).
+"""Speed and memory, as ratios measured in one run on the present data (after `make run`).
 
 python -m scripts.bench
 """
@@ -28,7 +28,7 @@ ROUNDS = 3
 
 
 def fastest_s(work: Callable[[], object]) -> float:
-    """Time some work, the fastest of a few rounds: the others were disturbed."""
+    """Return the shortest time of a few rounds, which is the least disturbed."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -38,7 +38,7 @@ def fastest_s(work: Callable[[], object]) -> float:
 
 
 def cpu_s(folder: str, *command: str) -> float:
-    """CPU seconds of a command of this checkout and of its workers."""
+    """Measure the CPU seconds of a command of this checkout and of its workers."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=False, capture_output=True)
@@ -47,13 +47,23 @@ def cpu_s(folder: str, *command: str) -> float:
 
 
 def check_and_resize() -> tuple[float, float]:
-    """CPU seconds of `waymark check` and of the stage resize for the pictures of data/raw."""
+    """Measure the CPU seconds of `waymark check` and of the stage resize for the pictures of data/raw."""
     with TemporaryDirectory() as folder:
         shutil.copy("params.yaml", folder)
         (Path(folder) / "data").mkdir()
         for name in ("raw", "filtered"):
             (Path(folder) / "data" / name).symlink_to(Path("data", name).resolve())
         return cpu_s(folder, "waymark", "check", "data/raw"), cpu_s(folder, "tasks.resize")
+
+
+def orchestration() -> dict[str, float]:
+    """Measure the CPU seconds of commands that have nothing to do, each against what it cannot do without."""
+    torch_s = cpu_s(".", "torch.version")  # imports all of torch
+    return {
+        "waymark --help / import torch": cpu_s(".", "waymark", "--help") / torch_s,
+        "waymark guess --help / import torch": cpu_s(".", "waymark", "guess", "--help") / torch_s,
+        "up-to-date pipeline / dvc status": cpu_s(".", "flows.pipeline") / cpu_s(".", "dvc", "status"),
+    }
 
 
 def main() -> None:
@@ -76,19 +86,21 @@ def main() -> None:
     print(f"check a source / resize it: {check / resize:.2f} of the CPU seconds ({check:.0f} / {resize:.0f})")
 
     model = next(iter(load_params()["models"]))
-    lesson = prepare(model, STAGE.read(load_params(), model), table, read_statistics())
-    loader = lesson.loaders.training(lesson.train)
+    setup = prepare(model, STAGE.read(load_params(), model), table, read_statistics())
+    loader = setup.loaders.training(setup.train)
     load = fastest_s(lambda: sum(len(batch.label) for batch in loader))
     batch = next(iter(loader))
 
     def step() -> None:
-        lesson.locator.train()
-        lesson.locator.place_head.loss(lesson.locator(batch.views, batch.present).place, batch).backward()
+        setup.locator.train()
+        setup.locator.place_head.loss(setup.locator(batch.views, batch.present).place, batch).backward()
 
     steps = fastest_s(step) * len(loader)
     print(
         f"load and augment / forward and backward on {torch.get_num_threads()} threads: {load / steps:.3f} of the time"
     )
+    for name, ratio in orchestration().items():
+        print(f"{name}: {ratio:.2f} of the CPU seconds")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

@@ -1,11 +1,11 @@
-"""Is the bundled task honest work?
+"""Check that the bundled task cannot be solved by shortcuts.
 
-Two checks on the data stages and `reports/` as they stand (after `make run`):
+Two checks on the present data and `reports/` (after `make run`):
 
-- A nearest neighbour on 4 x 4 mean colours of the four views must be far worse than the
-  model, or the pictures would be a colour code.
-- The same model trained on pictures shuffled against their places must do no better than
-  always answering the same place, or something else than the pictures would leak.
+- A nearest neighbour on 4 x 4 mean colours of the four views must be far worse than the model, or the pictures would
+  be a colour code.
+- The same model trained on pictures shuffled against their places must not be better than always answering the same
+  place, or something other than the pictures would leak.
 
     python -m scripts.honest [--model cells] [--epochs N]
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
@@ -25,18 +24,18 @@ from tasks.common.outputs import read_json
 from tasks.common.stage import load_params
 from tasks.train import STAGE
 from tasks.training.examples import make_examples
-from tasks.training.setup import Lesson, prepare, teach
+from tasks.training.setup import TrainingSetup, prepare, train_locator
 from tasks.training.tables import open_shards, places_of, read_statistics, read_table
+from waymark.geo.sphere import great_circle_km
 from waymark.images.batches import Examples
 from waymark.inference.predictor import places
-from waymark.metrics.functional import haversine_km
 from waymark.models.inference import run
 
 TILES = 4
 
 
 def mean_colours(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Give the mean colours of 4 x 4 tiles of each view: `(N, views * 4 * 4 * 3)`."""
+    """Compute the mean colours of 4 x 4 tiles of each view: `(N, views * 4 * 4 * 3)`."""
     shards = open_shards()
     side = shards.size_px // TILES
     rows = []
@@ -48,7 +47,7 @@ def mean_colours(table: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def nearest_colours_km(table: pd.DataFrame) -> float:
-    """Give the mean test error of answering the place of the training record with the nearest colours."""
+    """Compute the mean test error of answering with the place of the training record that has the nearest colours."""
     train, test = (table[table["split"] == split] for split in ("train", "test"))
     search = NearestNeighbors(n_neighbors=1).fit(mean_colours(train))
     found = search.kneighbors(mean_colours(test), return_distance=False)[:, 0]
@@ -56,18 +55,18 @@ def nearest_colours_km(table: pd.DataFrame) -> float:
 
 
 def shuffled_km(model: str, table: pd.DataFrame, epochs: int | None) -> float:
-    """Give the mean test error of the same model, trained on pictures shuffled against their places."""
+    """Compute the mean test error of the same model, trained on pictures shuffled against their places."""
     entry = STAGE.read(load_params(), model)
-    lesson = prepare(model, replace(entry, epochs=epochs or entry.epochs), table, read_statistics())
+    setup = prepare(model, replace(entry, epochs=epochs or entry.epochs), table, read_statistics())
     rng = np.random.default_rng(entry.seed)
-    lesson = lesson._replace(train=shuffle(lesson.train, rng), val=shuffle(lesson.val, rng))
+    setup = setup._replace(train=shuffle(setup.train, rng), val=shuffle(setup.val, rng))
     with tempfile.TemporaryDirectory() as work:
-        teach(lesson, Path(work))
-    return test_km(lesson, table[table["split"] == "test"])
+        train_locator(setup, Path(work))
+    return test_km(setup, table[table["split"] == "test"])
 
 
 def shuffle(examples: Examples, rng: np.random.Generator) -> Examples:
-    """Give each place the pictures of another."""
+    """Assign to each place the pictures of another."""
     order = rng.permutation(len(examples))
     return replace(
         examples,
@@ -76,23 +75,23 @@ def shuffle(examples: Examples, rng: np.random.Generator) -> Examples:
     )
 
 
-def test_km(lesson: Lesson, test: pd.DataFrame) -> float:
-    """Give the mean error of a trained locator on the test records."""
+def test_km(setup: TrainingSetup, test: pd.DataFrame) -> float:
+    """Compute the mean error of a trained locator on the test records."""
     nothing = np.full((len(test), 2), np.nan), np.full(len(test), -1, dtype=np.int64)
-    outputs = run(lesson.locator, lesson.loaders.evaluation(make_examples(test, *nothing)))
-    return mean_km(places(lesson.locator, outputs)[0], places_of(test))
+    outputs = run(setup.locator, setup.loaders.evaluation(make_examples(test, *nothing)))
+    return mean_km(places(setup.locator, outputs)[0], places_of(test))
 
 
 def mean_km(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    """Give the mean great-circle distance."""
-    return float(haversine_km(torch.from_numpy(predicted), torch.from_numpy(truth)).mean())
+    """Compute the mean great-circle distance."""
+    return float(great_circle_km(predicted, truth).mean())
 
 
 def main() -> None:
-    """Print both checks beside the model's figures."""
+    """Print both checks next to the model's metrics."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="cells", help="entry of models: in params.yaml (%(default)s)")
-    parser.add_argument("--epochs", type=int, help="train the shuffled model for so many epochs instead")
+    parser.add_argument("--epochs", type=int, help="train the shuffled model for this many epochs instead")
     arguments = parser.parse_args()
     figures = read_json(Path("reports/models") / arguments.model / "metrics.json")["test"]
     table = read_table()

@@ -1,9 +1,8 @@
-"""Do landmark models see more than colours?
+"""Compare landmark models with nearest neighbours on colours.
 
-Sets each landmark model of `reports/` (after `make run`) beside nearest neighbours that were never
-trained: on 4 x 4 mean colours, and on histograms of hue, saturation and value. Each answers with the
-landmark of the training picture that is nearest, once among those with a landmark, once among all,
-where it says nothing if the nearest shows none.
+The baselines of each landmark model of `reports/` (after `make run`) are nearest neighbours without training: on 4 x 4
+mean colours, and on histograms of hue, saturation and value. Each answers with the landmark of the nearest training
+picture, once among those with a landmark, once among all, where it rejects if the nearest shows none.
 
     python -m scripts.nearest
 """
@@ -28,12 +27,12 @@ BINS = 8  # of hue, of saturation and of value
 
 
 def first_views(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave each record its first view, which is all that these neighbours look at."""
+    """Keep only the first view of each record, which is all that the baselines use."""
     return table.assign(views=[views[:1] for views in table["views"]])
 
 
 def histograms(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Give square roots of the shares of 8 x 8 x 8 colours, `(N, 512)`, so that their distance is Hellinger's."""
+    """Compute square roots of histograms of 8 x 8 x 8 colours, `(N, 512)`; their distance is the Hellinger distance."""
     shards = open_shards()
     rows = []
     for record_id in table["record_id"]:
@@ -46,20 +45,20 @@ def histograms(table: pd.DataFrame) -> NDArray[np.float64]:
 def figures_of(
     train: pd.DataFrame, test: pd.DataFrame, features: dict[str, NDArray[np.float64]]
 ) -> tuple[float, float]:
-    """Give GAP and top-1 of the nearest training picture, the nearer the more certain."""
+    """Compute GAP and top-1 of the nearest training picture, scored by its distance."""
     search = NearestNeighbors(n_neighbors=1).fit(features["train"])
     distance, found = search.kneighbors(features["test"])
     answer = first_landmark(train).to_numpy()[found[:, 0]]
-    truth = [set(its) for its in test["landmarks"]]
-    right = np.array([its is not None and its in true for its, true in zip(answer, truth, strict=True)])
-    given = np.array([its is not None for its in answer])
+    truth = [set(landmarks) for landmarks in test["landmarks"]]
+    right = np.array([name is not None and name in true for name, true in zip(answer, truth, strict=True)])
+    given = np.array([name is not None for name in answer])
     queries = sum(map(bool, truth))
     gap = global_average_precision(torch.tensor(-distance[given, 0]), torch.tensor(right[given]), queries)
     return float(gap), float(right.sum() / queries)
 
 
 def main() -> None:
-    """Print the neighbours' figures and the models'."""
+    """Print the metrics of the baselines and of the models."""
     table = first_views(read_table())
     table = table[[(record_id, 0) in open_shards() for record_id in table["record_id"]]].reset_index(drop=True)
     parts = {split: table[table["split"] == split].reset_index(drop=True) for split in ("train", "test")}

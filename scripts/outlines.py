@@ -3,7 +3,7 @@
     npm pack world-atlas@2.0.2 && tar -xzf world-atlas-2.0.2.tgz
     python scripts/outlines.py package/countries-10m.json
 
-What was done to the shapes is written in `waymark/geo/outlines/ORIGIN.md`.
+`waymark/geo/outlines/ORIGIN.md` describes the changes to the shapes.
 """
 
 import argparse
@@ -27,7 +27,7 @@ log = logging.getLogger("outlines")
 OUTLINES = Path(__file__).parent.parent / "waymark" / "geo" / "outlines" / "countries.parquet"
 
 # 2**-12 degrees moves a point by less than 14 m at most; the source's own step is 0.0036 by 0.0017 degrees. As a power
-# of two it leaves most bits of a float64 zero, which Brotli behind a byte stream split squeezes best: 1.4 MB, where
+# of two it leaves most bits of a float64 zero, which Brotli after a byte stream split compresses best: 1.4 MB, while
 # five decimals as WKB take more than 2.5 MB.
 STEP_DEG = 2.0**-12
 FLOAT_COLUMNS = [f"geometry.list.element.list.element.list.element.{axis}" for axis in "xy"]
@@ -36,7 +36,7 @@ FLOAT_COLUMNS = [f"geometry.list.element.list.element.list.element.{axis}" for a
 CODES_BY_NAME = {"Kosovo": "XKX"}
 
 # Territories with an ISO code of their own that the source draws as part of another shape: name of that shape, and
-# boxes west, south, east, north that hold them and nothing else of it.
+# boxes west, south, east, north that contain them and nothing else of it.
 CARVED = {
     "BES": ("Netherlands", [(-69.0, 11.5, -62.0, 18.0)]),
     "BVT": ("Norway", [(3.0, -55.0, 4.0, -54.0)]),
@@ -59,7 +59,7 @@ def decode_arcs(topology: dict[str, Any]) -> list[np.ndarray]:
 
 
 def join_ring(indices: list[int], arcs: list[np.ndarray]) -> np.ndarray:
-    """Join arcs to a ring (a negative index is that arc backwards) whose longitude never jumps by 360 degrees."""
+    """Join arcs to a ring (a negative index is the reversed arc) whose longitude never jumps by 360 degrees."""
     parts = [arcs[index] if index >= 0 else arcs[~index][::-1] for index in indices]
     ring = np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
     ring[:, 0] = np.unwrap(ring[:, 0], period=360)
@@ -70,7 +70,7 @@ def join_ring(indices: list[int], arcs: list[np.ndarray]) -> np.ndarray:
 
 
 def split_at_antimeridian(shape: BaseGeometry) -> BaseGeometry:
-    """Bring what lies beyond 180 degrees back to the other side."""
+    """Move what is beyond 180 degrees to the other side."""
     west, _, east, _ = shape.bounds
     if west >= -180 and east <= 180:
         return shape
@@ -79,12 +79,12 @@ def split_at_antimeridian(shape: BaseGeometry) -> BaseGeometry:
 
 
 def polygons(shape: BaseGeometry) -> list[Polygon]:
-    """The polygons among the parts of a shape."""
+    """Yield the polygons among the parts of a shape."""
     return [part for part in shapely.get_parts(shape) if isinstance(part, Polygon) and not part.is_empty]
 
 
 def decode_shape(geometry: dict[str, Any], arcs: list[np.ndarray]) -> MultiPolygon:
-    """One valid multipolygon; rings that the source's step has collapsed to a line are left out."""
+    """Make one valid multipolygon, without rings that collapsed to a line."""
     found = []
     for rings in geometry["arcs"] if geometry["type"] == "MultiPolygon" else [geometry["arcs"]]:
         shell, *holes = [join_ring(ring, arcs) for ring in rings]
@@ -98,14 +98,14 @@ def decode_shape(geometry: dict[str, Any], arcs: list[np.ndarray]) -> MultiPolyg
 
 
 def alpha_3(geometry: dict[str, Any]) -> str | None:
-    """The ISO 3166-1 alpha-3 code of a shape of the source."""
+    """Return the ISO 3166-1 alpha-3 code of a shape of the source."""
     if "id" in geometry:
         return str(pycountry.countries.get(numeric=geometry["id"]).alpha_3)
     return CODES_BY_NAME.get(geometry["properties"]["name"])
 
 
 def carve(name: str, code: str | None, shape: MultiPolygon) -> Iterator[tuple[str | None, str, MultiPolygon]]:
-    """Give territories with a code of their own a row of their own; the rest keeps the name."""
+    """Split territories with a code of their own from their shape; the rest keeps the name."""
     rest = list(shape.geoms)
     for own_code, (host, boxes) in CARVED.items():
         if host == name:
@@ -116,14 +116,14 @@ def carve(name: str, code: str | None, shape: MultiPolygon) -> Iterator[tuple[st
 
 
 def convert(topology: dict[str, Any]) -> gpd.GeoDataFrame:
-    """All shapes of the source that are not empty, sorted by code, those without a code by name behind them."""
+    """Read all non-empty shapes of the source, sorted by code, then those without a code by name."""
     arcs = decode_arcs(topology)
     rows: dict[tuple[bool, str, str], tuple[str | None, str, MultiPolygon]] = {}
     for geometry in topology["objects"]["countries"]["geometries"]:
         shape = decode_shape(geometry, arcs)
         for code, name, part in carve(geometry["properties"]["name"], alpha_3(geometry), shape):
             key = (code is None, code or "", name if code is None else "")
-            if key in rows:  # Ashmore and Cartier Islands bear Australia's code
+            if key in rows:  # Ashmore and Cartier Islands have Australia's code
                 log.info("%s joins %s", name, rows[key][1])
                 part, name = MultiPolygon([*rows[key][2].geoms, *part.geoms]), rows[key][1]
             rows[key] = (code, name, part)

@@ -15,14 +15,13 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import BufferM, Fraction, Seed, SpacingM
 from tasks.common.outputs import read_json, whole_folder, work_folder, write_json
 from tasks.common.stage import STRICT, Stage
 from tasks.training.certainty import Calibrate, learn_certainty
 from tasks.training.evaluation import HELD_OUT, by_split
 from tasks.training.models import ModelEntry
 from tasks.training.predictions import predict, write_predictions
-from tasks.training.setup import heads_of, prepare, teach
+from tasks.training.setup import prepare, train_locator
 from tasks.training.tables import INPUTS, SHARDS, open_shards, places_of, read_table
 from waymark.data import splits
 from waymark.data.duplicates import copies_between, looks_of
@@ -30,8 +29,9 @@ from waymark.errors import SplitError
 from waymark.geo.cells import LEARNT
 from waymark.geo.crs import project
 from waymark.images.statistics import channel_statistics
-from waymark.inference.predictor import Guesser
+from waymark.inference.predictor import Predictor
 from waymark.metrics.figures import place_figures
+from waymark.options.kinds import BufferM, Fraction, Seed, SpacingM
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ STAGE = Stage(
 def block_split(model: str, settings: BlockSplit) -> None:
     """Train a model again on a split by place: how much of its error does a random split hide?"""
     entry = _entry(model)
-    if heads_of(entry).place is None:
+    if entry.head.parts().place is None:
         raise SplitError(f"{model} answers no places; name a model that does under block_split")
     _refuse_learnt_cells(model, Path(entry.target))
     folder = TRAINED / model
@@ -79,12 +79,12 @@ def block_split(model: str, settings: BlockSplit) -> None:
     table = _by_blocks(read_table(), read_json(folder / "training.json")["crs"], stored, settings)
     train = table.loc[table["split"] == "train", "record_id"]
     statistics = channel_statistics(stored.to_pandas(), train, int(stored.schema.metadata[b"size_px"]))
-    lesson = prepare(model, entry, table, statistics)
+    setup = prepare(model, entry, table, statistics)
     work = work_folder("block_split", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
-    teach(lesson, work)
-    learnt = learn_certainty(model, lesson.locator, table, settings.calibrate)
+    train_locator(setup, work)
+    learnt = learn_certainty(model, setup.locator, table, settings.calibrate)
     predictions = predict(
-        Guesser(lesson.locator, learnt.calibration, learnt.index), table, open_shards(), settings.calibrate.batch_size
+        Predictor(setup.locator, learnt.calibration, learnt.index), table, open_shards(), settings.calibrate.batch_size
     )
     metrics = {split: place_figures(rows) for split, rows in by_split(predictions).items()}
     with whole_folder(REPORTS / f"{model}@block_split") as out:

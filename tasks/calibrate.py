@@ -30,7 +30,7 @@ def calibrate(model: str, settings: Calibrate) -> None:
     """Learn from val how sure a model may be: temperature and radii of places, retrieval and refusal of landmarks."""
     locator = load_locator(TRAINED / model / "model.ckpt")
     learnt = learn_certainty(model, locator, read_table(), settings)
-    cells = read_target(Path(locator.blueprint.target)).cells
+    cells = read_target(Path(locator.config.target)).cells
     if isinstance(locator.place_head, CellHead) and cells is not None:
         cells = cells[cells["cell"].isin(locator.place_head.cell_ids.tolist())]
     names = _names(learnt.index)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from tasks.common.outputs import file_digest, read_json, whole_file, whole_folder, write_json
-from tasks.common.stage import WORK, Stage
+from tasks.common.publishing import SPEED, published
+from tasks.common.stage import Stage
 from tasks.training.attention import write_attention
 from tasks.training.evaluation import Evaluate, in_words, write_figures
 from tasks.training.predictions import answer, predictions_of, write_candidates, write_predictions
 from tasks.training.tables import open_shards, read_table
 from waymark.images.shards import Shards
-from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.predictor import Predictor, load_predictor
 from waymark.metrics.figures import Figures
 from waymark.metrics.queries import Relevant
 from waymark.metrics.risk import answer_curve
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 TRAINED = Path("trained")
 REPORTS = Path("reports/models")
-SPEED = WORK / "speed"  # differs from run to run, and so is no output
 CHOOSING = ("val_mean_km", "val_gap")  # columns of the curves that each model has, be they empty
 
 STAGE = Stage("evaluate", Evaluate, each="models")
@@ -41,16 +41,17 @@ class Evaluation(NamedTuple):
 def evaluate(model: str, settings: Evaluate) -> None:
     """Answer for every val and test record, and sum the answers up."""
     checkpoint = TRAINED / model / "model.ckpt"
-    guesser = load_guesser(checkpoint, TRAINED / f"{model}-calibration")
-    with whole_folder(REPORTS / model) as folder:
-        found = write_evaluation(model, guesser, settings, folder)
-    with whole_file(SPEED / f"{model}.json") as path:
-        write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
+    predictor = load_predictor(checkpoint, TRAINED / f"{model}-calibration")
+    with published(model):
+        with whole_folder(REPORTS / model) as folder:
+            found = write_evaluation(model, predictor, settings, folder)
+        with whole_file(SPEED / f"{model}.json") as path:
+            write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
     for split, figures in found.metrics.items():
         logger.info("%s %s: %s", model, split, in_words(figures))
 
 
-def write_evaluation(model: str, guesser: Guesser, settings: Evaluate, folder: Path) -> Evaluation:
+def write_evaluation(model: str, predictor: Predictor, settings: Evaluate, folder: Path) -> Evaluation:
     """Ask a model once, and write its answers and what they come to.
 
     Returns:
@@ -58,24 +59,24 @@ def write_evaluation(model: str, guesser: Guesser, settings: Evaluate, folder: P
     """
     table, shards = read_table(), open_shards()
     start = time.perf_counter()
-    answered = answer(guesser, table, shards, settings.batch_size)
+    answered = answer(predictor, table, shards, settings.batch_size)
     seconds = time.perf_counter() - start
-    predictions = predictions_of(guesser, table, answered)
+    predictions = predictions_of(predictor, table, answered)
     write_predictions(predictions, folder / "predictions.parquet")
     write_candidates(answered, folder / "candidates.parquet")
-    write_attention(answered, guesser.locator.blueprint.slots, shards, folder / "attention.parquet")
-    heads = {"places": guesser.locator.place_head, "landmarks": guesser.locator.landmark_head}
+    write_attention(answered, predictor.locator.config.slots, shards, folder / "attention.parquet")
+    heads = {"places": predictor.locator.place_head, "landmarks": predictor.locator.landmark_head}
     answers = [name for name, head in heads.items() if head is not None]
     groups = table.set_index("record_id")["group"]
     metrics = write_figures(predictions, groups, settings.relevant, answers, folder)
-    write_json(_about(guesser, TRAINED / model / "model.ckpt"), folder / "size.json")
+    write_json(_about(predictor, TRAINED / model / "model.ckpt"), folder / "size.json")
     _write_plots(model, predictions, settings.relevant, folder / "plots")
     return Evaluation(metrics, _pictures(answered.records, shards) / seconds)
 
 
-def _about(guesser: Guesser, checkpoint: Path) -> dict[str, Any]:
+def _about(predictor: Predictor, checkpoint: Path) -> dict[str, Any]:
     """Measure the network, and name its file by its content: `compare` draws what that very network sees."""
-    return {**size_of(guesser.locator, checkpoint), "sha256": file_digest(checkpoint)}
+    return {**size_of(predictor.locator, checkpoint), "sha256": file_digest(checkpoint)}
 
 
 def _pictures(records: pd.DataFrame, shards: Shards) -> int:

@@ -1,9 +1,8 @@
-"""Keep the records that are worth learning from; say of each other one why it went."""
+"""Keep the records that are worth learning from, and list each other one with its reason."""
 
 import hashlib
 import logging
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +11,6 @@ import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 
 from tasks.common.geography import Region
-from tasks.common.kinds import AtLeastOne, PositiveFraction, Seed, ShoreKm, Text
 from tasks.common.outputs import whole_folder, write_json
 from tasks.common.stage import STRICT, Stage
 from waymark.data.census import dimension_figures, landmark_figures
@@ -29,48 +27,30 @@ FILTERED = Path("data/filtered")
 DROPPED_SCHEMA = pa.schema([("record_id", pa.string()), ("reason", pa.string())])
 
 
-@dataclass(frozen=True, config=STRICT)
-class Filter:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Filter(Rules):
     """Section `filter` of params.yaml, and `region`.
 
     Args:
         region: country code or vector file that records must lie in; null takes every place.
-        shore_km: how far off the coarse outline a record may lie.
-        min_images: landmarks with fewer records are dropped, first of all.
-        max_images: of a landmark with more records, this many are kept, last of all.
-        largest: how many landmarks are kept, the largest first, by all of their records.
-        fraction: share of the records for quick experiments.
-        seed: of `fraction` and `max_images`.
-        exclude: ids of records, or landmarks, to leave out.
     """
 
     region: Region | None
-    shore_km: ShoreKm = 5.0
-    min_images: AtLeastOne | None = None
-    max_images: AtLeastOne | None = None
-    largest: AtLeastOne | None = None
-    fraction: PositiveFraction = 1.0
-    seed: Seed = 1
-    exclude: tuple[Text, ...] = ()
 
 
 STAGE = Stage("filter", Filter, shared=("region",))
 
 
 def filter_records(settings: Filter) -> None:
-    """Keep the records that are worth learning from; say of each other one why it went."""
+    """Keep the records that are worth learning from, and list each other one with its reason."""
     records = read_records(RAW / "records.parquet")
-    kept, dropped = select(records, _rules(settings), _digests)
+    region = None if settings.region is None else load_region(settings.region)
+    kept, dropped = select(records, settings, region, _digests)
     if not kept.num_rows:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in count_reasons(dropped).most_common(3))
         raise SourceError(f"no record is left of {records.num_rows} ({reasons}); relax filter or region in params.yaml")
     _write(records, kept, dropped)
     logger.info("%d of %d records stay", kept.num_rows, records.num_rows)
-
-
-def _rules(settings: Filter) -> Rules:
-    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    return Rules(**given | {"region": None if settings.region is None else load_region(settings.region)})
 
 
 def _digests(records: pa.Table) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Divide the region into cells, and say in which cell each place lies."""
+"""Divide the region into cells, and assign each place to a cell."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from tasks.common.geography import Region
-from tasks.common.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
 from tasks.common.outputs import whole_folder
 from tasks.common.stage import STRICT, Stage
 from waymark.data.records import write_table
@@ -22,6 +21,7 @@ from waymark.geo.cells import LEARNT, assign_cells, empty_grid
 from waymark.geo.grid import build_grid
 from waymark.geo.quadtree import build_quadtree
 from waymark.geo.regions import extent_region, load_region
+from waymark.options.kinds import AtLeastOne, Cells, SpacingDeg, SpacingM
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +34,18 @@ GRID = Path("data/grid")
 class Grid:
     """Section `grid` of params.yaml, or an entry of `grids`, and `region`.
 
-    Squares read one of the first three, the others null. A quadtree reads `spacing_m`, `spacing_deg` and `cells` null,
-    and the rest, so that a change of `kind` alone refines the squares where there are many training records and joins
-    them where there are few.
+    Squares use one of the first three, the others null. A quadtree uses `spacing_m`, `spacing_deg` and `cells` null,
+    and the rest, so that changing only `kind` splits the squares with many training records and merges those with few.
 
     Args:
-        region: country code or vector file to divide; null takes the extent of the places, and of its squares those
-            that hold a place.
+        region: country code or vector file to divide; null for the extent of the places, without empty squares.
         kind: squares of one size, or a quadtree that follows the training records.
-        spacing_m: side of the squares in metres of the CRS; of a quadtree, of its widest.
+        spacing_m: side of the squares in metres of the CRS; of the largest squares of a quadtree.
         spacing_deg: side of the squares in degrees.
-        cells: number of cells wanted.
-        min_records: quadtree: training records that a cell holds at least, if any.
-        max_records: quadtree: a square with more is cut; null for twice `min_records`.
-        min_spacing_m: quadtree: side below which no square is cut.
+        cells: target number of cells.
+        min_records: quadtree: smallest number of training records in a non-empty cell.
+        max_records: quadtree: a square with more is split; null for twice `min_records`.
+        min_spacing_m: quadtree: smallest side of a square.
     """
 
     region: Region | None
@@ -61,10 +59,10 @@ class Grid:
 
 
 def check_grid(settings: Grid) -> None:
-    """Refuse keys that do not fit together.
+    """Refuse inconsistent keys.
 
     Raises:
-        ParameterError: not exactly one of the three sizes is set, or for a quadtree another than `spacing_m`.
+        ParameterError: not exactly one of the three sizes is set, or another than `spacing_m` for a quadtree.
     """
     given = [name for name in ("spacing_m", "spacing_deg", "cells") if getattr(settings, name) is not None]
     if len(given) != 1:
@@ -72,7 +70,7 @@ def check_grid(settings: Grid) -> None:
         raise ParameterError(f"one of spacing_m, spacing_deg and cells must be set, not {names}")
     if settings.kind == "quadtree" and settings.spacing_m is None:
         raise ParameterError(
-            f"{given[0]} is for kind: squares; kind: quadtree takes spacing_m, the side of its widest"
+            f"{given[0]} is for kind: squares; kind: quadtree uses spacing_m, the side of its largest"
             f" squares: set that, and {given[0]} to null"
         )
 
@@ -81,7 +79,7 @@ STAGE = Stage("grid", Grid, shared=("region",), check=check_grid)
 
 
 def grid_places(settings: Grid, destination: Path = GRID) -> None:
-    """Divide the region into cells, and say in which cell each place lies."""
+    """Divide the region into cells, and assign each place to a cell."""
     places = pq.read_table(PLACES)
     cells = _divide(places, settings)
     lat_lon = _lat_lon(places)

@@ -27,7 +27,7 @@ class Project:
 
     Args:
         crs: a metric coordinate reference system such as EPSG:3765, or `auto`.
-        region: what `auto` must serve besides the places; null for these alone.
+        region: what `auto` must cover in addition to the places; null for only these.
     """
 
     crs: Crs

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from tasks.common.kinds import Fraction, Pixels, SizePx
 from tasks.common.outputs import link_or_copy, whole_folder, work_folder
 from tasks.common.stage import STRICT, Stage
 from waymark.data.records import read_records, write_table
@@ -21,6 +20,7 @@ from waymark.errors import ImageError
 from waymark.images.decode import Fit, Picture
 from waymark.images.resizing import channel_figures, perceptual_hash, read_pictures
 from waymark.images.shards import INDEX_SCHEMA, shard_name, shard_rows, write_shard
+from waymark.options.kinds import Fraction, Pixels, SizePx
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ class Resize:
 
     Args:
         size_px: side of the squares.
-        fit: crop takes the largest centred square of a picture, stretch brings all of it into the square.
+        fit: crop uses the largest centred square of a picture, stretch scales all of it to the square.
         max_pixels: width times height beyond which a picture counts as giant.
-        max_quarantined: share of pictures that may be undecodable before the stage refuses.
+        max_quarantined: largest share of undecodable pictures before the stage fails.
     """
 
     size_px: SizePx
@@ -85,12 +85,12 @@ def _views(records: pa.Table) -> Iterator[View]:
 
 
 def _finished(work: Path, shard: int) -> bool:
-    """The part of the index is renamed into place last: it marks the shard as finished."""
+    """Check for the part of the index: it is renamed into place last, and marks the shard as finished."""
     return (work / f"index-{shard:05d}.parquet").exists()
 
 
 def _counted(pictures: Iterable[Picture], progress: "tqdm[Any]") -> Iterator[Picture]:
-    """Hand pictures on and count them."""
+    """Pass pictures on and count them."""
     for picture in pictures:
         progress.update()
         yield picture
@@ -128,7 +128,7 @@ def _publish(work: Path, shards: int, settings: Resize) -> None:
         first = quarantine.slice(0, 1).to_pylist()[0]
         raise ImageError(
             f"{quarantine.num_rows} of {index.num_rows} pictures cannot be decoded, such as {first['path']}"
-            f" ({first['reason']}); mend them or raise resize.max_quarantined above {share:.4f}"
+            f" ({first['reason']}); fix them or raise resize.max_quarantined above {share:.4f}"
         )
     with whole_folder(SHARDS) as folder:
         for path in sorted(work.glob("shard-*.arrow")):

@@ -1,4 +1,4 @@
-"""Say which records are trained on, choose the model, or test it."""
+"""Assign records to train, val and test."""
 
 import logging
 from collections import Counter
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import BufferM, Fraction, Seed, SpacingM
 from tasks.common.outputs import whole_folder, write_json
 from tasks.common.stage import STRICT, Stage
 from waymark.data import splits
@@ -19,6 +18,7 @@ from waymark.data.duplicates import Looks, copies_between, looks_of
 from waymark.data.records import read_records, write_table
 from waymark.errors import SplitError
 from waymark.images.statistics import channel_statistics
+from waymark.options.kinds import BufferM, Fraction, Seed, SpacingM
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ class Split:
     """Section `split` of params.yaml.
 
     Args:
-        by: hash (stable when data grows), stratified (exact in each landmark), blocks
-            (apart in space), or column (what the data brings along; without any val, some of its train is val).
+        by: hash (stable when data grows), stratified (exact in each landmark), blocks (separated in space), or column
+            (the split of the data; if it has no val, part of its train becomes val).
         fractions: shares of train, val and test.
-        seed: another seed is another division.
+        seed: another seed gives another split.
         block_m: side of the squares of `blocks`.
-        buffer_m: strip of nobody around val and test of `blocks`.
-        duplicates: what becomes of training records that look like one of val or test: yield (they are not trained
-            on), keep, or null: they yield, but not under `column`, whose division stays as it is.
+        buffer_m: width of the buffer zone around val and test of `blocks`, excluded from training.
+        duplicates: handling of training records that are near-duplicates of val or test: yield (left unused), keep,
+            or null: yield, except for `column`, whose split is left as it is.
     """
 
     by: Literal["hash", "stratified", "blocks", "column"]
@@ -57,7 +57,7 @@ class Split:
 
     @property
     def copies_yield(self) -> bool:
-        """Whether training copies of val and test are set aside."""
+        """Whether training copies of val and test are left unused."""
         return self.duplicates == "yield" or (self.duplicates is None and self.by != "column")
 
 
@@ -65,7 +65,7 @@ STAGE = Stage("split", Split, check=lambda settings: splits.check_fractions(sett
 
 
 def split(settings: Split) -> None:
-    """Say which records are trained on, choose the model, or test it."""
+    """Assign records to train, val and test."""
     records = read_records(RECORDS).to_pandas()
     records["group"] = records["group"].fillna(records["record_id"])
     stored = pq.read_table(INDEX)
@@ -76,7 +76,7 @@ def split(settings: Split) -> None:
     _look_for_copies(division, looks, settings)
     counts = Counter(division["split"])
     if not counts["train"]:
-        raise SplitError("no record is left to train on; raise the first of split.fractions or change split.by")
+        raise SplitError("no record is left in train; raise the first of split.fractions or change split.by")
     with whole_folder(SPLIT) as folder:
         table = pa.Table.from_pandas(division, SPLIT_SCHEMA, preserve_index=False)
         write_table(table.replace_schema_metadata(None), folder / "records.parquet")
@@ -99,7 +99,9 @@ def _divide(records: pd.DataFrame, settings: Split) -> pd.DataFrame:
             _draw_val(records, division, settings)
     elif settings.by == "stratified":
         first = [landmarks[0] if len(landmarks) else "" for landmarks in records["landmarks"]]
-        classes = dict(zip(reversed(groups), reversed(first), strict=True))  # a group's first record names its class
+        classes = dict(
+            zip(reversed(groups), reversed(first), strict=True)
+        )  # the first record of a group defines its class
         assigned = splits.stratified(classes, settings.fractions, settings.seed, Counter(groups))
         division["split"] = [assigned[group] for group in groups]
     else:
@@ -111,10 +113,10 @@ def _divide(records: pd.DataFrame, settings: Split) -> pd.DataFrame:
 
 
 def _draw_val(records: pd.DataFrame, division: pd.DataFrame, settings: Split) -> None:
-    """Take val from train where the data brings none along, in the way in which its test was taken.
+    """Take val from train if the data has none, in the way in which its test was taken.
 
-    Where its groups stand on both sides single records are drawn, else whole groups: val is to be as
-    near to training, or as far from it, as test is.
+    If groups are on both sides single records are drawn, else whole groups: val must be as similar to train as test
+    is.
     """
     train = division["split"] == "train"
     test = set(records.loc[division["split"] == "test", "group"])
@@ -125,11 +127,11 @@ def _draw_val(records: pd.DataFrame, division: pd.DataFrame, settings: Split) ->
     assigned = splits.by_hash(units, shares, settings.seed)
     division.loc[train, "split"] = [assigned[unit] for unit in units]
     division.loc[division["split"] == "val", "reason"] = "column: drawn from train"
-    logger.warning("the data brings no val along; %d records of train become val", (division["split"] == "val").sum())
+    logger.warning("the data has no val; %d records of train become val", (division["split"] == "val").sum())
 
 
 def _divide_places(records: pd.DataFrame, division: pd.DataFrame, settings: Split) -> None:
-    """Put the records that have a place where their group's first place lies; the others stay with the hash."""
+    """Assign records that have a place to the block of their group's first place; the others keep their hash split."""
     places = pd.read_parquet(PLACES).set_index("record_id")
     placed = records[records["record_id"].isin(places.index)]
     if placed.empty:
@@ -138,7 +140,7 @@ def _divide_places(records: pd.DataFrame, division: pd.DataFrame, settings: Spli
     anchors = places.loc[of_group[placed["group"]], ["x_m", "y_m"]].to_numpy()
     its_split = splits.by_blocks(anchors, block_m=settings.block_m, fractions=settings.fractions, seed=settings.seed)
     of_split = dict(zip(placed["group"], its_split, strict=True))
-    grouped = records["group"].isin(of_split)  # also those of its records that have no place themselves
+    grouped = records["group"].isin(of_split)  # including records without a place
     division.loc[grouped, "split"] = records.loc[grouped, "group"].map(of_split)
     own = places.loc[placed["record_id"], ["x_m", "y_m"]].to_numpy()
     strip = placed.index[splits.within_buffer(own, its_split, settings.buffer_m)]
@@ -146,20 +148,20 @@ def _divide_places(records: pd.DataFrame, division: pd.DataFrame, settings: Spli
 
 
 def _warn_of_shared_groups(groups: "pd.Series[str]", split: "pd.Series[str]") -> None:
-    """Say so where a group stands on both sides, which only the data's own division brings about."""
+    """Warn if a group is on both sides, which only happens with the split of the data."""
     sides = pd.DataFrame({"group": groups, "split": split})[split != "unused"].drop_duplicates()["group"].value_counts()
     shared = sides.index[sides > 1]
     if len(shared):
         held_out = int((groups.isin(shared) & split.isin(["val", "test"])).sum())
         logger.warning(
-            "the split leaks: %d groups stand in several splits, with %d records of val and test; such figures flatter",
+            "the split leaks: %d groups are in several splits, with %d records of val and test; metrics are too good",
             len(shared),
             held_out,
         )
 
 
 def _look_for_copies(division: pd.DataFrame, looks: Looks, settings: Split) -> None:
-    """Let the training copies of val and test yield, or say how many there are."""
+    """Leave the training copies of val and test unused, or report how many there are."""
     split = division["split"].to_numpy()
     train, held_out = np.flatnonzero(split == "train"), np.flatnonzero(np.isin(split, ["val", "test"]))
     copies = train[copies_between(looks, held_out, train).copied]
@@ -167,14 +169,14 @@ def _look_for_copies(division: pd.DataFrame, looks: Looks, settings: Split) -> N
         division.loc[copies, ["split", "reason"]] = ["unused", "near-duplicate of a record in val or test"]
     elif len(copies):
         logger.warning(
-            "the split leaks: near-duplicates of val or test are trained on, %d in all; set split.duplicates to yield"
+            "the split leaks: train has %d near-duplicates of val or test; set split.duplicates to yield"
             " to leave them out",
             len(copies),
         )
 
 
 def _count_landmarks(landmarks: "pd.Series[Any]", split: "pd.Series[str]") -> pa.Table:
-    """Count the records of each split by their first landmark, which is what models learn."""
+    """Count the records of each split by their first landmark, which is the training label."""
     first = landmarks.str[0]
     shown = pd.crosstab(first, split).reindex(columns=list(splits.SPLITS), fill_value=0)
     shown = shown[shown.sum(axis=1) > 0].sort_index()

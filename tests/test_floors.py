@@ -47,13 +47,13 @@ def test_orchestrators_stay_on_their_floors():
             outside |= {(str(path.relative_to(ROOT)), name) for name in found}
     assert outside == {
         ("waymark/inference/mlflow_model.py", "mlflow"),
-        ("waymark/inference/mlflow_artifacts.py", "mlflow"),
+        ("waymark/inference/registry.py", "mlflow"),
     }
 
 
 def test_library_imports_without_orchestrators():
     code = BLOCKED_IMPORT.format(
-        walled=ORCHESTRATORS, excused={"waymark.inference.mlflow_model", "waymark.inference.mlflow_artifacts"}
+        walled=ORCHESTRATORS, excused={"waymark.inference.mlflow_model", "waymark.inference.registry"}
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

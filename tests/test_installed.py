@@ -22,7 +22,7 @@ WORKFLOW = {
     *("apprise", "dvc", "fastapi", "flask-wtf", "mlflow", "nvidia-ml-py", "prefect", "psutil"),
     *("sqlalchemy", "starlette", "supervisor", "uvicorn"),
 }
-ASKED_BY_MLFLOW = ("system/addresses", "inference/mlflow_artifacts", "inference/mlflow_model")
+ASKED_BY_MLFLOW = ("system/addresses", "inference/registry", "inference/mlflow_model")
 OF_THE_WORKFLOW = {ROOT / "waymark" / f"{name}.py" for name in ASKED_BY_MLFLOW}
 
 BEHIND_A_WALL = """

@@ -1,7 +1,7 @@
-"""The `waymark` command: what may be asked for; the work is done in `waymark.commands`.
+"""The `waymark` command and its options; `waymark.commands` does the work.
 
-Nothing heavy is imported before a command runs, so that `--help` answers at once, nor before its arguments were
-checked.
+Nothing heavy is imported before the arguments of a command have been checked, so that `--help` and errors are
+immediate.
 """
 
 from enum import StrEnum
@@ -23,7 +23,7 @@ from waymark.commands.arguments import (
 from waymark.commands.terminal import numbers, one_line_errors, show
 
 app = typer.Typer(
-    help="Says where a photo was taken and which landmark it shows.",
+    help="Find out where a photo was taken and which landmark it shows.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +34,7 @@ recipes = typer.Typer(help="Complete params files of real systems.", no_args_is_
 app.add_typer(recipes, name="recipe")
 
 MODEL = (
-    "An exported file, a checkpoint or its folder (trained/cells), or a version in the registry: champion (for places),"
+    "An exported file, a checkpoint or its folder (trained/cells), or a version in the registry: champion (of places),"
     " 3, waymark-landmark@champion."
 )
 ModelOption = Annotated[
@@ -43,7 +43,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help=f"{MODEL} By default the champion for places, or where there is no registry the best on val.",
+        help=f"{MODEL} By default the champion of places, or the best on val if there is no registry.",
     ),
 ]
 ModelsOption = Annotated[
@@ -52,8 +52,8 @@ ModelsOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help=f"{MODEL} Give it twice for a model for places and one for landmarks. By default both champions,"
-        " or where there is no registry the best on val.",
+        help=f"{MODEL} Use it twice for a model for places and one for landmarks. By default both champions,"
+        " or the best on val if there is no registry.",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -76,10 +76,10 @@ def guess(
         str | None,
         typer.Option(
             metavar="DEG,DEG,...",
-            help="Heading of each view. By default those in the names of the files, such as 90.jpg.",
+            help="Heading of each view. By default taken from the file names, such as 90.jpg.",
         ),
     ] = None,
-    each: Annotated[bool, typer.Option("--each", help="Each image is a photo of its own.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Treat each image as a separate photo.")] = False,
     as_json: JsonOption = False,
     geojson: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write place, radii and cells as GeoJSON; - for stdout.")
@@ -91,14 +91,14 @@ def guess(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the picture with the answer on it, and beside it where the model looks, if it says so.",
+            help="Write the picture with the answer on it, and next to it the attention map if there is one.",
         ),
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Say where a photo was taken, how far off that may be, and which landmark it shows.
+    """Find out where a photo was taken, with which uncertainty, and which landmark it shows.
 
-    Several images are views of one place; --each asks for each of them.
+    Several images are views of one place; with --each they are separate photos.
     """
     with one_line_errors(debug):
         out = Outputs(as_json, geojson, html, draw)
@@ -122,12 +122,12 @@ def predict(
     layout: Annotated[Layout, typer.Option(help="How the folder is read.")] = Layout.auto,
     debug: DebugOption = False,
 ) -> None:
-    """Say for each picture of a folder where it was taken and which landmark it shows, in a CSV.
+    """Predict place and landmark of each picture in a folder, as CSV.
 
-    Its columns are uuid (the name of a place's folder, or the path of a photo), latitude, longitude,
+    The columns are uuid (the name of a place's folder, or the path of a photo), latitude, longitude,
     radius_50_km, radius_90_km, cell, probability, landmark, landmark_name (both empty for no landmark),
-    landmark_score (without bounds), landmark_confidence (0 to 1, how probable it is that it is right),
-    best_landmark (the candidate that both are of, also where it is refused) and views.
+    landmark_score (unbounded), landmark_confidence (0 to 1, the probability that it is right),
+    best_landmark (the candidate of both, even if it was rejected) and views.
     Pictures that cannot be decoded are listed on stderr.
     """
     with one_line_errors(debug):
@@ -139,26 +139,27 @@ def predict(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet with an id and answers.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="CSV or Parquet with the same ids and truths.")],
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet with an id and predictions.")
+    ],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="CSV or Parquet with the same ids and the truth.")],
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Only the rows of the truth whose column split says so.")
+        str | None,
+        typer.Option(metavar="SPLIT", help="Use only the rows of the truth with this value in the column split."),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score what is there, where truths have no prediction.")
-    ] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Allow truths without a prediction.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Sum up how far off predicted places are, and how well landmarks were recognised.
+    """Compute the metrics of predicted places and landmarks.
 
-    Prints mean, median, shares within distances and GeoScore of places, and queries, GAP, top-1, the share that was
-    answered and its precision of landmarks, each with a 95 % bootstrap interval.
+    Prints mean, median, shares within distances and GeoScore for places, and queries, GAP, top-1, the share of answers
+    and their precision for landmarks, each with a 95 % bootstrap interval.
 
     Rows are joined on uuid, record_id, id or path, else on the first column. Places are latitude and longitude, or in
-    predictions of `evaluate` predicted_latitude and predicted_longitude. The true landmark is landmark, or several
-    are landmarks, with spaces between; answers are landmark, landmark_score and, where refused ones are to count for
-    top-1, best_landmark. A row without a landmark is a picture that shows none.
+    predictions of `evaluate` predicted_latitude and predicted_longitude. The true landmark is in landmark, or
+    several in landmarks, separated by spaces; predictions are landmark, landmark_score and best_landmark, which
+    counts for top-1 even if it was rejected. A row without a landmark is a picture that shows none.
     """
     with one_line_errors(debug):
         check_files([predictions, truth])
@@ -175,7 +176,7 @@ def export(
 ) -> None:
     """Write a model as one file.
 
-    Where it is used it needs nothing but `pip install waymark`: no DVC, Prefect or MLflow.
+    To use it, `pip install waymark` is enough: no DVC, Prefect or MLflow.
     """
     with one_line_errors(debug):
         check_export(file)
@@ -187,13 +188,13 @@ def export(
 
 @app.command()
 def teach(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call the landmark.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures of it; three or more are best.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Readable name of the landmark.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures of it; use three or more.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Exported file to write.")],
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help=f"{MODEL} By default the champion for landmarks, or the best on val."
+            "--model", "-m", metavar="MODEL", help=f"{MODEL} By default the champion of landmarks, or the best on val."
         ),
     ] = None,
     landmark: Annotated[
@@ -201,9 +202,9 @@ def teach(
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Teach a model a new landmark from a few pictures, without training.
+    """Add a landmark to a model from a few pictures, without training.
 
-    The pictures join those that the model compares with. It is written as a new file, and the old one stays.
+    The pictures are added to the index that the model compares with. The result is a new file.
     """
     with one_line_errors(debug):
         check_teach(name, images, model, out, landmark)
@@ -216,21 +217,23 @@ def teach(
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder of photos or quadruplets, table, or data/raw.")],
     source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="photos, quads, table or raw; by default what lies there.")
+        str | None, typer.Option(metavar="NAME", help="photos, quads, table or raw; detected by default.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Page to write.")] = Path("check.html"),
     region: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file that the records should lie in.")
+        str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file that should contain the records.")
     ] = None,
-    shore_km: Annotated[float, typer.Option(help="How far off the region a record may lie.")] = 5.0,
+    shore_km: Annotated[
+        float, typer.Option(min=0, max=20_000, help="Largest distance of a record from the region.")
+    ] = 5.0,
     min_images: Annotated[
-        int | None, typer.Option(metavar="N", help="Landmarks with fewer pictures would be dropped.")
+        int | None, typer.Option(min=1, metavar="N", help="Landmarks with fewer pictures would be dropped.")
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Look at pictures and coordinates before any training.
+    """Check pictures and coordinates before training.
 
-    Exit status 1 means that something needs a look; nothing of the source is changed.
+    The exit status is 1 if something needs a look. The source is not changed.
     """
     with one_line_errors(debug):
         check_source(path, out)
@@ -250,7 +253,7 @@ def grid(
         str, typer.Option("--spacings", metavar="KM,KM,...", help="Sides of squares.")
     ] = "10,20,40,80",
     min_records: Annotated[
-        str, typer.Option("--quadtree", metavar="N,N,...", help="Records that a quadtree's cell holds at least.")
+        str, typer.Option("--quadtree", metavar="N,N,...", help="Smallest number of records in a cell of a quadtree.")
     ] = "10,20,40",
     region: Annotated[
         str | None, typer.Option(metavar="CODE", help="Country (HRV) or vector file; by default the records' extent.")
@@ -260,17 +263,17 @@ def grid(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="data/split/records.parquet: learn grids from train, measure on val; "
-            "by default so for the checkout's own records.",
+            help="data/split/records.parquet: build grids from train, measure on val; "
+            "the default for the checkout's own records.",
         ),
     ] = None,
     enough: Annotated[int, typer.Option(metavar="N", help="Images that a cell should have.")] = 10,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a map of each grid.")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Compare grids of several spacings before any training.
+    """Compare grids of several spacings before training.
 
-    For each the number of cells, the images in them, and the error if the right cell were always answered.
+    Prints for each the number of cells, the images in them, and the error if the right cell were always found.
     """
     with one_line_errors(debug):
         from waymark.commands.grid import grid_preview
@@ -308,14 +311,12 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], debug: Deb
 @recipes.command("use")
 def use_recipe(
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    path: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The folder or table of your own that it learns from.")
-    ] = None,
+    path: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Your folder or table to train on.")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Put a recipe in the place of params.yaml.
+    """Replace params.yaml by a recipe.
 
-    The present one is kept beside it as params.yaml.before, unless it is a recipe itself; what changes is printed.
+    The present one is kept as params.yaml.before, unless it is itself a recipe; changes are printed.
     """
     with one_line_errors(debug):
         from waymark.commands.recipe import use_recipe

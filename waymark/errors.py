@@ -29,11 +29,11 @@ class CoordinateError(WaymarkError):
 
 
 class GridError(WaymarkError):
-    """A grid cannot be built with the spacing or number of cells wanted."""
+    """A grid cannot be built with the spacing or number of cells requested."""
 
 
 class SplitError(WaymarkError):
-    """A split cannot be made from the records at hand."""
+    """A split cannot be made from these records."""
 
 
 class ImageError(WaymarkError):
@@ -41,11 +41,11 @@ class ImageError(WaymarkError):
 
 
 class ModelError(WaymarkError):
-    """A model cannot be built, loaded, or trained on the data at hand."""
+    """A model cannot be built, loaded, or trained on these data."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant.
+    """Suggest which known name was probably meant.
 
     >>> nearest_name("resnet81", ["resnet18", "vgg16"])
     "did you mean 'resnet18'?"

@@ -1,25 +1,10 @@
-"""Where the user's checkout is, also from inside an experiment or a night."""
+"""Where the user's checkout is, and what its experiments and nights share with it."""
 
 import os
-from pathlib import Path
 
-EXPERIMENTS = (".dvc", "tmp", "exps")  # where `dvc exp run --queue` makes a folder for each, and removes it afterwards
-NIGHT = (".nights", "checkout")  # where the nightly flow works
+from waymark.system.checkout import NIGHT, checkout
 
-
-def checkout() -> Path:
-    """Give the root of the checkout; of an experiment or a night, of the one in which it lies.
-
-    What is to outlive the experiment, such as its runs in MLflow, or is not to be fetched anew for
-    each, such as weights, lies there.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents)[::-1]:  # an experiment may lie inside a night
-        if folder.parts[-2:] == NIGHT:
-            return folder.parents[1]
-        if folder.parts[-3:] == EXPERIMENTS and folder != here:
-            return folder.parents[2]
-    return here
+__all__ = ["NIGHT", "checkout", "share_caches"]
 
 
 def share_caches() -> None:

@@ -1,4 +1,4 @@
-"""All of params.yaml at once, before any stage runs: also what no stage alone could see."""
+"""Check all of params.yaml before any stage runs, including what no single stage sees."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -10,6 +10,7 @@ from tasks.common.kinds import check_name
 from tasks.common.params import load_params
 from tasks.common.stage import Stage
 from waymark.errors import ModelError, ParameterError, nearest_name
+from waymark.images.shards import check_size
 
 LISTS = ("models", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
 GRIDS = "data/grids/"
@@ -19,14 +20,16 @@ def check_params() -> None:
     """Refuse parameters that a stage would refuse, before DVC removes that stage's outputs.
 
     Raises:
-        WaymarkError: the first wrong key, or weights that cannot be had.
+        WaymarkError: the first wrong key, or weights that are not available.
     """
     document = load_params()
     check_document(document)
-    from waymark.models.backbones import check_weights  # late, for torch takes seconds that --help does not need
-
     share_caches()
     for name, entry in document["models"].items():
+        if entry["weights"] == "none":
+            continue
+        from waymark.models.backbones import check_weights  # here, because torch takes seconds
+
         try:
             check_weights(entry["backbone"], entry["weights"])
         except ModelError as error:
@@ -42,7 +45,7 @@ def check_document(document: dict[str, Any]) -> None:
     for section in LISTS:
         _entries(document, section)
     if not document["models"]:
-        raise ParameterError("params.yaml: models must hold at least one model")
+        raise ParameterError("params.yaml: models must have at least one model")
     known: set[str] = set()
     for stage in stages():
         known.update(key.split(".")[0] for key in stage.params("entry"))
@@ -63,13 +66,11 @@ def stages() -> Iterator[Stage[Any]]:
 
 
 def _check_model(name: str, entry: dict[str, Any], document: dict[str, Any]) -> None:
-    """Hold a model against the sections from which its data come."""
+    """Check a model against the sections from which its data come."""
     grid = entry["target"].removeprefix(GRIDS)
     if entry["target"].startswith(GRIDS) and grid not in document["grids"]:
         hint = nearest_name(grid, document["grids"])
-        raise ParameterError(f"params.yaml: models.{name}.target {entry['target']} is no entry of grids; {hint}")
-    from waymark.images.transforms import check_size  # late as above
-
+        raise ParameterError(f"params.yaml: models.{name}.target {entry['target']} is not an entry of grids; {hint}")
     size_px = document["resize"]["size_px"]
     try:
         check_size(size_px, entry.get("size_px") or size_px)
@@ -78,7 +79,7 @@ def _check_model(name: str, entry: dict[str, Any], document: dict[str, Any]) -> 
 
 
 def _entries(document: dict[str, Any], section: str | None) -> list[Any]:
-    """List the names under a section for each of which a stage runs; one None without a section."""
+    """List the entries of a section, for each of which a stage runs; without a section one None."""
     if section is None:
         return [None]
     entries = document.get(section)

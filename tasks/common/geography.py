@@ -4,9 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.common.kinds import PathText, checked_by
+from tasks.common.kinds import checked_by
 from waymark.geo.crs import check_crs
 from waymark.geo.regions import load_region
+from waymark.options.kinds import PathText
 
 Region = Annotated[
     PathText, Field(description="a code such as HRV, or the path of a vector file"), checked_by(load_region)

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all; unfinished work lies apart and survives."""
+"""Outputs are written atomically; unfinished work is kept in a separate folder."""
 
 import hashlib
 import json
@@ -11,11 +11,12 @@ from typing import Any
 
 from tasks.common import provenance
 from tasks.common.stage import WORK
+from waymark.system.files import whole_file as whole_file
 
 
 @contextmanager
 def whole_folder(destination: Path) -> Iterator[Path]:
-    """Give a folder to write into that replaces `destination` when the block ends well.
+    """Yield a folder to write into that replaces `destination` when the block succeeds.
 
     Raises:
         ChangedError: the stage's parameters, code or inputs have changed since it began.
@@ -30,7 +31,7 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        provenance.check()  # also at the stage's end; here its unfinished work is still there, for the next run
+        provenance.check()  # also at the end of the stage; here unfinished work still exists for the next run
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -46,7 +47,7 @@ def write_json(content: Any, path: Path) -> None:
 
 
 def link_or_copy(source: Path, destination: Path) -> None:
-    """Give a finished file a second name, or copy it where the disk cannot."""
+    """Hard-link a finished file, or copy it if the disk cannot."""
     try:
         os.link(source, destination)
     except OSError:
@@ -60,10 +61,10 @@ def file_digest(path: Path) -> str:
 
 
 def work_folder(stage: str, settings: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
-    """Give the folder in which a stage keeps what must survive an interruption.
+    """Return the folder in which a stage keeps what must survive an interruption.
 
-    Its name is a hash of the stage, its settings, its inputs' contents and the code, so that work
-    is taken up again only where it would come out the same. The stage removes it on success.
+    Its name is a hash of the stage, its settings, the contents of its inputs and the code, so that work is resumed
+    only if the result would be the same. The stage removes it on success.
     """
     tasks = Path(__file__).parent.parent
     code = [*tasks.rglob("*.py"), *(tasks.parent / "waymark").rglob("*.py")]
@@ -78,15 +79,3 @@ def work_folder(stage: str, settings: Mapping[str, Any], inputs: Iterable[Path])
 def read_json(path: Path) -> Any:
     """Read a JSON file that a stage wrote."""
     return json.loads(path.read_text())
-
-
-@contextmanager
-def whole_file(destination: Path) -> Iterator[Path]:
-    """Give a path to write to that replaces `destination` when the block ends well."""
-    beside = destination.with_name(f".{destination.name}.new")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield beside
-        beside.replace(destination)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How params.yaml is read."""
+"""Read params.yaml."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from waymark.errors import ParameterError, nearest_name
 from waymark.system.terminal import printable
 
 PARAMS_FILE = Path("params.yaml")
-MOST_VALUES = 100_000  # of a file; aliases can make a few lines into more than any memory holds
+MOST_VALUES = 100_000  # of a file; aliases can expand a few lines beyond any memory
 DEEPEST = 50
-RENAMED = {"gap": "block_split"}  # sections, by their names of before
-LONGEST = 60  # letters that are shown of what somebody wrote
+RENAMED = {"gap": "block_split"}  # sections, by their former names
+LONGEST = 60  # characters of a value in messages
 
 
 def shown(text: object) -> str:
-    """Shorten what somebody wrote for a message, without what would steer a terminal."""
+    """Shorten a value for a message, without control characters."""
     line = printable(str(text)[: LONGEST + 1])
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
@@ -30,18 +30,18 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
             section under the name that it had before.
     """
     try:
-        document = YAML(typ="safe", pure=True).load(path)  # the one in C ends the process at deep nesting
+        document = YAML(typ="safe", pure=True).load(path)  # the parser in C crashes at deep nesting
     except FileNotFoundError:
         raise ParameterError(f"{path} is missing; run from the root of the checkout") from None
     except MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise ParameterError(f"{path} is no valid YAML{line}: {shown(error.problem or error.context)}") from error
+        raise ParameterError(f"{path} is not valid YAML{line}: {shown(error.problem or error.context)}") from error
     except (YAMLError, ValueError, OSError) as error:  # numbers and dates that Python cannot read; a folder
-        raise ParameterError(f"{path} cannot be read: {shown(error)}; put that right") from error
+        raise ParameterError(f"{path} cannot be read: {shown(error)}; correct it") from error
     except RecursionError:
-        raise ParameterError(f"{path} is nested too deeply; no section needs more than a few levels") from None
+        raise ParameterError(f"{path} is nested too deeply; sections need a few levels only") from None
     if not isinstance(document, dict):
-        raise ParameterError(f"{path} must hold sections with keys")
+        raise ParameterError(f"{path} must contain sections with keys")
     _check_extent(document, path)
     for old, new in RENAMED.items():
         if old in document:

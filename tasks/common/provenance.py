@@ -1,8 +1,8 @@
-"""A stage ends with the parameters, code and inputs with which it began, or it makes nothing.
+"""Fail a stage whose parameters, code or inputs change while it runs.
 
 DVC hashes all three when a stage has ended, and dvc.lock then says that the outputs were made from them; the stage
-read them as it began. Where somebody edits one in between, the lock would vouch for outputs that it did not make, and
-the run cache would hand them on.
+read them when it began. If one is edited in between, the lock would vouch for outputs that were not made from it, and
+the run cache would distribute them.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ IGNORED = "__pycache__"  # as in .dvcignore
 ABSENT = object()
 TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
-Stamps = Mapping[str, Any]  # what tells the content of a file from another, by path
+Stamps = Mapping[str, Any]  # identifies the content of files, by path
 Params = Mapping[str, Any]  # by dotted key
 
 
 def _hash_code() -> dict[str, bytes]:
-    """Hash the project's modules; the time of a file would not do, for an editor may save the same text again."""
+    """Hash the project's modules; file times are not enough, because an editor may save the same text again."""
     files = [path for top in CODE for path in Path(top).rglob("*.py")]
     return {str(path): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
-_code = _hash_code()  # now, as it is imported: until a stage begins, torch is imported for seconds
+_code = _hash_code()  # at import time: importing torch takes seconds until a stage begins
 
 
 class Edges(NamedTuple):
@@ -58,11 +58,11 @@ _began: Beginning | None = None
 
 
 def begin(edges: Edges, params: Params, read_params: Callable[[], Params]) -> None:
-    """Remember what a stage begins with.
+    """Record what a stage begins with.
 
     Args:
         edges: what the stage reads and writes.
-        params: that it has read.
+        params: the parameters that it has read.
         read_params: reads them again.
     """
     global _began
@@ -70,11 +70,11 @@ def begin(edges: Edges, params: Params, read_params: Callable[[], Params]) -> No
 
 
 def check() -> None:
-    """Refuse to go on where something is not as it was when the stage began; outside a stage there is nothing to do.
+    """Fail if something has changed since the stage began; outside a stage do nothing.
 
     Raises:
-        ChangedError: a parameter, a module or an input is another one now.
-        ParameterError: params.yaml cannot be read any more.
+        ChangedError: a parameter, a module or an input has changed.
+        ParameterError: params.yaml is no longer readable.
     """
     if _began is None:
         return
@@ -97,7 +97,7 @@ def withdraw() -> None:
 
 
 def read_edges(stage: str, names: Mapping[str, Any]) -> Edges:
-    """Read what a stage reads and writes from dvc.yaml; nothing where there is none.
+    """Read the paths of a stage from dvc.yaml; none if there is no dvc.yaml.
 
     Args:
         stage: its name.
@@ -123,14 +123,14 @@ def _filled(path: str, names: Mapping[str, Any]) -> str:
 
 
 def _stamp(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:
-    """Take down size, time and inode of each file: what is read may be far too large to be hashed."""
+    """Record size, time and inode of each file, as inputs may be too large to hash."""
     return {path: (stat.st_size, stat.st_mtime_ns, stat.st_ino) for top in paths for path, stat in _files(top)}
 
 
 def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """List a file, or the files of a folder, but for modules and what is not there."""
+    """List a file, or the files of a folder, without modules and missing files."""
     with suppress(OSError):
-        if not os.path.isdir(path):  # noqa: PTH112  # a path of a million files is not worth an object
+        if not os.path.isdir(path):  # noqa: PTH112  # too slow for a million files
             if not path.endswith(".py"):
                 yield path, os.stat(path)  # noqa: PTH116
             return
@@ -142,7 +142,7 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _used(code: Stamps, deps: Iterable[str]) -> Stamps:
-    """Leave the modules that a stage depends on, by name or by folder."""
+    """Select the modules that a stage depends on, by name or by folder."""
     own = set(deps)
     return {path: digest for path, digest in code.items() if own.intersection([path, *map(str, Path(path).parents)])}
 

@@ -1,4 +1,4 @@
-"""What every stage shares: its parameters, one writer at a time, one-line errors."""
+"""What all stages share: parameters, one writer at a time, one-line errors."""
 
 import argparse
 import dataclasses
@@ -12,22 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from pydantic import ConfigDict
-
 from tasks.common import provenance
 from tasks.common.checkout import share_caches
 from tasks.common.kinds import check_name
 from tasks.common.params import PARAMS_FILE, load_params, look_up, shown
 from tasks.common.validation import validate
 from waymark.errors import ParameterError, WaymarkError
+from waymark.options.named import STRICT as STRICT
 from waymark.system import terminal
 from waymark.system.processes import die_with, die_with_parent
 
 logger = logging.getLogger(__name__)
 
 WORK = Path(".work")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError, when no more can be written
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError, if the disk is full
+
 
 DVC_STAGE = "DVC_STAGE"  # set by DVC for each command
 
@@ -41,11 +40,11 @@ class Stage(Generic[S]):
     Args:
         name: of the stage, its module and, unless `section` says otherwise, its section of params.yaml.
         settings: frozen dataclass whose fields are the keys of the section and of `shared`.
-        section: dotted place of the section, where `{entry}` is the entry's name; empty for none.
-        shared: top-level keys that the stage reads besides.
+        section: dotted key of the section, where `{entry}` is the name of the entry; empty for none.
+        shared: top-level keys that the stage reads in addition.
         each: section of params.yaml for each entry of which the stage runs once, such as `models`.
-        check: raises where the settings do not fit together, or name what is not there.
-        prepare: what is done before the inputs count as those that the stage began with.
+        check: raises if the settings are inconsistent, or name something missing.
+        prepare: called before the inputs are recorded.
     """
 
     name: str
@@ -62,10 +61,10 @@ class Stage(Generic[S]):
         return [*([section.format(entry=entry)] if section else []), *self.shared]
 
     def read(self, document: dict[str, Any], entry: str | None = None) -> S:
-        """Turn the stage's part of params.yaml into its settings.
+        """Parse the stage's part of params.yaml into its settings.
 
         Raises:
-            WaymarkError: a key is unknown, missing or of the wrong type, or the settings do not fit together.
+            WaymarkError: a key is unknown, missing or of the wrong type, or the settings are inconsistent.
         """
         if self.each is not None and entry is not None:
             check_name(self.each, entry)
@@ -90,7 +89,7 @@ class Stage(Generic[S]):
         return settings
 
     def values(self, document: dict[str, Any], entry: str | None = None) -> dict[str, Any]:
-        """Find what params.yaml holds for the stage, by dotted key.
+        """Find the values of the stage in params.yaml, by dotted key.
 
         Raises:
             ParameterError: something is missing.
@@ -100,7 +99,7 @@ class Stage(Generic[S]):
     def _refuse_shared(self, section: str, keys: Iterable[str]) -> None:
         for key in self.shared:
             if key in keys:
-                raise ParameterError(f"params.yaml: unknown key {section}.{key}; {key} stands at the top level")
+                raise ParameterError(f"params.yaml: unknown key {section}.{key}; {key} is a top-level key")
 
     def main(self, body: Callable[..., None]) -> NoReturn:
         """Run the stage as a command: exit 0, or 1 with one line on stderr."""
@@ -120,7 +119,7 @@ class Stage(Generic[S]):
         sys.exit(0)
 
     def _run(self, body: Callable[..., None], entry: str | None) -> None:
-        """Run the body as the only writer, and take back what it wrote where what it was made from has changed."""
+        """Run the body as the only writer, and withdraw its outputs if their origins have changed."""
         if self.each is not None and entry is not None:
             check_name(self.each, entry)  # before it is the name of a lock
         with only_writer(self.name if entry is None else f"{self.name}@{entry}"):
@@ -144,11 +143,11 @@ def _is_known(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """Say in one line what is wrong, and for a missing input what brings it."""
+    """Describe an error in one line, with the remedy for a missing input."""
     if isinstance(error, OSError) and error.errno in FULL:
         return terminal.one_line(
             f"{error.strerror}: {error.filename2 or error.filename or Path.cwd()}; make room and run again, finished"
-            " work is kept"  # of a copy, the second name is the one that is full
+            " work is kept"  # of a copy, the second name is the full disk
         )
     if isinstance(error, FileNotFoundError):
         return terminal.one_line(f"{error.filename or error} is missing; run the stages before this one with dvc repro")
@@ -168,10 +167,10 @@ def _parse(stage: Stage[Any], body: Callable[..., None]) -> argparse.Namespace:
 
 
 def _entry(stage: Stage[Any], arguments: argparse.Namespace) -> str | None:
-    """Give the entry that the command line names, else DVC.
+    """Return the entry of the command line, or of DVC.
 
-    DVC hands the address of its stage on in a variable, such as train@cells. In dvc.yaml no command has the name for an
-    argument, for DVC lets a shell run it, which would run what somebody wrote into params.yaml for a name.
+    DVC passes the address of its stage in a variable, such as train@cells. No command in dvc.yaml has the name as an
+    argument, because DVC runs commands in a shell, which would execute a name from params.yaml.
     """
     if stage.each is None or arguments.entry is not None:
         return getattr(arguments, "entry", None)
@@ -182,10 +181,10 @@ def _entry(stage: Stage[Any], arguments: argparse.Namespace) -> str | None:
 
 
 def end_with_parent() -> None:
-    """End with the parent, also where it died before the kernel was asked.
+    """End with the parent, even if it died before the kernel was asked.
 
-    DVC runs a stage through a shell, and some shells stay in between and outlive it:
-    then the stage ends with the shell's parent.
+    DVC runs a stage through a shell, and some shells stay in between and outlive DVC: then the stage ends with the
+    parent of the shell.
     """
     die_with_parent()
     parent = os.getppid()
@@ -197,12 +196,12 @@ def end_with_parent() -> None:
             die_with(elder)
     except ProcessLookupError:
         orphan = True
-    if orphan:  # an orphan has a parent from elsewhere
+    if orphan:  # the parent of an orphan is in another session
         sys.exit(1)
 
 
 def _parent_of_shell(pid: int) -> list[int]:
-    """Give the parent of a shell that does no more than run a stage; none for any other process."""
+    """Return the parent of a shell that only runs a stage; none for any other process."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         status = Path(f"/proc/{pid}/status").read_text()
@@ -215,7 +214,7 @@ def _parent_of_shell(pid: int) -> list[int]:
 
 @contextmanager
 def only_writer(name: str) -> Iterator[None]:
-    """Hold the stage's lock, which the kernel lets go when the process dies.
+    """Hold the lock of a stage, which the kernel releases when the process dies.
 
     Raises:
         WaymarkError: another process runs the stage.

@@ -1,4 +1,4 @@
-"""What a section of params.yaml may hold, and what is said of a key that is wrong."""
+"""Validate a section of params.yaml, and explain wrong keys."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,25 +11,25 @@ from tasks.common.params import shown
 from waymark.errors import ParameterError, nearest_name
 from waymark.system.terminal import printable
 
-MOST_BITS = 1000  # of a number; beyond, Python may refuse to write it
+MOST_BITS = 1000  # of a number; Python may refuse to print larger ones
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
-OWN_WORDS = "value_error"  # of a validator of ours
+OWN_MESSAGE = "value_error"  # from a validator of ours
 
 S = TypeVar("S")
 Path = tuple[str, ...]
-Schema = Mapping[str, Any]  # JSON Schema, with the definitions that it refers to
+Schema = Mapping[str, Any]  # JSON Schema, with its definitions
 Naming = Callable[[Path], str]
 
 
 def validate(settings: type[S], values: dict[str, Any], place: str, shared: tuple[str, ...] = ()) -> S:
-    """Check values against a frozen dataclass, and name the wrong key.
+    """Validate values as a frozen dataclass, and name the wrong key.
 
     Args:
         settings: dataclass.
         values: its fields.
-        place: dotted key of the section in which they stand; empty for the top level.
-        shared: those of them that stand at the top level.
+        place: dotted key of their section; empty for the top level.
+        shared: those of them that are top-level keys.
 
     Raises:
         ParameterError: a key is unknown, missing or of the wrong type.
@@ -54,36 +54,36 @@ def _adapter(settings: type[S]) -> TypeAdapter[S]:
 
 @cache
 def schema_of(settings: type) -> Schema:
-    """Give the JSON Schema of a dataclass."""
+    """Return the JSON Schema of a dataclass."""
     return _adapter(settings).json_schema()
 
 
 def _not_plain(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """Find what YAML knows and parameters are not: dates, sets, keys that are no text."""
+    """Find values that YAML has and parameters cannot be: dates, sets, keys that are not text."""
     if isinstance(value, dict):
         for key, inside in value.items():
             if isinstance(key, str):
                 yield from _not_plain(inside, (*path, key))
             else:
-                yield path, f"the key {shown(key)} is no text; put it in quotes"
+                yield path, f"the key {shown(key)} is not text; put it in quotes"
     elif isinstance(value, list):
         for number, inside in enumerate(value):
             yield from _not_plain(inside, (*path, str(number)))
     elif isinstance(value, int) and value.bit_length() > MOST_BITS:
-        yield path, "so large a number stands for nothing; make it smaller"
+        yield path, "the number is too large; use a smaller one"
     elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-        yield path, f"{shown(repr(value))} holds half a letter; write it again"
+        yield path, f"{shown(repr(value))} contains half a character; write it again"
     elif value is not None and not isinstance(value, str | int | float):
         yield path, f"{shown(value)} is read as a {type(value).__name__}; put it in quotes if it is text"
 
 
 def _explain(error: ValidationError, settings: type, values: dict[str, Any], named: Naming) -> str:
-    """Say which key is wrong, and what it may be: of several that is unknown first, as it may be another misspelt."""
+    """Explain which key is wrong and what it may be: unknown keys first, as they may be misspelt."""
     errors = error.errors(include_url=False, include_context=False)
     wrong = next((each for each in errors if each["type"] in UNKNOWN), errors[0])
     kind, given, last = wrong["type"], wrong["input"], (*wrong["loc"], "")[-2]
     path = _keys(wrong["loc"], values)
-    own = [each["msg"] for each in errors if each["type"] == OWN_WORDS and _keys(each["loc"], values) == path]
+    own = [each["msg"] for each in errors if each["type"] == OWN_MESSAGE and _keys(each["loc"], values) == path]
     if own:
         return f"{named(path)}: {printable(own[0].removeprefix('Value error, '))}"
     if kind in UNKNOWN or last == "[key]":
@@ -96,12 +96,12 @@ def _explain(error: ValidationError, settings: type, values: dict[str, Any], nam
     if kind == "union_tag_invalid":
         given = given["name"]
         path = (*path, "name") if _keys((*path, "name"), values)[-1:] == ("name",) else path  # `head: cells` has no key
-    told = "" if isinstance(given, dict) else f" (it is {shown(repr(given))})"
-    return f"{named(path)}: must be {_allowed(settings, path, values)}{told}"
+    actual = "" if isinstance(given, dict) else f" (it is {shown(repr(given))})"
+    return f"{named(path)}: must be {_allowed(settings, path, values)}{actual}"
 
 
 def _keys(location: Sequence[int | str], values: Any) -> Path:
-    """Leave those parts of a location of pydantic's that are keys; it also names branches of unions and validators."""
+    """Select the keys in a location of pydantic, which also names branches of unions and validators."""
     path: list[str] = []
     for part in location:
         inside = dict(enumerate(values)) if isinstance(values, list) else values
@@ -112,13 +112,13 @@ def _keys(location: Sequence[int | str], values: Any) -> Path:
 
 
 def _allowed(settings: type, path: Path, values: dict[str, Any]) -> str:
-    """Say what may stand at a path."""
+    """Describe the allowed values of a path."""
     kinds = dict.fromkeys(phrase for each in _at(settings, path, values) for phrase in _phrases(each))
     return _either(list(kinds)) or "something else"
 
 
 def _at(settings: type, path: Path, values: Any) -> list[Schema]:
-    """Find what is known of a path: one schema, or several where it depends on a name that is missing or wrong."""
+    """Find the schema of a path, or several if it depends on a name that is missing or wrong."""
     schema = schema_of(settings)
     definitions = schema.get("$defs", {})
     found = list(_branches(schema, definitions))
@@ -132,7 +132,7 @@ def _at(settings: type, path: Path, values: Any) -> list[Schema]:
 
 
 def _branches(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
-    """Follow references and unions to what stands in one place."""
+    """Resolve references and unions."""
     if "$ref" in schema:
         yield from _branches(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     elif inner := schema.get("anyOf", schema.get("oneOf")):
@@ -163,7 +163,7 @@ def _inside(schema: Schema, part: str) -> Iterator[Schema]:
 
 
 def _phrases(schema: Schema) -> Iterator[str]:
-    """Say in words what a schema allows."""
+    """Describe what a schema allows."""
     kind = schema.get("type")
     if "enum" in schema or "const" in schema:
         yield from (repr(each) for each in schema.get("enum", [schema.get("const")]))
@@ -188,8 +188,7 @@ def _bounds(schema: Schema) -> str:
         "maximum": "up to {:.10g}",
         "exclusiveMaximum": "below {:.10g}",
     }
-    told = [phrase.format(schema[bound]) for bound, phrase in words.items() if bound in schema]
-    return "".join(f" {phrase}" for phrase in told)
+    return "".join(f" {phrase.format(schema[bound])}" for bound, phrase in words.items() if bound in schema)
 
 
 def _either(words: list[str]) -> str:

@@ -3,11 +3,11 @@
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.registry.exposure import read_exposure
+from tasks.registry.runs import read_exposure
+from tasks.registry.versions import champion_of, version_of
 from tasks.training.tables import SHARDS, read_table
 from waymark.data.drift import compare, markdown
 from waymark.data.exposure import exposure_table
-from waymark.inference.references import DEFAULT_ALIAS
 
 
 def drift(name: str) -> str | None:
@@ -19,11 +19,12 @@ def drift(name: str) -> str | None:
     Returns:
         Markdown; None where there is no champion, or one whose training kept no record of its data.
     """
-    before = read_exposure(name, DEFAULT_ALIAS)
+    champion = champion_of(name)
+    before = None if champion is None else read_exposure(version_of(name, champion))
     if before is None:
         return None
     now = exposure_table(read_table(), pq.read_table(SHARDS / "index.parquet")).to_pandas()
-    return markdown(compare(*(_trained_on(table) for table in (before, now))))
+    return markdown(compare(_trained_on(before), _trained_on(now)))
 
 
 def _trained_on(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,15 +4,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from tasks.common.outputs import write_json
-from tasks.registry import tracking
-from waymark.promotion.checks import Question, Verdict
-from waymark.promotion.gate import Gate
+from tasks.registry.store import client
+from waymark.promotion.checks import Gate, Question, Verdict
 from waymark.report.promotion import promotion_markdown, promotion_page
 
 ROLES = ("challenger", "champion")
@@ -25,10 +23,9 @@ class Evidence:
     Attributes:
         name: of the registered model.
         challenger: its version.
-        champion: version that it was held against; None where there was none.
+        champion: version that it was compared with; None where there was none.
         question: that the model answers.
         gate: what was asked of it.
-        verdict: what came out.
         seen: how many test records each of the two has seen, by the way.
         test_records: of the split.
         rows: answers of each to the records that neither has seen; empty where nothing was scored.
@@ -40,32 +37,32 @@ class Evidence:
     champion: str | None
     question: Question
     gate: Gate
-    verdict: Verdict | None = None
     seen: dict[str, dict[str, int]] = field(default_factory=dict)
     test_records: int | None = None
     rows: dict[str, pd.DataFrame] = field(default_factory=dict)
     slices: "pd.Series[Any] | None" = None
 
-
-class Kept(NamedTuple):
-    """Where the evidence lies, and what it says."""
-
-    uri: str
-    markdown: str
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version by role, where there are two."""
+        return dict(zip(ROLES, (self.challenger, str(self.champion)), strict=True))
 
 
-def keep(evidence: Evidence, its: ModelVersion, *, write: bool = True) -> Kept:
-    """Write the evidence beside the challenger's run, as JSON, as a page, and as the answers to recompute it from.
+def keep(evidence: Evidence, verdict: Verdict, run_id: str | None) -> tuple[str, str]:
+    """Write the evidence next to the challenger's run, as JSON, as a page, and as the answers to recompute it from.
 
     Args:
         evidence: to keep.
-        its: the challenger's version.
-        write: whether it goes into the store; otherwise it is only told.
+        verdict: what came out.
+        run_id: of the challenger; None writes nothing.
+
+    Returns:
+        Address of the page, empty where nothing was written; and the evidence in Markdown.
     """
-    document = _document(evidence)
+    document = _document(evidence, verdict)
     markdown = promotion_markdown(document)
-    if not write:
-        return Kept("", markdown)
+    if run_id is None:
+        return "", markdown
     place = f"promotion/{evidence.name}-{evidence.challenger}-against-{evidence.champion or 'nobody'}"
     with TemporaryDirectory(prefix="waymark-") as folder:
         write_json(document, Path(folder) / "evidence.json")
@@ -73,13 +70,11 @@ def keep(evidence: Evidence, its: ModelVersion, *, write: bool = True) -> Kept:
         (Path(folder) / "evidence.html").write_text(promotion_page(document, evidence.rows))
         if evidence.rows:
             _answers(evidence).to_parquet(Path(folder) / "answers.parquet", index=False)
-        tracking.client().log_artifacts(its.run_id, folder, place)
-    return Kept(f"runs:/{its.run_id}/{place}/evidence.html", markdown)
+        client().log_artifacts(run_id, folder, place)
+    return f"runs:/{run_id}/{place}/evidence.html", markdown
 
 
-def _document(evidence: Evidence) -> dict[str, Any]:
-    verdict = evidence.verdict
-    assert verdict is not None
+def _document(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
     return {
         "model": evidence.name,
         "challenger": evidence.challenger,
@@ -96,12 +91,10 @@ def _document(evidence: Evidence) -> dict[str, Any]:
 
 
 def _answers(evidence: Evidence) -> pd.DataFrame:
-    """Put the answers of both beside each other, so that every figure can be computed again."""
+    """Put the answers of both next to each other, so that every figure can be computed again."""
     truth = ["record_id", "latitude", "longitude", "landmarks"]
-    first = evidence.rows["challenger"][truth]
-    parts = [
-        evidence.rows[role].set_index("record_id").drop(columns=[*truth[1:], "split"]).add_prefix(f"{role}_")
-        for role in ROLES
-    ]
-    table = first.merge(parts[0], on="record_id").merge(parts[1], on="record_id")
+    table = evidence.rows["challenger"][truth]
+    for role in ROLES:
+        answers = evidence.rows[role].set_index("record_id").drop(columns=[*truth[1:], "split"])
+        table = table.merge(answers.add_prefix(f"{role}_"), on="record_id")
     return table if evidence.slices is None else table.assign(slice=table["record_id"].map(evidence.slices))

@@ -1,21 +1,21 @@
 """Where a registered model comes from, as its tags and its run say, and whether what was made again is the same."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
 from tasks.common.outputs import file_digest, read_json
-from tasks.registry import tracking
+from tasks.registry import runs
+from tasks.registry.store import client
 from waymark.errors import ModelError
 from waymark.inference.references import parse_reference
+from waymark.inference.registry import figures_of, get_version
 
 DIRTY = "waymark.git.dirty"
 DATA, MD5 = "waymark.data.", ".md5"
-SPLITS = ("val", "test")
-NO_WORD = "–"
+UNKNOWN = "–"
 
 
 class Origin(NamedTuple):
@@ -29,7 +29,7 @@ class Origin(NamedTuple):
 
     @property
     def stages(self) -> dict[str, str]:
-        """Give the md5 of each data stage."""
+        """The md5 of each data stage."""
         tags = {tag: md5 for tag, md5 in self.tags.items() if tag.startswith(DATA) and tag.endswith(MD5)}
         return {tag.removeprefix(DATA).removesuffix(MD5): md5 for tag, md5 in sorted(tags.items())}
 
@@ -60,32 +60,18 @@ def read_origin(reference: str) -> Origin:
         wanted = parse_reference(reference)
     except ValueError as error:
         raise ModelError(str(error)) from None
-    store = tracking.client()
-    try:
-        if wanted.alias is not None:
-            found = store.get_model_version_by_alias(wanted.model, wanted.alias)
-        else:
-            found = store.get_model_version(wanted.model, str(wanted.version))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter for an alias
-            raise
-        raise ModelError(f"the registry at hand has no {reference}; see its versions with mlflow ui") from None
-    return _origin(found, store.get_run(found.run_id).data.metrics)
-
-
-def _origin(found: ModelVersion, metrics: dict[str, float]) -> Origin:
-    name, tags = f"{found.name} version {found.version}", tracking.lineage_of(found)
-    needed = (tracking.REVISION_TAG, DIRTY, tracking.MODEL_TAG, tracking.CHECKPOINT_TAG)
+    found = get_version(client(), wanted)
+    name, tags = f"{found.name} version {found.version}", runs.read_lineage(found)
+    needed = (runs.REVISION_TAG, DIRTY, runs.MODEL_TAG, runs.CHECKPOINT_TAG)
     if missing := [tag for tag in needed if tag not in tags]:
         raise ModelError(f"{name} has no tag {missing[0]}: it is older than the lineage; train and register it again")
-    revision = tags[tracking.REVISION_TAG]
+    revision = tags[runs.REVISION_TAG]
     if tags[DIRTY] != "false":
         raise ModelError(
-            f"{name} was made with changes that are in no commit (beside {revision[:12]}), so that nobody can"
+            f"{name} was made with changes that are in no commit (on top of {revision[:12]}), so that nobody can"
             " make it again; commit first, or let the nightly flow train it"
         )
-    figures = {key: value for key, value in metrics.items() if key.split(".")[0] in SPLITS}
-    return Origin(name, tags[tracking.MODEL_TAG], revision, tags, figures)
+    return Origin(name, tags[runs.MODEL_TAG], revision, tags, _flat(figures_of(client(), found)))
 
 
 def compare(origin: Origin, folder: Path) -> dict[str, list[Row]]:
@@ -97,25 +83,26 @@ def compare(origin: Origin, folder: Path) -> dict[str, list[Row]]:
     training = read_json(folder / "trained" / origin.model / "training.json")
     locked = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
     outs = {name.replace("@", "."): stage["outs"][0]["md5"] for name, stage in locked.items() if stage.get("outs")}
-    data = [Row(stage, md5, outs.get(stage, NO_WORD)) for stage, md5 in origin.stages.items()]
-    tested = origin.tags.get("waymark.split.test_sha256", NO_WORD)
-    data.append(Row("ids of test", tested, training.get("lineage", {}).get("test_sha256", NO_WORD)))
+    data = [Row(stage, md5, outs.get(stage, UNKNOWN)) for stage, md5 in origin.stages.items()]
+    tested = origin.tags.get("waymark.split.test_sha256", UNKNOWN)
+    data.append(Row("ids of test", tested, training.get("lineage", {}).get("test_sha256", UNKNOWN)))
     checkpoint = file_digest(folder / "trained" / origin.model / "model.ckpt")
     return {
         "data": data,
-        "checkpoint": [Row("model.ckpt", origin.tags[tracking.CHECKPOINT_TAG], checkpoint)],
+        "checkpoint": [Row("model.ckpt", origin.tags[runs.CHECKPOINT_TAG], checkpoint)],
         "metrics": _figures(origin, read_json(folder / "reports" / "models" / origin.model / "metrics.json")),
     }
 
 
 def _figures(origin: Origin, document: dict[str, dict[str, float | None]]) -> list[Row]:
-    rebuilt = {
-        f"{split}.{name}": float(value)
-        for split, figures in document.items()
-        for name, value in figures.items()
-        if value is not None
-    }
+    rebuilt = _flat(document)
     return [
-        Row(name, *(repr(its[name]) if name in its else NO_WORD for its in (origin.metrics, rebuilt)))
+        Row(name, *(repr(figures[name]) if name in figures else UNKNOWN for figures in (origin.metrics, rebuilt)))
         for name in sorted({*origin.metrics, *rebuilt})
     ]
+
+
+def _flat(document: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
+    """Name figures by their split, such as test.mean_km."""
+    figures = ((f"{split}.{name}", value) for split, part in document.items() for name, value in part.items())
+    return {name: float(value) for name, value in figures if value is not None}

@@ -9,9 +9,8 @@ import mlflow
 import pandas as pd
 
 from tasks.common.outputs import file_digest, read_json
-from tasks.registry import tracking
-from tasks.registry.aliases import champion_of, promote
-from tasks.registry.lineage import PREFIX, lock_tags
+from tasks.registry import runs, versions
+from tasks.registry.store import client
 from tasks.training.tables import headings, open_shards, read_table
 from waymark.errors import ModelError
 from waymark.images.decode import jpeg_bytes
@@ -22,22 +21,16 @@ from waymark.inference.references import LANDMARK, LOCATION
 logger = logging.getLogger(__name__)
 
 CONTENT_TAG = "waymark.content.sha256"
-SHOWN = (
-    tuple(  # as tags of a version, by which people compare it with others; the rest stands in its run's lineage.json
-        f"waymark.{name}"
-        for name in ("model", "git.revision", "git.dirty", "data.digest", "split.test_sha256", "params.sha256")
-    )
-)
-DESCRIPTIONS = {
-    LOCATION: "Where a photo was taken.",
-    LANDMARK: "Which landmark a photo shows.",
-}
+SHOWN = tuple(
+    f"{runs.PREFIX}{name}"
+    for name in ("model", "git.revision", "git.dirty", "data.digest", "split.test_sha256", "params.sha256")
+)  # as tags of a version, by which people compare it with others; the rest stands in its run's lineage.json
+DESCRIPTIONS = {LOCATION: "Where a photo was taken.", LANDMARK: "Which landmark a photo shows."}
 ROLES = (
     "`champion` is in use; `challenger` is the best on val of the last run and waits for `python -m flows.promote`."
     " Each version's description says what became of it; its run has figures, curves, lineage.json and the evidence."
 )
-TRAINED = Path("trained")
-REPORTS = Path("reports")
+TRAINED, COMPARISON = Path("trained"), Path("reports/compare.json")
 
 
 class Registered(NamedTuple):
@@ -58,30 +51,31 @@ def register_best() -> list[Registered]:
     Raises:
         ModelError: no model has a figure on val.
     """
-    comparison = read_json(REPORTS / "compare.json")
+    comparison = read_json(COMPARISON)
     best = {name: comparison.get(key) for name, key in BEST.items()}
     if not any(best.values()):
         raise ModelError("no model has a mean error or a GAP on val, so there is nothing to register")
-    runs = {model: tracking.run_of(model) for model in comparison["models"]}  # logs anew what this store lacks
-    return [_register(name, model, runs[model]) for name, model in best.items() if model is not None]
+    run_ids = {model: runs.run_of(model) for model in comparison["models"]}  # which logs what this store lacks
+    return [_register(name, model, run_ids[model]) for name, model in best.items() if model is not None]
 
 
 def _register(name: str, model: str, run_id: str) -> Registered:
-    files, store = trained_files(TRAINED / model), tracking.client()
-    version = _registered_version(name, files) or _new_version(name, files, run_id)
+    files, store = trained_files(TRAINED / model), client()
+    digest = _digest(files)
+    version = _registered_version(name, digest) or _new_version(name, files, run_id, digest)
     store.set_registered_model_alias(name, "challenger", version)
     if not store.get_registered_model(name).description:
         store.update_registered_model(name, f"{DESCRIPTIONS[name]} {ROLES}")
-    champion = champion_of(name)
+    champion = versions.champion_of(name)
     if champion is None:
-        champion = promote(name, version, None, f"the first of {name}: there was none to hold it against").after
+        reason = f"the first of {name}: there was none to compare it with"
+        champion = versions.make_champion(name, version, None, reason).after
     logger.info("%s is version %s of %s", model, version, name)
     return Registered(name, model, version, champion == version)
 
 
-def _registered_version(name: str, files: ModelFiles) -> str | None:
-    digest = _digest(files)
-    found = tracking.client().search_model_versions(f"name = '{name}'")
+def _registered_version(name: str, digest: str) -> str | None:
+    found = client().search_model_versions(f"name = '{name}'")
     return next((str(version.version) for version in found if version.tags.get(CONTENT_TAG) == digest), None)
 
 
@@ -92,22 +86,14 @@ def _digest(files: ModelFiles) -> str:
     return hashlib.sha256("".join(map(file_digest, parts)).encode()).hexdigest()
 
 
-def _new_version(name: str, files: ModelFiles, run_id: str) -> str:
-    from waymark.inference.mlflow_model import (
-        log_registered_model,  # late, for torch takes seconds that a known version does not
-    )
+def _new_version(name: str, files: ModelFiles, run_id: str, digest: str) -> str:
+    from waymark.inference.mlflow_model import log_registered_model  # late, for torch takes seconds
 
-    store = tracking.client()
     with mlflow.start_run(run_id=run_id):
         info = log_registered_model(files, _example(), name)
-    version = str(info.registered_model_version)
-    known = {**store.get_run(run_id).data.tags, **lock_tags()}
-    lineage = {tag: value for tag, value in known.items() if tag.startswith(PREFIX)}
-    store.log_dict(run_id, lineage, tracking.LINEAGE)
+    version, lineage = str(info.registered_model_version), runs.write_lineage(run_id)
     tags = {tag: lineage[tag] for tag in SHOWN if tag in lineage}
-    tags[CONTENT_TAG] = _digest(files)  # last, as it says that nothing lacks
-    for tag, value in tags.items():
-        store.set_model_version_tag(name, version, tag, value)
+    versions.tag(name, version, {**tags, CONTENT_TAG: digest})  # the digest last, as it says that nothing lacks
     return version
 
 

@@ -1,6 +1,5 @@
 """Ask two registered models the same test records again, by the same code and from the original pictures."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,10 @@ import pyarrow as pa
 import torch
 
 from tasks.common.checkout import NIGHT, checkout
+from tasks.registry.runs import SPLIT_RECORDS, TEST_TAG
 from tasks.training.landmark_classes import first_landmark
-from tasks.training.tables import headings, places_of
+from tasks.training.lineage import test_digest
+from tasks.training.tables import RECORDS, headings, places_of
 from waymark.data.duplicates import Looks, looks_of
 from waymark.data.records import read_records
 from waymark.errors import ModelError
@@ -25,16 +26,14 @@ from waymark.images.resizing import channel_figures, perceptual_hash, read_pictu
 from waymark.images.shards import INDEX_SCHEMA
 from waymark.images.tars import read_bytes
 from waymark.inference.answering import Query, answer_bytes, answer_files
-from waymark.inference.mlflow_model import download_registered
-from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.predictor import Predictor, load_predictor
+from waymark.inference.registry import download_registered
 from waymark.metrics.functional import haversine_km
+from waymark.promotion.checks import Question
 
 logger = logging.getLogger(__name__)
 
 RAW = Path("data/raw")
-SPLIT = Path("data/split/records.parquet")
-RECORDS = Path("data/filtered/records.parquet")
-TEST_TAG = "waymark.split.test_sha256"
 TIMED, REPEATS = 10, 3  # records that latency is taken from, and answers to each
 LONGEST_S = 20.0  # after which it must do with fewer records
 
@@ -65,47 +64,36 @@ class Answered(NamedTuple):
     looks: Looks
 
 
-def find_test(digest: str | None, folder: Path | None = None) -> TestSet:
-    """Find the test that a model was evaluated on.
+def find_test(digest: str | None) -> TestSet:
+    """Find the test that a model was evaluated on, in the night's checkout or here.
 
     Args:
         digest: of its test records, from the tags of its version.
-        folder: root of a checkout; None looks into the night's checkout, then here.
 
     Raises:
-        ModelError: no checkout holds that test.
+        ModelError: neither has that test.
     """
-    folders = [checkout().joinpath(*NIGHT), Path()] if folder is None else [folder]
-    found = {place: test_digest(place / SPLIT) for place in folders if (place / SPLIT).exists()}
+    folders = [checkout().joinpath(*NIGHT), Path()]
+    found = {folder: test_digest(folder / SPLIT_RECORDS) for folder in folders if (folder / SPLIT_RECORDS).exists()}
     if not found:
-        where = " or ".join(str(place / SPLIT) for place in folders)
+        where = " or ".join(str(folder / SPLIT_RECORDS) for folder in folders)
         raise ModelError(f"there is no test to score on: {where} is missing; run the stages with make run first")
-    match = next((place for place, its in found.items() if its == digest), None)
+    match = next((folder for folder, tested in found.items() if tested == digest), None)
     if match is None:
-        places = " and ".join(str(place.resolve()) for place in found)
+        places = " and ".join(str(folder.resolve()) for folder in found)
         raise ModelError(
             f"the split of {places} has another test than the one that the challenger was evaluated on"
             f" ({TEST_TAG} {str(digest)[:12]}); run dvc repro at the revision in its tag waymark.git.revision, or"
             " register a model of this split with make run"
         )
     records = read_records(match / RECORDS).to_pandas().drop(columns="split")
-    split = pd.read_parquet(match / SPLIT, columns=["record_id", "split"])
+    split = pd.read_parquet(match / SPLIT_RECORDS, columns=["record_id", "split"])
     test = split.loc[split["split"] == "test", ["record_id"]]
     rows = records.merge(test, on="record_id").sort_values("record_id", ignore_index=True)
     return TestSet(match, rows.assign(landmark=first_landmark(rows)))
 
 
-def test_digest(split: Path) -> str:
-    """Hash the ids of the test records, as the lineage of a run has it."""
-    table = pd.read_parquet(split, columns=["record_id", "split"])
-    test = sorted(table.loc[table["split"] == "test", "record_id"])
-    return hashlib.sha256("\n".join(test).encode()).hexdigest()
-
-
-test_digest.__test__ = False  # type: ignore[attr-defined]
-
-
-def load_registered(name: str, version: str) -> Guesser:
+def load_registered(name: str, version: str) -> Predictor:
     """Load a version of the registry, ready to answer.
 
     Raises:
@@ -114,41 +102,41 @@ def load_registered(name: str, version: str) -> Guesser:
     with TemporaryDirectory(prefix="waymark-") as folder:
         files = download_registered(f"{name}/{version}", Path(folder))
         assert files is not None
-        return load_guesser(files.checkpoint, files.calibration)
+        return load_predictor(files.checkpoint, files.calibration)
 
 
-def answer_test(guesser: Guesser, test: TestSet) -> Answered:
+def answer_test(predictor: Predictor, test: TestSet) -> Answered:
     """Answer for every test record, from the original pictures."""
-    blueprint, records = guesser.locator.blueprint, test.records
+    config, records = predictor.locator.config, test.records
     queries = [
-        Query(its.record_id, tuple(test.folder / RAW / view["path"] for view in its.views), tuple(headings(its.views)))
-        for its in records.itertuples()
+        Query(row.record_id, tuple(test.folder / RAW / view["path"] for view in row.views), tuple(headings(row.views)))
+        for row in records.itertuples()
     ]
     paths = [path for query in queries for path in query.pictures]
     views = [(query.name, view) for query in queries for view in range(len(query.pictures))]
     index: list[dict[str, Any]] = []
-    pictures = read_pictures(paths, blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
-    answers = answer_files(guesser, queries, _noted(pictures, views, index))
+    pictures = read_pictures(paths, config.shard_px, max_pixels=MAX_PIXELS, fit=config.fit)
+    answers = answer_files(predictor, queries, _indexed(pictures, views, index))
     logger.info("answered for %d of %d test records", len(answers.table), len(queries))
-    schema = INDEX_SCHEMA.with_metadata({"size_px": str(blueprint.shard_px)})
+    schema = INDEX_SCHEMA.with_metadata({"size_px": str(config.shard_px)})
     looks = looks_of(pa.Table.from_pylist(index, schema), records["record_id"].tolist())
     return Answered(_rows(records.loc[answers.table.index], answers.table), looks)
 
 
-def _noted(
+def _indexed(
     pictures: Iterator[Picture], views: Sequence[tuple[str, int]], index: list[dict[str, Any]]
 ) -> Iterator[Picture]:
-    """Hand pictures on, and note in the index how they look, as `resize` does."""
+    """Hand pictures on, and write into the index how they look, as `resize` does."""
     for (record_id, view), picture in zip(views, pictures, strict=True):
-        its: dict[str, Any] = {"record_id": record_id, "view": view, "status": picture.status}
+        row: dict[str, Any] = {"record_id": record_id, "view": view, "status": picture.status}
         if picture.pixels is not None:
-            its |= {"perceptual_hash": perceptual_hash(picture.pixels), **channel_figures(picture.pixels)}
-        index.append(its)
+            row |= {"perceptual_hash": perceptual_hash(picture.pixels), **channel_figures(picture.pixels)}
+        index.append(row)
         yield picture
 
 
 def _rows(records: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Hold answers against the truth, in the columns of predictions.parquet."""
+    """Compare answers with the truth, in the columns of predictions.parquet."""
     rows = records[["record_id", "latitude", "longitude", "landmarks"]].assign(split="test")
     rows["predicted_latitude"], rows["predicted_longitude"] = answers["latitude"], answers["longitude"]
     answered = torch.tensor(answers[["latitude", "longitude"]].to_numpy(dtype=np.float64))
@@ -161,7 +149,30 @@ def _rows(records: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def latency_s(guesser: Guesser, test: TestSet) -> float:
+def unseen(
+    question: Question, test: TestSet, answered: dict[str, Answered], seen: dict[str, pd.DataFrame]
+) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """Keep the records that both answered and neither has seen; count the others by the reason."""
+    ids = test.records["record_id"]
+    reasons = pd.Series(None, index=ids, dtype=object)
+    both = set.intersection(*(set(answers.rows["record_id"]) for answers in answered.values()))
+    reasons[~ids.isin(both).to_numpy()] = "without a picture"
+    for role, found in seen.items():
+        new = reasons.index.isin(found["record_id"]) & reasons.isna().to_numpy()
+        ways = found.set_index("record_id")["way"].reindex(reasons.index[new])
+        reasons[new] = [f"seen by the {role} (by {way})" for way in ways]
+    if question == "places":
+        nowhere = ~np.isfinite(places_of(test.records)).all(axis=1)
+        reasons[nowhere & reasons.isna().to_numpy()] = "without coordinates"
+    kept = set(reasons.index[reasons.isna()])
+    rows = {
+        role: answers.rows[answers.rows["record_id"].isin(kept)].reset_index(drop=True)
+        for role, answers in answered.items()
+    }
+    return rows, {str(reason): int(count) for reason, count in reasons.value_counts().sort_index().items()}
+
+
+def latency_s(predictor: Predictor, test: TestSet) -> float:
     """Measure how long a model takes for one record, from the bytes of its pictures to the answer.
 
     The median over some records of the fastest of three answers each: what else the machine does delays the others.
@@ -171,10 +182,10 @@ def latency_s(guesser: Guesser, test: TestSet) -> float:
     """
     taken: list[float] = []
     start = time.perf_counter()
-    for its in test.records.head(TIMED).itertuples():
-        row = pd.DataFrame([{"views": _bytes(test.folder, its.views), "headings_deg": headings(its.views)}])
-        if answer_bytes(guesser, row)["error"].isna().all():  # no picture in quarantine
-            taken.append(min(_seconds(guesser, row) for _ in range(REPEATS)))
+    for record in test.records.head(TIMED).itertuples():
+        row = pd.DataFrame([{"views": _bytes(test.folder, record.views), "headings_deg": headings(record.views)}])
+        if answer_bytes(predictor, row)["error"].isna().all():  # no picture in quarantine
+            taken.append(min(_seconds(predictor, row) for _ in range(REPEATS)))
         if taken and time.perf_counter() - start > LONGEST_S:
             break
     if not taken:
@@ -182,9 +193,9 @@ def latency_s(guesser: Guesser, test: TestSet) -> float:
     return float(np.median(taken))
 
 
-def _seconds(guesser: Guesser, row: pd.DataFrame) -> float:
+def _seconds(predictor: Predictor, row: pd.DataFrame) -> float:
     start = time.perf_counter()
-    answer_bytes(guesser, row)
+    answer_bytes(predictor, row)
     return time.perf_counter() - start
 
 

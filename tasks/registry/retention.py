@@ -12,8 +12,9 @@ from mlflow.entities import Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 
 from tasks.common.outputs import file_digest
-from tasks.registry import tracking
-from tasks.registry.aliases import NEXT, PREVIOUS
+from tasks.registry.runs import CHECKPOINT_TAG
+from tasks.registry.store import all_experiments, client, tracking_uri
+from tasks.registry.versions import NEXT, PREVIOUS
 from waymark.inference.references import LANDMARK, LOCATION
 from waymark.system.addresses import is_web
 from waymark.system.processes import run_command
@@ -22,8 +23,8 @@ HISTORY = (PREVIOUS, NEXT)
 DATABASE = "WAYMARK_MLFLOW_DATABASE"
 PURGE = """import os, sys
 from mlflow.cli import gc
-from waymark.inference.mlflow_artifacts import read_without_server
-read_without_server()
+from waymark.inference.registry import open_registry
+open_registry(os.environ["WAYMARK_MLFLOW_DATABASE"])
 gc(["--backend-store-uri", os.environ["WAYMARK_MLFLOW_DATABASE"], *sys.argv[1:]])
 """  # `mlflow gc` takes its database as an argument alone, which may hold a password that ps would show
 REVISIONS = ("waymark.git.locked_revision", "waymark.git.revision")  # the first has the dvc.lock
@@ -48,17 +49,19 @@ class Forgettable(NamedTuple):
 
 def needed(folders: Iterable[Path]) -> Needed:
     """Gather what aliases, the history of promotions, and the models in some checkouts need."""
-    store = tracking.client()
+    store = client()
     versions: list[ModelVersion] = []
     for name in (LOCATION, LANDMARK):
-        its = {str(version.version): version for version in store.search_model_versions(f"name = '{name}'")}
+        known = {str(version.version): version for version in store.search_model_versions(f"name = '{name}'")}
         kept = {str(version) for alias in store.search_registered_models(f"name = '{name}'")
                 for version in alias.aliases.values()}  # fmt: skip
-        kept |= {number for number, version in its.items() if any(tag in version.tags for tag in HISTORY)}
-        kept |= {its[number].tags[tag] for number in kept & set(its) for tag in HISTORY if tag in its[number].tags}
-        versions += [its[number] for number in sorted(kept & set(its))]
+        kept |= {number for number, version in known.items() if any(tag in version.tags for tag in HISTORY)}
+        kept |= {
+            known[number].tags[tag] for number in kept & set(known) for tag in HISTORY if tag in known[number].tags
+        }
+        versions += [known[number] for number in sorted(kept & set(known))]
     digests = {file_digest(path) for folder in folders for path in folder.glob("trained/*/model.ckpt")}
-    at_hand = {run.info.run_id for run in _runs() if run.data.tags.get(tracking.CHECKPOINT_TAG) in digests}
+    at_hand = {run.info.run_id for run in _runs() if run.data.tags.get(CHECKPOINT_TAG) in digests}
     return Needed(
         {(version.name, str(version.version)) for version in versions},
         {str(version.run_id) for version in versions} | at_hand,
@@ -67,21 +70,21 @@ def needed(folders: Iterable[Path]) -> Needed:
 
 
 def _runs() -> list[Run]:
-    return mlflow.search_runs(tracking.all_experiments(), output_format="list")
+    return mlflow.search_runs(all_experiments(), output_format="list")
 
 
 def forgettable(before: datetime, kept: Needed) -> Forgettable:
     """List the runs that began before some time and that nothing needs, with the versions that they made."""
     limit_ms = before.timestamp() * 1000
     runs = [run for run in _runs() if run.info.start_time < limit_ms and run.info.run_id not in kept.runs]
-    ids, store = {run.info.run_id for run in runs}, tracking.client()
+    ids, store = {run.info.run_id for run in runs}, client()
     versions = [
         (name, str(version.version))
         for name in (LOCATION, LANDMARK)
         for version in store.search_model_versions(f"name = '{name}'")
         if version.run_id in ids
     ]
-    logged = mlflow.search_logged_models(tracking.all_experiments(), output_format="list")
+    logged = mlflow.search_logged_models(all_experiments(), output_format="list")
     models = [model for model in logged if model.source_run_id in ids]
     places = [run.info.artifact_uri for run in runs] + [model.artifact_location for model in models]
     return Forgettable(
@@ -106,14 +109,14 @@ def forget(what: Forgettable, database: str | None = None) -> bool:
         Whether the artifacts went, too. `mlflow gc` purges every experiment that somebody has deleted besides, and
         without names every logged model, so it is not called where that would take more than what was asked for.
     """
-    store = tracking.client()
+    store = client()
     for name, version in what.versions:
         store.delete_model_version(name, version)
     for model in what.logged_models:
         store.delete_logged_model(model)
     for run in what.runs:
         store.delete_run(run)
-    uri = tracking.tracking_uri()
+    uri = tracking_uri()
     database = database if is_web(uri) else uri
     if not database or not what.logged_models or store.search_experiments(view_type=ViewType.DELETED_ONLY):
         return False

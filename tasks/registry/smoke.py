@@ -7,7 +7,7 @@ import sys
 
 from mlflow.tracking import MlflowClient
 
-from waymark.inference.mlflow_artifacts import SCHEME, on_this_disk
+from waymark.inference.registry import SCHEME, on_this_disk
 from waymark.system.addresses import sqlite_path
 from waymark.system.processes import run_command
 
@@ -35,7 +35,7 @@ print({mark!r} + json.dumps({{
 
 
 def smoke_fault(name: str, version: str, tracking_uri: str, needed: tuple[str, ...]) -> str | None:
-    """Say what is wrong with a version, or None.
+    """Find what is wrong with a version; None where nothing is.
 
     Args:
         name: of the registered model.
@@ -53,10 +53,10 @@ def smoke_fault(name: str, version: str, tracking_uri: str, needed: tuple[str, .
         )
     except subprocess.TimeoutExpired:
         return f"it gave no answer within {TIMEOUT_S} s"
-    told = [line.removeprefix(MARK) for line in result.stdout.splitlines() if line.startswith(MARK)]
-    if result.returncode != 0 or not told:
+    answers = [line.removeprefix(MARK) for line in result.stdout.splitlines() if line.startswith(MARK)]
+    if result.returncode != 0 or not answers:
         return _last_line(result.stderr) or f"it ended with exit code {result.returncode}"
-    return _fault(json.loads(told[-1]), needed)
+    return _fault(json.loads(answers[-1]), needed)
 
 
 def _model_uri(name: str, version: str, tracking_uri: str) -> str:

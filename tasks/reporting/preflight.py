@@ -1,6 +1,7 @@
 """Estimate how much of Google Landmarks `download.gldv2` means, before any picture is downloaded."""
 
 import argparse
+import dataclasses
 import logging
 import shutil
 import sys
@@ -13,11 +14,11 @@ from waymark.system.terminal import log_to
 
 def preflight() -> None:
     """Print how many images, landmarks, tars and GB the choice of params.yaml means."""
-    settings = download.STAGE.read(load_params()).gldv2
+    settings = dataclasses.replace(download.STAGE.read(load_params()), source="gldv2")
     with only_writer(download.STAGE.name):
-        preview = download.gldv2_source(settings).preview()
+        estimate = download.choose_source(settings).preview()
     free_gb = shutil.disk_usage(".").free / 1e9
-    print(f"{preview}; {free_gb:,.1f} GB are free here")
+    print(f"{estimate}; {free_gb:,.1f} GB are free here")
 
 
 def main() -> None:

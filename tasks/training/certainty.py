@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import Batch, Few, Fraction, PositiveFraction
 from tasks.common.stage import STRICT
 from tasks.training.examples import make_examples, read_target
 from tasks.training.landmark_classes import first_landmark
@@ -23,6 +22,7 @@ from waymark.models.heads import CellHead
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator
 from waymark.models.recognition import Fusion, fit_recognition
+from waymark.options.kinds import Batch, Few, Fraction, PositiveFraction
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,8 +85,8 @@ def _rows(table: pd.DataFrame, split: str, model: str, locator: Locator) -> pd.D
 
 
 def _run(locator: Locator, rows: pd.DataFrame, batch_size: int) -> Outputs:
-    blueprint = locator.blueprint
-    loaders = RecordLoaders(open_shards(), blueprint.slots, batch_size, size_px=blueprint.size_px)
+    config = locator.config
+    loaders = RecordLoaders(open_shards(), config.slots, batch_size, size_px=config.size_px)
     nothing = np.full((len(rows), 2), np.nan), np.full(len(rows), -1, dtype=np.int64)
     return run(locator, loaders.evaluation(make_examples(rows, *nothing)), landmark=False)
 
@@ -111,7 +111,7 @@ def _certainty_of_places(
 
 def _labels(rows: pd.DataFrame, head: CellHead, locator: Locator) -> np.ndarray:
     """Look up the `(N,)` class of each record's cell, -1 where it is none."""
-    cell = read_target(Path(locator.blueprint.target)).places.get("cell")
+    cell = read_target(Path(locator.config.target)).places.get("cell")
     if cell is None:
         return np.full(len(rows), -1, dtype=np.int64)
     classes = {number: place for place, number in enumerate(head.cell_ids.tolist())}

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import Name, PositiveWeight
+from tasks.common.kinds import Name
 from tasks.common.stage import STRICT
 from tasks.training.models import LANDMARKS
 from waymark.errors import ParameterError, nearest_name
+from waymark.options.kinds import PositiveWeight
 
 Answer = Literal["places", "landmarks"]
 Models = Mapping[str, Mapping[str, Any]]  # section models, as it stands in params.yaml
@@ -37,7 +38,7 @@ class EnsembleEntry:
 
 
 def answers_of(model: Mapping[str, Any]) -> frozenset[Answer]:
-    """Find what an entry of `models:` answers.
+    """Determine what an entry of `models:` answers.
 
     >>> sorted(answers_of({"target": "data/grid", "head": {"name": "joint"}}))
     ['landmarks', 'places']
@@ -49,7 +50,7 @@ def answers_of(model: Mapping[str, Any]) -> frozenset[Answer]:
 
 
 def answers_together(entry: EnsembleEntry, models: Models) -> frozenset[Answer]:
-    """Find what all models of an ensemble answer."""
+    """Determine what all models of an ensemble answer."""
     return frozenset.intersection(*(answers_of(models[model]) for model in entry.models))
 
 

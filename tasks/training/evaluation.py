@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import Batch, FewOrNone, PathText
 from tasks.common.outputs import write_json
 from tasks.common.stage import STRICT
 from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
 from waymark.metrics.queries import Relevant
+from waymark.options.kinds import Batch, FewOrNone, PathText
 
 HELD_OUT = ("val", "test")
 

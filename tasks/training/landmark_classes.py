@@ -23,8 +23,10 @@ class LandmarkClasses(NamedTuple):
 
 
 def first_landmark(table: pd.DataFrame) -> "pd.Series[str]":
-    """Give the landmark that each record is trained on, the first of its own; None where it has none."""
-    return pd.Series([its[0] if len(its) else None for its in table["landmarks"]], index=table.index, dtype=object)
+    """Return the landmark that each record is trained on, the first of its own; None where it has none."""
+    return pd.Series(
+        [landmarks[0] if len(landmarks) else None for landmarks in table["landmarks"]], index=table.index, dtype=object
+    )
 
 
 def learn_classes(table: pd.DataFrame, model: str, least_images: int) -> LandmarkClasses:
@@ -56,15 +58,16 @@ def learn_classes(table: pd.DataFrame, model: str, least_images: int) -> Landmar
 
 
 def landmark_labels(table: pd.DataFrame, landmarks: tuple[str, ...]) -> NDArray[np.int64]:
-    """Give the `(N,)` class of each record's landmark, -1 where it is no class, -2 where the record shows none."""
+    """Compute the `(N,)` class of each record's landmark, -1 where it is no class, -2 where the record shows none."""
     place = {landmark: number for number, landmark in enumerate(landmarks)}
     return np.array(
-        [NO_LANDMARK if its is None else place.get(its, UNKNOWN) for its in first_landmark(table)], dtype=np.int64
+        [NO_LANDMARK if landmark is None else place.get(landmark, UNKNOWN) for landmark in first_landmark(table)],
+        dtype=np.int64,
     )
 
 
 def balanced_chances(label: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give `(N,)` chances with which each landmark is drawn equally often.
+    """Compute `(N,)` chances with which each landmark is drawn equally often.
 
     Records without a class keep the share that they have, but come no more often than the others together.
 
@@ -74,7 +77,7 @@ def balanced_chances(label: NDArray[np.int64]) -> NDArray[np.float64]:
     known = label >= 0
     share = max(known.mean(), 0.5)
     chances = np.full(len(label), (1 - share) / max(1, (~known).sum()))
-    classes, its, counts = np.unique(label[known], return_inverse=True, return_counts=True)
-    chances[known] = share / (len(classes) * counts[its])
+    classes, number, counts = np.unique(label[known], return_inverse=True, return_counts=True)
+    chances[known] = share / (len(classes) * counts[number])
     normalised: NDArray[np.float64] = chances / chances.sum()
     return normalised

@@ -1,42 +1,27 @@
-"""One entry of `models:` in params.yaml."""
+"""One entry of `models:` in params.yaml, and what can be wrong with it before anything is read."""
 
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks.common.kinds import (
-    NAME,
-    Batch,
-    Epoch,
-    Epochs,
-    Few,
-    Fraction,
-    Half,
-    Noise,
-    OrName,
-    PathText,
-    PositiveFraction,
-    Seed,
-    Share,
-    SizePx,
-    Text,
-    Width,
-)
+from tasks.common.kinds import NAME
 from tasks.common.stage import STRICT
-from tasks.training.heads import Joint, LandmarkEntry, PlaceEntry
-from tasks.training.optimization import (
-    AdaBound,
-    Adam,
-    Constant,
-    Cosine,
-    OneCycle,
-    Plateau,
-    Sgd,
-    Step,
-    Unfreezing,
-    WarmRestarts,
-)
+from waymark.errors import ModelError, nearest_name
+from waymark.images.transforms import Augmentation
+from waymark.models.backbones import ANOTHER, Backbone, backbone_names
+from waymark.models.config import NetworkOptions
+from waymark.models.heads import Attention, HeadOptions, LandmarkOptions
+from waymark.models.training.finetuning import Unfreeze, unfreeze_steps
+from waymark.models.training.fitting import Precision
+from waymark.models.training.module import Optimization
+from waymark.models.training.optimizers import OptimizerOptions
+from waymark.models.training.schedules import LEAST_CYCLE_BATCHES, ScheduleOptions
+from waymark.options.kinds import Batch, Epoch, Epochs, Few, PathText, Seed, SizePx
+from waymark.options.named import ByName
 
 LANDMARKS = "data/filtered/landmarks.parquet"
 Target = Annotated[
@@ -48,36 +33,15 @@ Target = Annotated[
 ]
 
 
-@dataclass(frozen=True, config=STRICT)
-class Augment:
-    """Random changes of the training pictures; see `waymark.images.transforms.Augmentation`."""
-
-    flip: bool = False
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
-    translate: Half = 0.0
-    crop: PositiveFraction = 1.0
-    crop_px: SizePx | None = None
-    auto: Literal["imagenet", "trivial", "rand"] | None = None
-    light: Share = 0.0
-    saturation: Share = 0.0
-    hue: Half = 0.0
-    grey: Fraction = 0.0
-    noise: Noise = 0.0
-    drop_view: Share = 0.0
-
-
-@dataclass(frozen=True, config=STRICT)
-class ModelEntry:
-    """One entry of `models:`, and `region`.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ModelEntry(NetworkOptions):
+    """One entry of `models:`, and `region`; besides what it says of the network, how that is trained.
 
     Args:
         region: bounds the answers of the head `coordinates`, and is the land to which answers snap.
         target: table that the model learns from: data/grid or data/grids/NAME for cells, data/projected
             for coordinates, data/filtered/landmarks.parquet for landmarks; a joint model names that of its places.
-        backbone: name of a torchvision model.
         weights: default, none, or the path of a state dict.
-        views: how the features of the views are joined.
-        head: what is learnt.
         optimizer: and its learning rate.
         schedule: of the learning rate.
         epochs: most epochs.
@@ -88,43 +52,94 @@ class ModelEntry:
         patience: epochs without a better figure on val (mean_km, or gap for landmarks, or loss for both)
             after which training stops; null never.
         size_px: side of the pictures that the network sees; null for that of the shards.
-        snap_to_land: whether answers off the region's land are moved to its nearest point.
         precision: of the sums inside the network: 32 is exact, the mixed ones are faster on a GPU.
-        threads: cores that a training without a GPU computes on; null for all. Sums come out otherwise on another
+        threads: cores that a training without a GPU computes on; null for all. Sums differ with the
             number of cores, so that a number makes trainings repeat on machines that differ in nothing else.
         augmentation: random changes of the training pictures.
-        pooling: how the backbone's last map becomes features: its mean, gem (generalised mean, which
-            learns its power), grid (7 x 7 fields, as VGG's classifier takes them), or levels (means and
-            deviations of the maps at each resolution, which keep colours and textures).
-        embedding: features that the heads see, by a layer of its own; null for all that the backbone has.
         sampling: natural shows each training record once in an epoch, balanced each landmark equally often.
     """
 
     region: PathText | None
     target: Target
-    backbone: Text
     weights: PathText
-    views: Literal["concat", "mean", "attention"]
-    head: Annotated[
-        PlaceEntry | LandmarkEntry | Joint,
-        Field(discriminator="name"),
-        OrName,
-    ]
-    optimizer: Annotated[Sgd | Adam | AdaBound, Field(discriminator="name"), OrName]
-    schedule: Annotated[
-        Constant | Step | Plateau | Cosine | WarmRestarts | OneCycle, Field(discriminator="name"), OrName
-    ]
+    optimizer: Annotated[OptimizerOptions, ByName()]
+    schedule: Annotated[ScheduleOptions, ByName()]
     epochs: Epochs
     batch_size: Batch | Literal["auto"]
     seed: Seed
     unfreeze_epoch: Epoch | None = 0
-    unfreeze: tuple[Unfreezing, ...] = ()
+    unfreeze: tuple[Unfreeze, ...] = ()
     patience: Epochs | None = None
     size_px: SizePx | None = None
-    snap_to_land: bool = False
-    precision: Literal["32", "auto", "16-mixed", "bf16-mixed"] = "32"
+    precision: Precision = "32"
     threads: Few | None = None
-    augmentation: Augment = Field(default_factory=Augment)
-    pooling: Literal["mean", "gem", "grid", "levels"] = "mean"
-    embedding: Width | None = None
+    augmentation: Augmentation = Field(default_factory=Augmentation)
     sampling: Literal["natural", "balanced"] = "natural"
+
+    @property
+    def optimization(self) -> Optimization:
+        """What is optimized when, and how."""
+        return Optimization(self.optimizer, self.schedule, unfreeze_steps(self.unfreeze_epoch, self.unfreeze))
+
+
+def check_entry(entry: ModelEntry) -> None:
+    """Refuse what is wrong by itself, before anything is read.
+
+    Raises:
+        ModelError: the backbone is unknown, its weights are not there, or options do not fit together.
+    """
+    if entry.backbone not in backbone_names():
+        raise ModelError(f"unknown backbone {entry.backbone!r}; {nearest_name(entry.backbone, backbone_names())}")
+    if entry.weights not in ("default", "none") and not Path(entry.weights).is_file():
+        raise ModelError(f"weights {entry.weights} do not exist; {ANOTHER}")
+    place, landmark, _ = entry.head.parts()
+    _check_target(entry.target, entry.head)
+    if entry.snap_to_land and (entry.region is None or place is None):
+        raise ModelError(
+            "snap_to_land moves answers to the land of a region; set region, or snap_to_land to false, as a model"
+            " needs that answers no places"
+        )
+    _check_landmark(entry, landmark)
+    optimizer, schedule, steps = entry.optimizer, entry.schedule, entry.optimization.unfreeze
+    if optimizer.lr != "auto":  # a rate that is found before the training may fit
+        built = optimizer.build([torch.nn.Parameter(torch.zeros(1))])
+        schedule.build(built, epochs=entry.epochs, batches=LEAST_CYCLE_BATCHES)
+    for step in steps or ():
+        if step.epoch >= entry.epochs:
+            raise ModelError(
+                f"the backbone is to learn from epoch {step.epoch}, and the training ends after {entry.epochs} epochs;"
+                " set epochs higher, or unfreeze_epoch or unfreeze lower"
+            )
+
+
+def _check_landmark(entry: ModelEntry, landmark: LandmarkOptions | None) -> None:
+    if landmark is None and entry.sampling == "balanced":
+        raise ModelError("sampling balanced shows each landmark equally often; set it to natural without landmarks")
+    if isinstance(landmark, Attention):
+        if entry.pooling.all_levels:
+            raise ModelError("attention weighs one map, and pooling levels takes all; set pooling to mean, gem or grid")
+        _outline(entry.backbone).channels(landmark.stage)  # raises where the backbone has no such stage
+
+
+@cache
+def _outline(backbone: str) -> Backbone:
+    """Build a backbone without any numbers in it."""
+    with torch.device("meta"):
+        return Backbone(backbone)
+
+
+def _check_target(target: str, head: HeadOptions) -> None:
+    place = head.parts().place
+    if place is None:
+        if target != LANDMARKS:
+            raise ModelError(f"the head {head.name} learns landmarks; set the target of its model to {LANDMARKS}")
+        return
+    if target == LANDMARKS:
+        raise ModelError(
+            f"the head {place.name} learns places; set the target of its model to data/grid, data/grids/NAME, or"
+            " data/projected for coordinates"
+        )
+    if place.has_cells and target == "data/projected":
+        raise ModelError(
+            f"the head {place.name} learns from data/grid or data/grids/NAME; set the target of its model to that"
+        )

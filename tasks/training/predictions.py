@@ -16,7 +16,7 @@ from waymark.data.records import write_table
 from waymark.geo.sphere import nearest_km
 from waymark.images.batches import Batch, RecordLoaders
 from waymark.images.shards import Shards
-from waymark.inference.predictor import Guesser, Guesses
+from waymark.inference.predictor import Guesses, Predictor
 from waymark.metrics.figures import geometric_median
 from waymark.metrics.functional import haversine_km
 from waymark.models.heads import CellHead
@@ -58,23 +58,23 @@ class Answered(NamedTuple):
     guesses: Guesses
 
 
-def answer(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: int) -> Answered:
+def answer(predictor: Predictor, table: pd.DataFrame, shards: Shards, batch_size: int) -> Answered:
     """Answer for every val and test record of a table, so many at once."""
     held_out = table[table["split"].isin(HELD_OUT)].reset_index(drop=True)
-    batches = batches_of(guesser.locator, held_out, shards, batch_size)
-    return Answered(held_out, guesser.guess(batches, held_out["landmarks"].tolist()))
+    batches = batches_of(predictor.locator, held_out, shards, batch_size)
+    return Answered(held_out, predictor.predict(batches, held_out["landmarks"].tolist()))
 
 
-def predict(guesser: Guesser, table: pd.DataFrame, shards: Shards, batch_size: int) -> pd.DataFrame:
+def predict(predictor: Predictor, table: pd.DataFrame, shards: Shards, batch_size: int) -> pd.DataFrame:
     """Answer for every val and test record, and give the rows of predictions.parquet."""
-    return predictions_of(guesser, table, answer(guesser, table, shards, batch_size))
+    return predictions_of(predictor, table, answer(predictor, table, shards, batch_size))
 
 
-def predictions_of(guesser: Guesser, table: pd.DataFrame, answered: Answered) -> pd.DataFrame:
+def predictions_of(predictor: Predictor, table: pd.DataFrame, answered: Answered) -> pd.DataFrame:
     """Compare answers with the truth.
 
     Args:
-        guesser: the model.
+        predictor: the model.
         table: records of all splits; those of train give the constant baseline and the nearest training place.
         answered: by the model.
 
@@ -87,12 +87,12 @@ def predictions_of(guesser: Guesser, table: pd.DataFrame, answered: Answered) ->
     predictions["distance_km"] = _distance_km(predictions, guesses.lat_lon)
     predictions["radius_50_km"], predictions["radius_90_km"] = guesses.radius_50_km, guesses.radius_90_km
     predictions["constant_km"] = predictions["nearest_train_km"] = np.nan
-    if guesser.locator.place_head is not None:
+    if predictor.locator.place_head is not None:
         train = table[(table["split"] == "train") & table["latitude"].notna()]
         constant = geometric_median(places_of(train))
         predictions["constant_km"] = _distance_km(predictions, np.broadcast_to(constant, guesses.lat_lon.shape))
         predictions["nearest_train_km"] = nearest_km(places_of(predictions), places_of(train))
-    _add_cells(predictions, guesser, guesses.cell, read_target(Path(guesser.locator.blueprint.target)))
+    _add_cells(predictions, predictor, guesses.cell, read_target(Path(predictor.locator.config.target)))
     predictions["predicted_landmark"], predictions["score"] = guesses.landmark, guesses.landmark_score
     predictions["rank"] = pd.Series(guesses.rank, dtype="Int64").where(guesses.rank > 0)
     predictions["probability"], predictions["best_landmark"] = guesses.probability, guesses.best_landmark
@@ -102,9 +102,9 @@ def predictions_of(guesser: Guesser, table: pd.DataFrame, answered: Answered) ->
 
 def batches_of(locator: Locator, table: pd.DataFrame, shards: Shards, batch_size: int) -> "DataLoader[Batch]":
     """Load the pictures of records as the network sees them."""
-    blueprint = locator.blueprint
+    config = locator.config
     nothing = np.full((len(table), 2), np.nan), np.full(len(table), -1, dtype=np.int64)
-    loaders = RecordLoaders(shards, blueprint.slots, batch_size, size_px=blueprint.size_px)
+    loaders = RecordLoaders(shards, config.slots, batch_size, size_px=config.size_px)
     return loaders.evaluation(make_examples(table, *nothing))
 
 
@@ -117,10 +117,10 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
 def write_candidates(answered: Answered, path: Path) -> None:
     """Write the best candidates of each record, at most five; none for a model without landmarks."""
     record, place = np.nonzero(answered.guesses.candidates != np.array(None))
-    records = answered.records.iloc[record]
+    rows = answered.records.iloc[record]
     columns = {
-        "record_id": records["record_id"].to_numpy(),
-        "split": records["split"].to_numpy(),
+        "record_id": rows["record_id"].to_numpy(),
+        "split": rows["split"].to_numpy(),
         "place": place + 1,
         "landmark": answered.guesses.candidates[record, place],
         "score": answered.guesses.candidate_scores[record, place],
@@ -133,14 +133,14 @@ def _distance_km(predictions: pd.DataFrame, lat_lon: np.ndarray) -> np.ndarray:
     return haversine_km(torch.tensor(np.array(lat_lon)), torch.from_numpy(truth)).numpy()
 
 
-def _add_cells(predictions: pd.DataFrame, guesser: Guesser, predicted: np.ndarray, target: Target) -> None:
+def _add_cells(predictions: pd.DataFrame, predictor: Predictor, predicted: np.ndarray, target: Target) -> None:
     """Add the true cell (null where it is no class of the model), the predicted one, and the oracle."""
     predictions["cell"] = predictions["predicted_cell"] = pd.array([pd.NA] * len(predictions), dtype="Int64")
     predictions["oracle_km"] = np.nan
-    if target.cells is None or not isinstance(guesser.locator.place_head, CellHead):
+    if target.cells is None or not isinstance(predictor.locator.place_head, CellHead):
         return
     cell = target.places["cell"].reindex(predictions["record_id"]).astype("Int64").reset_index(drop=True)
-    predictions["cell"] = cell.where(cell.isin(guesser.locator.place_head.cell_ids.tolist()))
+    predictions["cell"] = cell.where(cell.isin(predictor.locator.place_head.cell_ids.tolist()))
     predictions["predicted_cell"] = predicted
     centres = target.cells.set_index("cell")[["latitude", "longitude"]].reindex(cell.astype(float))
     predictions["oracle_km"] = _distance_km(predictions, centres.to_numpy(dtype=np.float64))

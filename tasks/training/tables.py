@@ -42,7 +42,7 @@ def read_statistics() -> dict[str, Any]:
 
 
 def headings(views: Any) -> list[float | None]:
-    """Give the heading of each view, None where unknown."""
+    """Return the heading of each view, None where unknown."""
     return [
         None if view["heading_deg"] is None or np.isnan(view["heading_deg"]) else view["heading_deg"] for view in views
     ]
@@ -54,7 +54,7 @@ def open_shards() -> Shards:
 
 
 def places_of(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Give `(N, 2)` latitude, longitude in degrees, NaN where unknown; a copy that may be written to."""
+    """Compute `(N, 2)` latitude, longitude in degrees, NaN where unknown; a copy that may be written to."""
     return np.array(table[["latitude", "longitude"]], dtype=np.float64)
 
 

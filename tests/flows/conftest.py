@@ -1,6 +1,7 @@
 """Projects for the tests of several files; one that has run costs minutes."""
 
 import pytest
+from mlflow.tracking import MlflowClient
 from tiny import tiny
 from toy import clone
 
@@ -28,6 +29,7 @@ def registered(tmp_path_factory):
     project.change(models={"coordinates": project.params()["models"]["coordinates"]})
     project.revision = project.commit("Ask for little")
     project.repro()
+    project.runs_of_dvc = MlflowClient(f"sqlite:///{project.folder}/mlflow.db").search_runs(["1"])
     project.register()
     return project
 

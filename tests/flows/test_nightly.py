@@ -106,7 +106,7 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
     project.run("python", "-m", "flows.nightly")
     assert git(project.folder, "log", "-1", "--format=%s", "nights").endswith(": train@cells, compare ran")
 
-    project.run("python", "-c", "from tasks.registry.tracking import experiment_id; experiment_id()")
+    project.run("python", "-c", "from tasks.registry.store import experiment_id; experiment_id()")
     (project.folder / "mlruns").mkdir()
     save, restore = documented("Back up and restore", backup=tmp_path / "backup")
     project.run("bash", "-ec", save)

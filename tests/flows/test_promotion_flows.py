@@ -16,8 +16,8 @@ from toy import prefect_home
 
 from flows.promote import promote
 from flows.rollback import rollback
-from tasks.registry import aliases as champion
-from waymark.promotion.gate import Gate
+from tasks.registry import versions as champion
+from waymark.promotion.checks import Gate
 
 COMMANDS = """
 import contextlib, io, json, sys
@@ -73,7 +73,7 @@ def test_promote_and_roll_back_as_an_operator_does(tmp_path):
     try:
         for name, models in ((LOCATION, ("wrong", "right")), (LANDMARK, ("right", "wrong"))):
             first, _ = (contest.add(model, name) for model in models)
-            champion.promote(name, first, None, "the first")
+            champion.make_champion(name, first, None, "the first")
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI") if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
         mlflow.set_tracking_uri(None)

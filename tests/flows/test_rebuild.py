@@ -16,6 +16,16 @@ def store(project):
     return MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
 
 
+def test_what_dvc_alone_trains_is_in_mlflow_before_anybody_registers_it(registered):
+    (run,) = registered.runs_of_dvc
+    figures = json.loads((registered.folder / "reports/models/coordinates/metrics.json").read_text())
+    assert run.data.metrics["test.mean_km"] == figures["test"]["mean_km"]
+    assert {"train/loss", "val/mean_km", "images_per_second"} <= set(run.data.metrics)
+    assert run.data.tags["waymark.checkpoint.sha256"]
+    (again,) = store(registered).search_runs(["1"])
+    assert again.info.run_id == run.info.run_id
+
+
 def test_lineage_is_that_of_git_and_dvc(registered, tmp_path):
     """Against DVC's own hashes of what the training depends on."""
     training = json.loads((registered.folder / "trained/coordinates/training.json").read_text())
@@ -86,4 +96,7 @@ def test_what_cannot_be_made_again_is_refused(registered, tag, value, words):
 
 
 def test_an_unknown_version_is_refused(registered):
-    assert "the registry at hand has no 7" in registered.run("python", "-m", "flows.rebuild", "7", code=2).stderr
+    assert (
+        "the registry has no 7 of waymark-location"
+        in registered.run("python", "-m", "flows.rebuild", "7", code=2).stderr
+    )

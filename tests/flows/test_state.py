@@ -110,7 +110,7 @@ def test_no_message_shows_a_password():
 
 ASK = """
 import os, flows
-from tasks.registry.tracking import tracking_uri
+from tasks.registry.store import tracking_uri
 print(tracking_uri(), *(os.environ.get(name) for name in ("PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD")))
 """
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from mlflow.tracking import MlflowClient
 from tiny_model import SHARD_PX, make_tiny_model, write_picture
 
-from tasks.registry.rescore import TEST_TAG, test_digest
+from tasks.registry.runs import TEST_TAG
+from tasks.training.lineage import test_digest
 from waymark.data.exposure import EXPOSURE_SCHEMA
 from waymark.data.records import records_table
 from waymark.images.decode import square_pixels
@@ -17,7 +18,7 @@ from waymark.images.resizing import perceptual_hash
 from waymark.inference.answering import answer_bytes
 from waymark.inference.lookup import trained_files
 from waymark.inference.mlflow_model import log_registered_model
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 
 LOCATION, LANDMARK = "waymark-location", "waymark-landmark"
 RECORDS = 60
@@ -54,7 +55,7 @@ class Contest:
             write_picture(self.picture(number), 1000 + number)
         files = trained_files(self.folder / "trained/right")
         rows = pd.DataFrame({"views": [[self.picture(number).read_bytes()] for number in range(RECORDS)]})
-        self.write_test(answer_bytes(load_guesser(files.checkpoint, files.calibration), rows))
+        self.write_test(answer_bytes(load_predictor(files.checkpoint, files.calibration), rows))
         (self.folder / "params.yaml").write_text(PARAMS)
         mlflow.set_tracking_uri(self.uri)
         self.experiment = self.store.create_experiment("waymark", artifact_location=(self.folder / "mlruns").as_uri())

@@ -137,11 +137,11 @@ def spoil_tensor(tensor, random):
 
 
 def spoil_checkpoint(data, random):
-    """Change the blueprint or a tensor, or what holds them."""
+    """Change the config or a tensor, or what holds them."""
     content = torch.load(io.BytesIO(data), weights_only=True)
     how = random.random()
     if how < 0.6:
-        content["blueprint"] = spoil_document(content["blueprint"], random)
+        content["config"] = spoil_document(content["config"], random)
     elif how < 0.9:
         name = random.choice(list(content["state"]))
         content["state"][name] = spoil_tensor(content["state"][name], random)

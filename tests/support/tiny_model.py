@@ -14,8 +14,9 @@ from torch import nn
 from waymark.geo import load_region, project
 from waymark.models.calibration import Confidence, Radii, RetrievalIndex, unit_length
 from waymark.models.calibration_files import Calibration, save_calibration
-from waymark.models.heads import CellHead
-from waymark.models.locator import Blueprint, Locator
+from waymark.models.config import ModelConfig
+from waymark.models.heads import CellHead, HeadOptions, Joint, LandmarkOptions, PlaceOptions
+from waymark.models.locator import Locator
 from waymark.models.recognition import Fusion
 
 HTRS = "EPSG:3765"
@@ -49,21 +50,21 @@ def make_tiny_model(
     known = {} if landmark is None else LANDMARKS
     target = "data/filtered/landmarks.parquet" if head is None else "data/grid"
     locator = Locator(
-        Blueprint(
-            backbone="mobilenet_v3_small", views="concat", slots=slots, head=head, classes=classes, crs=HTRS,
-            shard_px=SHARD_PX, size_px=size_px, target=target, landmark_head=landmark,
+        ModelConfig(
+            backbone="mobilenet_v3_small", views="concat", slots=slots, head=head_of(head, landmark), classes=classes,
+            crs=HTRS, shard_px=SHARD_PX, size_px=size_px, target=target,
             landmarks=tuple(known), landmark_names=tuple(known.values()),
         )
     )  # fmt: skip
     locator.mean.fill_(128.0)
     locator.std.fill_(60.0)
     if isinstance(locator.place_head, CellHead):
-        locator.place_head.remember(np.array(CELLS), project(CENTRES, HTRS), CENTRES)
+        locator.place_head.set_cells(np.array(CELLS), project(CENTRES, HTRS), CENTRES)
         locator.place_head.linear.weight.data *= 6  # or the probabilities were nearly equal
     elif locator.place_head is not None:
-        locator.place_head.remember(CENTRES, load_region("HRV"))
+        locator.place_head.space.adapt(CENTRES, load_region("HRV"))
     if locator.landmark_head is not None:
-        locator.landmark_head.remember(np.array([20, 20]))
+        locator.landmark_head.adapt(np.array([20, 20]))
     seen = _warm_up(locator, len(slots), size_px)
     (trained / name).mkdir(parents=True)
     (trained / f"{name}-calibration").mkdir()
@@ -75,6 +76,13 @@ def make_tiny_model(
     names = None if landmark is None else {**LANDMARKS, **NEW}
     save_calibration(calibration, index, [str(row) for row in range(6)], folder, names=names)
     return TinyModel(trained / name / "model.ckpt", folder)
+
+
+def head_of(place, landmark):
+    """Choose the heads by their names; one of them may be None."""
+    if place is None or landmark is None:
+        return HeadOptions.choose(place or landmark)
+    return Joint(PlaceOptions.choose(place), LandmarkOptions.choose(landmark))
 
 
 def _index(locator, seen, seed):

@@ -14,11 +14,14 @@ from waymark.images.batches import Examples, RecordLoaders
 from waymark.images.datamodule import RecordDataModule
 from waymark.images.shards import INDEX_SCHEMA, Shards, shard_name, write_shard
 from waymark.images.transforms import Augmentation
-from waymark.models.heads import CoordinatesHead, HybridHead
+from waymark.models.config import ModelConfig
+from waymark.models.heads import CoordinatesHead, HeadOptions, HybridHead
 from waymark.models.heads.cells import cell_positions
 from waymark.models.heads.hybrid import cell_boxes
-from waymark.models.locator import Blueprint, Locator
+from waymark.models.locator import Locator
 from waymark.models.training.module import LocatorModule, Optimization
+from waymark.models.training.optimizers import OptimizerOptions
+from waymark.models.training.schedules import ScheduleOptions
 
 HTRS = "EPSG:3765"
 LOW, HIGH = np.array([44.0, 15.0]), np.array([46.0, 17.0])
@@ -83,12 +86,11 @@ def make_locator(
 ):
     """Build a locator that knows what the training records say."""
     torch.manual_seed(seed)
-    blueprint = Blueprint(
+    config = ModelConfig(
         backbone=backbone,
         views=views,
         slots=HEADINGS,
-        head=head,
-        head_options=head_options,
+        head=HeadOptions.choose(head, **head_options),
         classes=4,
         crs=HTRS,
         shard_px=SIZE_PX,
@@ -96,31 +98,40 @@ def make_locator(
         target="data/grid",
         snap_to_land=snap_to_land,
     )
-    locator = Locator(blueprint)
+    locator = Locator(config)
     locator.mean.fill_(128.0)
     locator.std.fill_(60.0)
-    teach_head(locator.place_head, world.train)
+    adapt_head(locator.place_head, world.train)
     if locator.land is not None:
-        locator.land.remember(ISLAND.geometry)
+        locator.land.adapt(ISLAND.geometry)
     return locator
 
 
-def teach_head(head, train):
-    """Tell a head what it is to know of the training records."""
+def adapt_head(head, train):
+    """Let a head learn what no gradient teaches."""
     if isinstance(head, CoordinatesHead):
-        head.remember(train.lat_lon, REGION)
+        head.space.adapt(train.lat_lon, REGION)
         return
     classes = np.arange(4)
     means = cell_positions(classes, train.label, train.xy_m, np.empty((4, 2)), "training")
+    head.set_cells(classes * 10, means, train.lat_lon)
     if isinstance(head, HybridHead):
-        head.remember(classes * 10, means, train.lat_lon, cell_boxes(classes, train.label, train.xy_m, BOUNDS_M))
-    else:
-        head.remember(classes * 10, means, train.lat_lon)
+        head.set_boxes(cell_boxes(classes, train.label, train.xy_m, BOUNDS_M))
+
+
+def optimized(optimizer, schedule="constant", optimizer_options=None, schedule_options=None, unfreeze=()):
+    """Choose what is optimized, by the names of optimizer and schedule."""
+    plain = {"momentum": 0.0} if optimizer == "sgd" else {}
+    return Optimization(
+        OptimizerOptions.choose(optimizer, **plain | (optimizer_options or {})),
+        ScheduleOptions.choose(schedule, **(schedule_options or {})),
+        unfreeze,
+    )
 
 
 def make_module(world, *, epochs, optimization=None, kind=LocatorModule, seed=1, **locator):
     """Build what Lightning trains."""
-    optimization = optimization or Optimization("adamw", "constant", {"lr": 2e-3})
+    optimization = optimization or optimized("adamw", "constant", {"lr": 2e-3})
     return kind(make_locator(world, seed=seed, **locator), optimization, epochs=epochs, seed=seed)
 
 

@@ -61,7 +61,7 @@ def refuses(folder, *stage, message):
             ("download.source", "'synthetic', 'table', 'quads', 'photos' or 'gldv2'", "'flikr'"),
         ),
         ("download", {"download__path": "inptu"}, ("inptu does not exist", "set download.path")),
-        ("filter", {"filter__region": "ITA"}, "unknown key filter.region; region stands at the top level"),
+        ("filter", {"filter__region": "ITA"}, "unknown key filter.region; region is a top-level key"),
         ("download", {"download__pth": "x"}, "unknown key download.pth; did you mean 'path'?"),
         ("filter", {"region": "Croatia"}, ("Croatia", "HRV")),
         ("filter", {"region": "borders.gpkg"}, "borders.gpkg"),

@@ -12,8 +12,8 @@ import pytest
 from closure import ROOT
 from mlflow.tracking import MlflowClient
 
-from tasks.registry import aliases as champion
-from tasks.registry.turns import taking_turns
+from tasks.registry import versions as champion
+from tasks.registry.store import only_one
 from waymark.errors import ModelError
 
 pytestmark = pytest.mark.slow
@@ -37,14 +37,14 @@ def store(registry, monkeypatch):
     store.create_registered_model(NAME)
     for _ in range(5):
         store.create_model_version(NAME, "file:///nowhere", run_id=None)
-    champion.promote(NAME, "1", None, "the first")
+    champion.make_champion(NAME, "1", None, "the first")
     yield store
     store.delete_registered_model(NAME)
 
 
 def promote(*versions):
     for version in versions:
-        champion.promote(NAME, version, champion.champion_of(NAME), f"better: {version}", f"runs:/{version}")
+        champion.make_champion(NAME, version, champion.champion_of(NAME), f"better: {version}", f"runs:/{version}")
 
 
 def line(store, version):
@@ -145,7 +145,7 @@ def test_what_people_wrote_stays_below_our_line(store):
 def test_a_champion_that_moved_meanwhile_is_not_overrun(store):
     promote("2")
     with pytest.raises(ModelError, match="the champion of waymark-location is version 2 by now"):
-        champion.promote(NAME, "3", "1", "better")
+        champion.make_champion(NAME, "3", "1", "better")
     assert champion.history(NAME) == (["1"], "2", [])
     assert "waymark.promotion.reason" not in store.get_model_version(NAME, "3").tags
 
@@ -160,11 +160,11 @@ def test_two_movers_wait_for_each_other(store):
 
     def mover():
         try:
-            champion.promote(NAME, "3", "1", "better")
+            champion.make_champion(NAME, "3", "1", "better")
         except ModelError as error:
             failed.append(str(error))
 
-    with taking_turns(f"champion-{NAME}"):
+    with only_one(f"champion-{NAME}"):
         thread = threading.Thread(target=mover)
         thread.start()
         while thread.is_alive() and not waiting_for(Path(f".work/locks/champion-{NAME}.lock")):
@@ -177,7 +177,7 @@ def test_two_movers_wait_for_each_other(store):
 KILLED = """
 import os, signal, sys
 from mlflow.tracking import MlflowClient
-from tasks.registry import aliases as champion
+from tasks.registry import versions as champion
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -187,7 +187,7 @@ if sys.argv[2] == "before":
 else:
     champion._describe = die
 if sys.argv[1] == "promote":
-    champion.promote("waymark-location", "3", "2", "better")
+    champion.make_champion("waymark-location", "3", "2", "better")
 else:
     champion.roll_back("waymark-location")
 """

@@ -72,7 +72,7 @@ def test_the_settings_reach_the_source(tmp_path):
         ),
         ({"source": "quads", "path": "docs"}, r"docs has no data\.csv, nor has a folder in it"),
         ({"source": "quads", "path": "docs", "quads": {"folders": ["x"]}}, r"download\.quads\.folders: docs/x has no"),
-        ({"path": "~/photos"}, r"download\.path ~/photos begins with ~, which DVC takes for a name; write /.*/photos$"),
+        ({"path": "~/photos"}, r"download\.path ~/photos begins with ~, which DVC does not expand; write /.*/photos$"),
         (
             {"source": "photos", "path": "x" * 5000},
             r"download\.path: .* is no path that a disk can hold; give that of a file or folder",
@@ -98,7 +98,7 @@ def test_a_path_in_another_form_than_on_the_disk_is_named(tmp_path, monkeypatch)
     composed, decomposed = (unicodedata.normalize(form, "Café/é") for form in ("NFC", "NFD"))
     photos(tmp_path / decomposed, 1)
     for path in (composed, f"{tmp_path}/{composed}"):
-        with pytest.raises(SourceError, match="is written in another Unicode form on the disk; rename it"):
+        with pytest.raises(SourceError, match="has another Unicode form on the disk; rename it"):
             settings(source="photos", path=path)
     settings(source="photos", path=decomposed)
 

@@ -1,20 +1,25 @@
 """dvc.yaml says what each stage really imports and reads."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from closure import ROOT, closure
+from closure import ROOT, closure, imported_names
 from ruamel.yaml import YAML
+
+from tasks.common.publishing import PUBLISHER
 
 DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 MOST = 15  # code dependencies of a stage: more is a copy of the import graph
 NO_BYTES = {
     "tasks/__init__.py": "it has no code of its own",
+    "waymark/__init__.py": "the public Python API, which no stage asks",
     "tasks/common": "it reads params.yaml, whose values DVC compares itself, refuses what is wrong, and runs the stage",
     "waymark/errors.py": "a stage that raises has no outputs",
     "waymark/system": "processes, memory, terminals: how a stage runs, and files that are refused",
+    "waymark/options": "bounds, and choice by name: what is refused; defaults stand with each option",
     "waymark/geo/__init__.py": "it names functions that stand in other modules",
     "waymark/metrics/__init__.py": "as above",
 }
@@ -40,6 +45,15 @@ def test_code_dependencies_cover_what_can_change_the_bytes(stage):
     assert {str(path) for path in needed if not {path, *path.parents} & set(declared)} == set()
     assert {str(path) for path in declared if not any(path in {file, *file.parents} for file in needed)} == set()
     assert len(declared) <= MOST
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_no_stage_knows_mlflow(stage):
+    """Not even where it can change no bytes: what logs to MLflow runs next to the stage and is started by its name."""
+    files = closure(f"tasks.{stage}")
+    assert not {str(path) for path in files if path.is_relative_to("tasks/registry")}
+    assert not {str(path) for path in files if "mlflow" in imported_names(ROOT / path)}
+    assert find_spec(PUBLISHER) is not None
 
 
 def test_the_graph_stays_short_enough_to_be_read():

@@ -23,12 +23,14 @@ from tasks.reporting.network import network_pictures
 from tasks.reporting.pictures import Pictures
 from tasks.training.evaluation import Evaluate
 from waymark.errors import ModelError, ParameterError, RegionError
-from waymark.inference.predictor import Guesser
+from waymark.inference.predictor import Predictor
 from waymark.metrics.breakdown import named_regions
 from waymark.metrics.intervals import place_intervals
 from waymark.models.calibration import Radii, RetrievalIndex
 from waymark.models.calibration_files import Calibration
-from waymark.models.locator import Blueprint, Locator
+from waymark.models.config import ModelConfig
+from waymark.models.heads import HeadOptions
+from waymark.models.locator import Locator
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
@@ -37,32 +39,33 @@ SETTINGS = Evaluate(gallery=1, batch_size=4)
 MODELS = ("cells", "other", "coordinates")
 
 
-def guesser(head, target, seed):
+def predictor(head, target, seed):
     """An untaught network that knows the cells."""
     torch.manual_seed(seed)
     grid = pd.read_parquet("data/grid/cells.parquet", columns=["cell", "latitude", "longitude"]).head(6)
-    blueprint = Blueprint(
-        backbone="mobilenet_v3_small", views="concat", slots=(None,), head=head, classes=len(grid), crs="EPSG:3765",
+    config = ModelConfig(
+        backbone="mobilenet_v3_small", views="concat", slots=(None,), head=HeadOptions.choose(head),
+        classes=len(grid), crs="EPSG:3765",
         shard_px=16, size_px=16, target=target,
     )  # fmt: skip
-    locator = Locator(blueprint)
+    locator = Locator(config)
     if head == "cells":
         lat_lon = grid[["latitude", "longitude"]].to_numpy()
         xy_m = np.array([[4e5 + 2e4 * row, 5.05e6] for row in range(len(grid))])
-        locator.place_head.remember(grid["cell"].to_numpy(copy=True), xy_m, lat_lon)
+        locator.place_head.set_cells(grid["cell"].to_numpy(copy=True), xy_m, lat_lon)
     index = RetrievalIndex(np.eye(3, locator.join.width, dtype=np.float32), np.full((3, 2), 45.0))
-    return Guesser(locator.eval(), Calibration(1.0, 2, Radii(1.0, 2.0, 5.0)), index)
+    return Predictor(locator.eval(), Calibration(1.0, 2, Radii(1.0, 2.0, 5.0)), index)
 
 
-def written(name, its_guesser, settings=SETTINGS):
+def written(name, predictor, settings=SETTINGS):
     folder = evaluate.REPORTS / name
     folder.mkdir(parents=True)
     trained = evaluate.TRAINED / name
     trained.mkdir(parents=True, exist_ok=True)
     curves = {"epoch": [0], "train_loss": [1.0], "val_loss": [1.0], "val_mean_km": [9.0], "learning_rate": [0.1]}
-    its_guesser.locator.save(trained / "model.ckpt")
+    predictor.locator.save(trained / "model.ckpt")
     (trained / "training.json").write_text(json.dumps({"curves": curves}))
-    return evaluate.write_evaluation(name, its_guesser, settings, folder)
+    return evaluate.write_evaluation(name, predictor, settings, folder)
 
 
 def on_blocks(model, times):
@@ -93,9 +96,9 @@ def project(tmp_path_factory):
         for name in STAGES:
             module = import_module(f"tasks.{name}")
             getattr(module, BODIES.get(name, name))(module.STAGE.read(stage.load_params()))
-        written("cells", guesser("cells", "data/grid", 1))
-        written("other", guesser("cells", "data/grid", 2))
-        written("coordinates", guesser("coordinates", "data/projected", 3))
+        written("cells", predictor("cells", "data/grid", 1))
+        written("other", predictor("cells", "data/grid", 2))
+        written("coordinates", predictor("coordinates", "data/projected", 3))
         on_blocks("cells", 1.5)
         Path("reports/ensembles").mkdir()
         Path("reports/ensembles/index.json").write_text("{}")

@@ -128,7 +128,7 @@ def test_further_grids_have_folders_of_their_own(folder):
     [
         ({}, "one of spacing_m, spacing_deg and cells must be set, not none of them"),
         ({"spacing_m": 1_000, "cells": 5}, "not spacing_m and cells"),
-        ({"kind": "quadtree", "cells": 5}, "cells is for kind: squares; kind: quadtree takes spacing_m"),
+        ({"kind": "quadtree", "cells": 5}, "cells is for kind: squares; kind: quadtree uses spacing_m"),
         ({"kind": "quadtree", "spacing_deg": 0.5}, "spacing_deg is for kind: squares"),
         ({"kind": "quadtrees", "spacing_m": 1_000}, r"grid\.kind: .*'squares' or 'quadtree'"),
         ({"spacing_m": 1_000, "min_records": 0}, r"grid\.min_records"),

@@ -13,6 +13,7 @@ import pytest
 import small
 import torch
 from PIL import Image
+from tiny_model import head_of
 
 from tasks import calibrate, evaluate
 from tasks.common import stage
@@ -23,11 +24,12 @@ from tasks.training.predictions import CANDIDATES_SCHEMA
 from tasks.training.tables import open_shards, read_table
 from waymark.errors import ModelError
 from waymark.geo import load_region
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 from waymark.metrics.breakdown import named_regions
 from waymark.metrics.figures import landmark_figures, place_figures
 from waymark.models.calibration_files import save_calibration
-from waymark.models.locator import Blueprint, Locator
+from waymark.models.config import ModelConfig
+from waymark.models.locator import Locator
 
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
@@ -50,17 +52,18 @@ def network(head, landmark):
     grid = pd.read_parquet("data/grid/cells.parquet", columns=["cell", "latitude", "longitude"]).head(6)
     known = ("l1", "l2") if landmark else ()
     locator = Locator(
-        Blueprint(
-            backbone="mobilenet_v3_small", views="concat", slots=(None,), head=head, classes=6 if head else 0,
+        ModelConfig(
+            backbone="mobilenet_v3_small", views="concat", slots=(None,), head=head_of(head, landmark),
+            classes=6 if head else 0,
             crs="EPSG:3765", shard_px=16, size_px=16, target="data/grid" if head else "data/filtered/landmarks.parquet",
-            landmark_head=landmark, landmarks=known, landmark_names=tuple(its.upper() for its in known),
+            landmarks=known, landmark_names=tuple(its.upper() for its in known),
         )
     )  # fmt: skip
     if head:
         xy_m = np.array([[4e5 + 2e4 * row, 5.05e6] for row in range(6)])
-        locator.place_head.remember(grid["cell"].to_numpy(copy=True), xy_m, grid[["latitude", "longitude"]].to_numpy())
+        locator.place_head.set_cells(grid["cell"].to_numpy(copy=True), xy_m, grid[["latitude", "longitude"]].to_numpy())
     if landmark:
-        locator.landmark_head.remember(np.array([2, 2]))
+        locator.landmark_head.adapt(np.array([2, 2]))
     for layer in locator.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0  # else an untaught net sees nothing
@@ -78,8 +81,8 @@ def run(name, settings):
     (trained / "training.json").write_text(json.dumps({"curves": [{"epoch": 0, "train_loss": 1.0, column: 9.0}]}))
     calibrate.calibrate(name, settings)
     (evaluate.REPORTS / name).mkdir(parents=True)
-    guesser = load_guesser(trained / "model.ckpt", evaluate.TRAINED / f"{name}-calibration")
-    return evaluate.write_evaluation(name, guesser, SETTINGS, evaluate.REPORTS / name)
+    predictor = load_predictor(trained / "model.ckpt", evaluate.TRAINED / f"{name}-calibration")
+    return evaluate.write_evaluation(name, predictor, SETTINGS, evaluate.REPORTS / name)
 
 
 class Project(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from tiny_model import make_tiny_model, write_picture
 
-from tasks.registry import register, tracking
+from tasks.registry import register, runs
 from tasks.registry.register import Registered, register_best
 from waymark.errors import ModelError
 from waymark.inference.lookup import load_models, model_files
@@ -42,14 +42,14 @@ def store(trained, tmp_path, monkeypatch):
     experiment = store.create_experiment("register", artifact_location=(tmp_path / "mlruns").as_uri())
     picture = write_picture(tmp_path / "example.png", 1).read_bytes()
     monkeypatch.setattr(register, "_example", lambda: pd.DataFrame({"views": [[picture]]}))
-    runs = {}
+    known = {}
 
     def run_of(model):
-        if model not in runs:
-            runs[model] = store.create_run(experiment, tags={"waymark.model": model}).info.run_id
-        return runs[model]
+        if model not in known:
+            known[model] = store.create_run(experiment, tags={"waymark.model": model}).info.run_id
+        return known[model]
 
-    monkeypatch.setattr(tracking, "run_of", run_of)
+    monkeypatch.setattr(runs, "run_of", run_of)
     yield store
     mlflow.set_tracking_uri(None)
 
@@ -122,7 +122,7 @@ def test_a_registered_model_needs_no_pickle_and_runs_none(store, tmp_path):
     register_best()
     kept = {path.name: path for path in (tmp_path / "mlruns").rglob("*") if path.is_file()}
     assert not {path for path in kept.values() if path.suffix in (".pkl", ".pickle", ".cloudpickle", ".joblib")}
-    assert {"MLmodel", "serving.py", "model.ckpt"} <= set(kept)
+    assert {"MLmodel", "mlflow_model.py", "model.ckpt"} <= set(kept)
     torch.save(Bomb(), kept["model.ckpt"])
     with pytest.raises(ModelError, match="without running code"):
         load_models()

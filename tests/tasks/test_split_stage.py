@@ -90,9 +90,7 @@ def test_a_training_copy_yields_where_it_is_wanted_and_nobody_else(by, duplicate
     after = divided(by, same, duplicates=duplicates)
     changed = after.index[(after["split"] != before["split"])].tolist()
     assert changed == ([f"r{trained:03}"] if yields else [])
-    said = [
-        message for message in caplog.messages if "near-duplicates of val or test are trained on, 1 in all" in message
-    ]
+    said = [message for message in caplog.messages if "train has 1 near-duplicates of val or test" in message]
     assert len(said) == (not yields)
     if yields:
         assert after.loc[f"r{trained:03}"].tolist() == ["unused", "near-duplicate of a record in val or test"]
@@ -116,7 +114,7 @@ def test_groups_on_both_sides_are_named_under_column_only(caplog):
     sides = used.groupby(records["group"][used.index]).nunique()
     shared = records["group"].isin(sides.index[sides > 1])
     held_out = its.loc[records.index, "split"].isin(["val", "test"]) & shared
-    assert f"{(sides > 1).sum()} groups stand in several splits, with {held_out.sum()} records" in caplog.text
+    assert f"{(sides > 1).sum()} groups are in several splits, with {held_out.sum()} records" in caplog.text
     assert 0 < (sides > 1).sum() < len(sides)
     for by in ("hash", "stratified"):
         caplog.clear()
@@ -177,5 +175,5 @@ def test_val_is_drawn_from_train_as_the_datas_own_test_was(torn, caplog):
     assert set(its.loc[val, "reason"]) == {"column: drawn from train"}
     used = its["split"][given["split"] == "train"]
     assert (used.groupby(given["group"][used.index]).nunique().max() == 1) != torn
-    assert f"brings no val along; {val.sum()} records of train become val" in caplog.text
+    assert f"the data has no val; {val.sum()} records of train become val" in caplog.text
     assert "val" not in set(divided("column", fractions=(1.0, 0.0, 0.0))["split"])

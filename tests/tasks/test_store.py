@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 OPEN = """
 import sys, time
 from pathlib import Path
-from tasks.registry.tracking import experiment_id
+from tasks.registry.store import experiment_id
 Path(sys.argv[1]).touch()
 while not Path("go").exists():
     time.sleep(0.001)
@@ -60,9 +60,9 @@ def test_a_store_that_was_being_made_when_its_maker_was_killed_is_made_anew(tmp_
 
 LOG = """
 from pathlib import Path
-from tasks.registry import tracking
-store = tracking.client()
-run = store.create_run(tracking.experiment_id()).info.run_id
+from tasks.registry.store import client, experiment_id
+store = client()
+run = store.create_run(experiment_id()).info.run_id
 Path("text.txt").write_text("x")
 store.log_artifact(run, "text.txt")
 print([its.path for its in store.list_artifacts(run)])
@@ -81,3 +81,18 @@ def test_database_and_artifacts_lie_in_a_checkout_whatever_its_path_holds(tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == [".work", "mlflow.db", "mlruns", "text.txt"]
     assert len(list((folder / "mlruns").rglob("text.txt"))) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["what? 50% #1 ü"]
+
+
+NAMES = """
+from tasks.registry import store
+from waymark.inference.lookup import BEST
+print(store.EXPERIMENT, store.ELSEWHERE, *BEST)
+"""
+
+
+@pytest.mark.parametrize(("environment", "after"), [("", ""), ("staging", "-staging")])
+def test_two_environments_that_share_a_server_have_experiments_and_models_of_their_own(environment, after):
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "WAYMARK_ENVIRONMENT": environment}
+    done = subprocess.run([sys.executable, "-c", NAMES], env=variables, capture_output=True, text=True, check=True)
+    plain = ["waymark", "waymark-elsewhere", "waymark-location", "waymark-landmark"]
+    assert done.stdout.split() == [f"{name}{after}" for name in plain]

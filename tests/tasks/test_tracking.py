@@ -1,4 +1,4 @@
-"""A training outlives MLflow's server, and the server learns all of it afterwards. Real servers, real kills."""
+"""MLflow follows a training; a training outlives MLflow, which has all of it afterwards. Real servers, real kills."""
 
 import getpass
 import json
@@ -21,6 +21,8 @@ from waymark.system.processes import die_with_parent
 pytestmark = pytest.mark.slow
 
 EPOCHS = 12
+LONG = 150  # epochs, of which the publisher sees some before the training is over
+COULD_NOT = "could not log {} to MLflow; will retry"
 FILES = ("training.json", "exposure.parquet", "evaluation/predictions.parquet")
 SAMPLES = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}  # seconds: the training is short
 PLAIN = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its own language models: more processes
@@ -93,12 +95,21 @@ def runs(uri):
     return store.search_runs([store.get_experiment_by_name("waymark").experiment_id])
 
 
-def told_epochs(uri, its):
-    return [metric.step for metric in MlflowClient(uri).get_metric_history(its.info.run_id, "val/loss")]
+def logged_epochs(uri, run):
+    return [metric.step for metric in MlflowClient(uri).get_metric_history(run.info.run_id, "val/loss")]
+
+
+def is_followed(uri):
+    """Whether MLflow shows curves and load of a training that is at work."""
+    wanted = {"val/loss", "system/cpu_utilization_percentage"}
+    return MlflowClient(uri).get_experiment_by_name("waymark") and any(
+        wanted <= {*run.data.metrics} for run in runs(uri)
+    )
 
 
 def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(project, server):
     server.start()
+    write_params(project, models__cells__epochs=LONG)
     training = subprocess.Popen(
         [sys.executable, "-m", "tasks.train", "cells"],
         cwd=project, env=environment(server.uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -106,30 +117,30 @@ def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(projec
     printed = []
     for line in training.stdout:
         printed.append(line)
-        if line.startswith("epoch 3 of "):
+        if server.process is not None and line.startswith("epoch ") and is_followed(server.uri):
             server.kill()
+            died = len(printed)
     assert training.wait() == 0, printed[-20:]
-    assert any("MLflow was not told of the training of cells" in line for line in printed)
-    assert not any("MLflow was not told of" in line for line in printed[: printed.index(next(
-        line for line in printed if line.startswith("epoch 3 of ")))])  # fmt: skip
+    assert any(COULD_NOT.format("the training of cells") in line for line in printed[died:])
+    assert not any("could not log" in line for line in printed[:died])
     python(project, server.uri, "-m", "tasks.calibrate", "cells")
     evaluated = python(project, server.uri, "-m", "tasks.evaluate", "cells")  # the server is still gone
-    assert "MLflow was not told of the evaluation of cells" in evaluated
+    assert COULD_NOT.format("the outputs of cells") in evaluated
     server.start()
     (cut_off,) = runs(server.uri)
     assert cut_off.info.status == "RUNNING"
-    assert set(told_epochs(server.uri, cut_off)) < set(range(EPOCHS))
+    assert 0 < len(set(logged_epochs(server.uri, cut_off))) < LONG
     kept = server.folder / "artifacts" / cut_off.info.experiment_id / cut_off.info.run_id / "artifacts"
-    tell = ("-c", "from tasks.registry.tracking import run_of; run_of('cells')")
+    tell = ("-c", "from tasks.registry.runs import run_of; run_of('cells')")
     python(project, server.uri, *tell)
     for name in FILES:  # as where another machine has put them on a disk of its own
         (kept / name).rename(server.folder / Path(name).name)
-    python(project, server.uri, *tell)  # finds the rest told
+    python(project, server.uri, *tell)  # finds the rest logged
     for name in FILES:
         assert (kept / name).read_bytes() == (server.folder / Path(name).name).read_bytes()
     (whole,) = runs(server.uri)
     assert (whole.info.run_id, whole.info.status) == (cut_off.info.run_id, "FINISHED")
-    assert sorted(told_epochs(server.uri, whole)) == list(range(EPOCHS))
+    assert sorted(logged_epochs(server.uri, whole)) == list(range(LONG))
     assert whole.data.tags["waymark.hardware"] == cut_off.data.tags["waymark.hardware"]
     assert "waymark.logged_anew" not in whole.data.tags
     assert "system/cpu_utilization_percentage" in whole.data.metrics
@@ -139,7 +150,7 @@ def test_a_server_that_dies_stops_no_training_and_learns_of_it_afterwards(projec
     test = json.loads((project / "reports/models/cells/metrics.json").read_text())["test"]
     assert whole.data.metrics["test.mean_km"] == test["mean_km"]
     assert {item.dataset.name for item in whole.inputs.dataset_inputs} == {"train records", "val records"}
-    assert {"training.json", "evaluation"} <= {its.path for its in MlflowClient(server.uri).list_artifacts(
+    assert {"training.json", "evaluation"} <= {item.path for item in MlflowClient(server.uri).list_artifacts(
         whole.info.run_id)}  # fmt: skip
     assert not list((project / ".work/runs").iterdir())
     assert not list((project / ".work/train").iterdir())
@@ -150,10 +161,10 @@ def test_a_server_that_was_never_there_changes_no_byte(project, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     python(project, "http://127.0.0.1:1", "-m", "tasks.train", "cells")
     without = {path.name: path.read_bytes() for path in (project / "trained/cells").iterdir()}
-    python(project, uri, "-c", "from tasks.registry.tracking import run_of; run_of('cells')")
+    python(project, uri, "-c", "from tasks.registry.runs import run_of; run_of('cells')")
     (late,) = runs(uri)
-    assert sorted(told_epochs(uri, late)) == list(range(EPOCHS))
-    assert late.data.tags["waymark.hardware"]  # known to the note that the training left
+    assert sorted(logged_epochs(uri, late)) == list(range(EPOCHS))
+    assert late.data.tags["waymark.hardware"]  # from the record that the training left
     python(project, uri, "-m", "tasks.train", "cells")
     assert {path.name: path.read_bytes() for path in (project / "trained/cells").iterdir()} == without
 
@@ -166,7 +177,7 @@ def test_a_model_without_a_run_is_logged_anew_with_the_lineage_of_its_training(p
     document["lineage"]["requirements_sha256"] = "of then"
     (project / "trained/coordinates/training.json").write_text(json.dumps(document))
     other = f"sqlite:///{tmp_path}/other.db"
-    python(project, other, "-c", "from tasks.registry.tracking import run_of; run_of('coordinates')")
+    python(project, other, "-c", "from tasks.registry.runs import run_of; run_of('coordinates')")
     (anew,) = runs(other)
     for tag in ("waymark.data.digest", "waymark.params.sha256", "waymark.split.test_sha256"):
         assert anew.data.tags[tag] == trained.data.tags[tag]
@@ -176,14 +187,44 @@ def test_a_model_without_a_run_is_logged_anew_with_the_lineage_of_its_training(p
     assert {item.dataset.digest for item in anew.inputs.dataset_inputs} == {anew.data.tags["waymark.data.digest"]}
 
 
+def test_a_training_that_goes_on_after_a_kill_goes_on_in_the_same_run(project, tmp_path):
+    """Nobody but the training is killed: its publisher ends with it."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write_params(project, models__cells__epochs=LONG)
+    command = [sys.executable, "-m", "tasks.train", "cells"]
+    training = subprocess.Popen(
+        command, cwd=project, env=environment(uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in training.stdout:
+        if line.startswith("epoch ") and (tmp_path / "mlflow.db").exists() and is_followed(uri):
+            training.kill()
+            break
+    training.communicate(timeout=60)  # ends only when nobody writes there any more
+    (cut_off,) = runs(uri)
+    said = python(project, uri, "-m", "tasks.train", "cells")
+    assert "training from epoch " in said
+    assert "training from epoch 1 of" not in said
+    (whole,) = runs(uri)
+    assert (whole.info.run_id, whole.info.status) == (cut_off.info.run_id, "FINISHED")
+    assert sorted(logged_epochs(uri, whole)) == list(range(LONG))
+
+
+def test_whatever_is_wrong_with_mlflow_no_training_fails_of_it(project, tmp_path):
+    (tmp_path / "broken.db").write_text("no database")
+    said = python(project, f"sqlite:///{tmp_path}/broken.db", "-m", "tasks.train", "cells")
+    assert COULD_NOT.format("the outputs of cells") in said
+    assert "Traceback" not in said
+    assert len(list((project / ".work/runs").iterdir())) == 1  # for the next run_of
+
+
 WHERE = """
 from pathlib import Path
-from tasks.registry import tracking
-store, its = tracking.client(), tracking.experiment_id()
-run = store.create_run(its).info.run_id
+from tasks.registry.store import all_experiments, client, experiment_id
+store, experiment = client(), experiment_id()
+run = store.create_run(experiment).info.run_id
 Path("text.txt").write_text("x")
 store.log_artifact(run, "text.txt")
-print(store.get_experiment(its).name, [its.path for its in store.list_artifacts(run)], len(tracking.all_experiments()))
+print(store.get_experiment(experiment).name, [item.path for item in store.list_artifacts(run)], len(all_experiments()))
 """
 
 

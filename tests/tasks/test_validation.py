@@ -20,7 +20,10 @@ from tasks.common.validation import schema_of
 from waymark.errors import ModelError, ParameterError, WaymarkError
 
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
-REMEDIES = "did you mean|known: |must |set |give |put |take |make |choose |write |stands at the top level|names consist"
+REMEDIES = (
+    "did you mean|known: |must |set |give |put |take |make |choose |write |use |correct |name |is a top-level key"
+    "|names consist"
+)
 LONG = "x" * 5000
 NEVER = [
     math.inf,
@@ -239,7 +242,7 @@ CONSIST = "names consist of letters"
     ("section", "value", "message"),
     [
         ("gird", {}, "unknown section gird; did you mean 'grid'?"),
-        ("models", {}, "models must hold at least one model"),
+        ("models", {}, "models must have at least one model"),
         ("models", {"a" * 65: CELLS}, "at most 64 in all"),
         ("models", {7: CELLS}, "models: the name 7 is no text; put it in quotes"),
         ("models", {"a; touch x": CELLS}, f"models.a; touch x: {CONSIST}"),
@@ -248,7 +251,7 @@ CONSIST = "names consist of letters"
         ("models", {"big": {**CELLS, "size_px": 128}}, "models.big: size_px of the model is 128"),
         ("models", {"flat": {**CELLS, "schedule": {"name": "cosine", "lr_min": 1}}}, "models.flat: schedule.lr_min 1"),
         ("models", {"deep": {**ATTENTION, "head": {"name": "attention", "stage": -50}}}, "models.deep: mobilenet_v3"),
-        ("models", {"a": {**CELLS, "target": "data/grids/x"}}, "models.a.target data/grids/x is no entry of grids"),
+        ("models", {"a": {**CELLS, "target": "data/grids/x"}}, "models.a.target data/grids/x is not an entry of grids"),
         ("grids", {"$(touch x)": {"cells": 9}}, f"grids.$(touch x): {CONSIST}"),
         ("grids", {"both": {"cells": 9, "spacing_m": 9.0}}, "grids.both: one of spacing_m, spacing_deg and cells must"),
         ("block_split", {"cell": {}}, "block_split.cell names no model; did you mean 'cells'?"),
@@ -318,10 +321,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "9" * 5000, "cannot be read"),
         ("a: 2026-99-99", "cannot be read"),
         ("a: 1\na: 2", "line 2"),
-        ("a: [1", "no valid YAML, line"),
-        ("a: !!python/object:os.system x", "no valid YAML, line 1"),
-        ("- a", "must hold sections"),
-        ("", "must hold sections"),
+        ("a: [1", "not valid YAML, line"),
+        ("a: !!python/object:os.system x", "not valid YAML, line 1"),
+        ("- a", "must contain sections"),
+        ("", "must contain sections"),
         ('a: "\x80', "params.yaml"),
     ],
 )

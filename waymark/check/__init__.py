@@ -1,5 +1,6 @@
-"""The doctor for a source: what is wrong with records and pictures, before any training."""
+"""Check a source before training: faults of records and pictures, with remedies."""
 
-from waymark.check.command import Check, check
+from waymark.check.command import check
+from waymark.check.findings import Check
 
 __all__ = ["Check", "check"]

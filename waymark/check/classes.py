@@ -1,4 +1,4 @@
-"""Landmarks with too few pictures, and pictures that look like none of their landmark."""
+"""Landmarks with too few pictures, and pictures that do not look like their landmark."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waymark.check.findings import MOST_EXAMPLES, Example, Finding, counted, first
-from waymark.check.likeness import stranger_than_others
+from waymark.check.similarity import stranger_than_others
 from waymark.check.survey import Survey
 
-GENERIC_RATIO = 1.15  # so many times nearer the pictures of others look
-STANDS_OUT = 1.4  # times the median of its landmark
-FEWEST = 5  # pictures of a landmark from which one can stand out
+GENERIC_RATIO = 1.15  # ratio of distances from which a picture counts as more similar to other landmarks
+STANDS_OUT = 1.4  # times the median ratio of its landmark
+FEWEST = 5  # pictures that a landmark needs for one to stand out
 
 
 def generic_views(survey: Survey) -> NDArray[np.float64]:
-    """How much more generic pictures look like other landmarks than like their own, `(V,)`; 0 for all others."""
+    """Compute how much closer generic pictures are to other landmarks than to their own, `(V,)`; 0 for all others."""
     views = survey.views
     ratio = np.zeros(len(views.record))
     if len(views.compared):
@@ -28,9 +28,9 @@ def generic_views(survey: Survey) -> NDArray[np.float64]:
 
 
 def _outstanding(ratio: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Leave the ratios of pictures that stand out from their own class, too; all others become 0.
+    """Keep the ratios of pictures that also stand out from their own class; all others become 0.
 
-    Where most pictures of a landmark look like others, colours and edges do not show it, and say nothing of any.
+    If most pictures of a landmark look like others, colours and edges do not distinguish it, and flag none of them.
     """
     standing = np.zeros(len(ratio))
     for one in np.unique(classes):
@@ -42,7 +42,7 @@ def _outstanding(ratio: NDArray[np.float64], classes: NDArray[np.int64]) -> NDAr
 
 
 def class_findings(survey: Survey, ratio: NDArray[np.float64], *, min_images: int | None) -> Iterator[Finding]:
-    """Name landmarks that are too small for the filter, and generic pictures."""
+    """Report landmarks that are too small for the filter, and generic pictures."""
     counts = Counter(label for label in survey.labels if label is not None)
     few = {label: count for label, count in counts.items() if count < (min_images or 2)}
     if few:
@@ -50,7 +50,7 @@ def class_findings(survey: Survey, ratio: NDArray[np.float64], *, min_images: in
         yield Finding(
             "small_classes",
             f"{counted(len(few), 'landmark')} of {len(counts):,} with fewer pictures than {limit}",
-            "A landmark with one picture cannot be both learnt and tested. "
+            "A landmark with one picture cannot be in both train and test. "
             + ("The filter drops those below min_images." if min_images else "Set filter.min_images to drop them."),
             "Add pictures, or set filter.min_images lower to keep them.",
             len(few),
@@ -67,16 +67,16 @@ def _generic(survey: Survey, ratio: NDArray[np.float64]) -> Iterator[Finding]:
         most = sorted(flagged, key=lambda number: (-ratio[number], views.path[number]))[:MOST_EXAMPLES]
         yield Finding(
             "generic",
-            f"{counted(len(flagged), 'picture')}: more like other landmarks than like the own, by colours and edges",
-            "Judged by colours and edges alone, which is crude: a photo at night or from inside is flagged as well as"
-            " one of somebody's lunch, and a wrong one of the right colours is not. The farthest off are shown first,"
-            " those of each landmark bear a red frame on its contact sheet.",
-            "Look through the framed pictures; name the records that do not show their landmark in filter.exclude.",
+            f"{counted(len(flagged), 'picture')}: more similar to other landmarks than to their own",
+            "Judged by colours and edges alone, which is crude: a photo at night or from inside is flagged like a photo"
+            " of somebody's lunch, and a wrong one of the right colours is not. The most extreme are shown first;"
+            " they have a red frame on the contact sheet of their landmark.",
+            "Review the framed pictures; list the records that do not show their landmark in filter.exclude.",
             len(flagged),
             first(
                 Example(
                     (survey.ids[views.record[number]],),
-                    f"landmark {survey.labels[views.record[number]]}, others look {ratio[number]:.1f} times nearer",
+                    f"landmark {survey.labels[views.record[number]]}, others are {ratio[number]:.1f} times nearer",
                     (views.path[number],),
                 )
                 for number in most

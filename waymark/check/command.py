@@ -1,78 +1,28 @@
-"""Check a source before any training: what is in it, what is wrong with it, and what to do."""
+"""Check a source before training: its contents, its faults, and remedies."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from geopandas import GeoDataFrame
 
 from waymark.check.classes import class_findings, generic_views
 from waymark.check.coordinates import coordinate_findings, place_records
 from waymark.check.copies import copy_findings, find_copies
-from waymark.check.figures import fate_map, orientation_counts, side_counts
-from waymark.check.findings import Example, Finding, counted, first
+from waymark.check.figures import fate_map, side_counts
+from waymark.check.findings import Check, Example, Finding, counted, first
 from waymark.check.leaks import leak_findings
 from waymark.check.opening import Opened, open_source
 from waymark.check.page import Content, check_page
 from waymark.check.pictures import picture_findings
 from waymark.check.sheets import cell_sheets, class_sheets, thumbnails
 from waymark.check.survey import Survey, survey
+from waymark.data.census import dimension_figures
 from waymark.data.filters import Rules, count_reasons, select
 from waymark.data.records import landmarks_table
 from waymark.errors import CoordinateError
 from waymark.geo.regions import load_region
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a check came to.
-
-    Attributes:
-        source: kind of the source.
-        counts: records, pictures and so on, by name.
-        findings: what was found; those that need a look come first.
-        kept: number of records that the filter would keep; None where it would stop.
-        stopped: why the filter would stop.
-        dropped: number of records that it would drop, by reason.
-        page: where the page was written.
-    """
-
-    source: str
-    counts: Mapping[str, int]
-    findings: Sequence[Finding]
-    kept: int | None
-    stopped: str
-    dropped: Mapping[str, int]
-    page: Path
-
-    @property
-    def needs_look(self) -> bool:
-        """Whether somebody should act before training."""
-        return any(finding.needs_look for finding in self.findings)
-
-    @property
-    def status(self) -> int:
-        """Exit status of the command: 0 where all is well, 1 where something needs a look."""
-        return int(self.needs_look)
-
-    def text(self) -> str:
-        """Sum up in some lines for a terminal."""
-        lines = [", ".join(f"{count:,} {name}" for name, count in self.counts.items())]
-        for heading, look in (("needs a look", True), ("good to know", False)):
-            chosen = [finding for finding in self.findings if finding.needs_look == look]
-            lines += ["", f"{heading}:"] if chosen else []
-            for finding in chosen:
-                lines.append(f"  - {finding.title}")
-                if look:
-                    lines.append(f"    {finding.remedy}")
-        if self.kept is None:
-            lines += ["", f"the filter would stop: {self.stopped}"]
-        else:
-            reasons = "; ".join(f"{reason}: {count:,}" for reason, count in Counter(self.dropped).most_common())
-            lines += ["", f"the filter would keep {self.kept:,} of {self.counts['records']:,} records"]
-            lines[-1] += f" ({reasons})" if reasons else ""
-        return "\n".join([*lines, f"page: {self.page}"])
+from waymark.system.files import whole_file
 
 
 def check(
@@ -88,15 +38,15 @@ def check(
     exclude: Sequence[str] = (),
     workers: int | None = None,
 ) -> Check:
-    """Look at every record and every picture of a source, and write a page about them.
+    """Check every record and every picture of a source, and write a page.
 
-    Nothing of the source is changed or copied: pictures are looked at where they lie.
+    Nothing of the source is changed or copied: pictures are decoded in place.
 
     Args:
         path: a folder of photos or quadruplets, a table or the folder that holds it, or `data/raw`.
-        source: kind of the source; None guesses it by what lies there.
+        source: kind of the source; None detects it.
         out: the page to write.
-        region: country code or vector file that records should lie in; None takes the data's own extent.
+        region: country code or vector file that should contain the records; None for the extent of the data.
         shore_km: as in section `filter` of params.yaml, like the next four.
         min_images: landmarks with fewer records would be dropped.
         max_images: of a landmark with more records, this many would be kept.
@@ -109,25 +59,33 @@ def check(
         RegionError: the region is unknown.
     """
     outline = None if region is None else load_region(region)
-    rules = Rules(outline, shore_km, min_images, max_images, largest, exclude=tuple(exclude))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    rules = Rules(
+        shore_km=shore_km, min_images=min_images, max_images=max_images, largest=largest, exclude=tuple(exclude)
+    )
     opened = open_source(path, source)
     seen = survey(opened.records, opened.pictures, workers=workers)
-    found, content = _examine(opened, seen, rules, region, title=f"Check of {path}", out=out, workers=workers)
-    beside = out.with_name(f".{out.name}.new")
-    beside.write_text(check_page(content), encoding="utf-8")
-    beside.replace(out)
-    return found
+    content = _examine(opened, seen, rules, outline, region, title=f"Check of {path}", out=out, workers=workers)
+    with whole_file(out) as page:
+        page.write_text(check_page(content), encoding="utf-8")
+    return content
 
 
 def _examine(
-    opened: Opened, seen: Survey, rules: Rules, region: str | None, *, title: str, out: Path, workers: int | None
-) -> tuple[Check, Content]:
-    places = place_records(seen, rules.region, shore_km=rules.shore_km)
+    opened: Opened,
+    seen: Survey,
+    rules: Rules,
+    outline: GeoDataFrame | None,
+    region: str | None,
+    *,
+    title: str,
+    out: Path,
+    workers: int | None,
+) -> Content:
+    places = place_records(seen, outline, shore_km=rules.shore_km)
     copies, ratio = find_copies(seen), generic_views(seen)
-    kept, stopped, dropped = _filter(seen, rules)
+    kept, stopped, dropped = _filter(seen, rules, outline)
     findings = [
-        *_nothing_to_learn(seen),
+        *_unlabelled(seen),
         *coordinate_findings(seen, places, region),
         *picture_findings(seen),
         *copy_findings(seen, copies),
@@ -135,61 +93,62 @@ def _examine(
         *class_findings(seen, ratio, min_images=rules.min_images),
     ]
     findings.sort(key=lambda finding: not finding.needs_look)
-    classes, cells = class_sheets(seen, ratio, opened.names), cell_sheets(seen, places, rules.region)
+    classes, cells = class_sheets(seen, ratio, opened.names), cell_sheets(seen, places, outline)
     shown = [path for sheet in (*classes, *cells.sheets) for path in sheet.paths]
     shown += [path for finding in findings for example in finding.examples for path in example.paths]
     landmarks = landmarks_table(seen.records, opened.names).to_pandas()
     numbers = _counts(seen, len(landmarks))
-    content = Content(
-        title=title,
-        source=opened.description or f"source: {opened.kind}",
+    return Content(
+        source=opened.kind,
         counts=numbers,
         findings=findings,
         kept=kept,
         stopped=stopped,
         dropped=dropped,
+        page=out,
+        title=title,
+        description=opened.description or f"source: {opened.kind}",
         settings=_settings(rules, region),
-        places=fate_map(seen, places, rules.region),
+        places=fate_map(seen, places, outline),
         landmarks=landmarks,
         too_few=int((landmarks["images"] < (rules.min_images or 0)).sum()),
         read={name.replace("_", " "): count for name, count in opened.counts.items() if count and name not in numbers},
         statuses=seen.statuses(),
         sides=side_counts(seen),
-        orientations=orientation_counts(seen),
+        orientations=_orientations(seen),
         class_sheets=classes,
         cells=cells,
         thumbnails=thumbnails(seen, shown, workers=workers),
     )
-    return Check(opened.kind, numbers, findings, kept, stopped, dropped, out), content
 
 
-def _filter(seen: Survey, rules: Rules) -> tuple[int | None, str, dict[str, int]]:
-    """What the stage filter would keep and drop, or why it would stop."""
+def _filter(seen: Survey, rules: Rules, outline: GeoDataFrame | None) -> tuple[int | None, str, dict[str, int]]:
+    """Compute what the stage filter would keep and drop, or why it would fail."""
     digests = seen.digests()
     try:
-        kept, dropped = select(seen.records, rules, lambda _: digests)
+        kept, dropped = select(seen.records, rules, outline, lambda _: digests)
     except CoordinateError as error:
         return None, str(error), {}
     stopped = "" if kept.num_rows else "no record is left; relax filter or region in params.yaml"
     return kept.num_rows or None, stopped, dict(count_reasons(dropped))
 
 
-def _nothing_to_learn(seen: Survey) -> list[Finding]:
-    """Say so where records tell neither where they are nor what they show."""
+def _unlabelled(seen: Survey) -> list[Finding]:
+    """Report records with neither coordinates nor a landmark."""
     unnamed = np.array([label is None for label in seen.labels], dtype=bool)
-    mute = np.flatnonzero(np.isnan(seen.lat_lon).all(axis=1) & unnamed).tolist()
-    if not mute:
+    unlabelled = np.flatnonzero(np.isnan(seen.lat_lon).all(axis=1) & unnamed).tolist()
+    if not unlabelled:
         return []
     return [
         Finding(
             "nothing_to_learn",
-            f"{counted(len(mute), 'record')} with neither coordinates nor a landmark",
-            "Nothing can be learnt from a picture alone; the filter keeps it, and no model is trained on it.",
-            "Give the table columns latitude and longitude, or landmark; take photos whose GPS was not removed; or name"
-            " folders after what they show, with download.photos.label: folder.",
-            len(mute),
-            first(Example((seen.ids[row],), "", seen.paths_of(row)[:1]) for row in mute),
-            needs_look=len(mute) == len(seen.ids),
+            f"{counted(len(unlabelled), 'record')} with neither coordinates nor a landmark",
+            "Images without coordinates or a label are kept by the filter but not used for training.",
+            "Add the columns latitude and longitude, or landmark, to the table; use photos with GPS; or name folders"
+            " after what they show, with download.photos.label: folder.",
+            len(unlabelled),
+            first(Example((seen.ids[row],), "", seen.paths_of(row)[:1]) for row in unlabelled),
+            needs_look=len(unlabelled) == len(seen.ids),
         )
     ]
 
@@ -204,6 +163,11 @@ def _counts(seen: Survey, landmarks: int) -> dict[str, int]:
         "groups": len(set(seen.groups)),
     }
     return {name: number for name, number in numbers.items() if number or name != "landmarks"}
+
+
+def _orientations(seen: Survey) -> dict[str, int]:
+    counts: dict[str, int] = dimension_figures(seen.records)["orientations"]
+    return {name: count for name, count in counts.items() if count and name != "unknown"}
 
 
 def _settings(rules: Rules, region: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is wrong with where the records lie."""
+"""Faulty coordinates: swapped, unreadable, null islands, outside the region."""
 
 import math
 from collections.abc import Iterator
@@ -13,37 +13,37 @@ from waymark.check.survey import Survey
 from waymark.data.filters import bad_coordinates, off_region_km
 from waymark.geo.sphere import great_circle_km
 
-WIDEST_KM = 3000.0  # data that reaches farther has no middle to be swapped into
+WIDEST_KM = 3000.0  # data that extends farther has no centre to test swapped coordinates against
 NARROWEST_KM = 100.0
-ROOM = 2.0  # times the distance within which three of four records lie around their middle
+ROOM = 2.0  # times the distance from the centre within which three of four records are
 QUARTER = 0.75
-MOST_MIDDLES = 200  # records, one of which is taken as the middle of all
+MOST_CENTRES = 200  # records that are candidates for the centre
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where each of N records stands.
+    """State of the coordinates of N records.
 
     Attributes:
         fate: `(N,)` one of `in place`, `no coordinates`, `swapped`, `unreadable`, `null island`, `outside`, `far off`.
-        detail: what is wrong with each, in words.
-        middle: latitude, longitude and radius in km of the data's own middle, where it was asked in place of a region.
+        detail: the coordinates of those that are wrong, as text.
+        centre: latitude, longitude and radius in km of the data, if used in place of a region.
     """
 
     fate: NDArray[np.str_]
     detail: list[str]
-    middle: tuple[float, float, float] | None
+    centre: tuple[float, float, float] | None
 
     def rows(self, fate: str) -> NDArray[np.int64]:
-        """Rows of the records of one fate."""
+        """Return the rows of the records with one fate."""
         return np.flatnonzero(self.fate == fate)
 
 
 def place_records(survey: Survey, region: GeoDataFrame | None, *, shore_km: float) -> Places:
-    """Tell for each record whether its coordinates can be meant.
+    """Determine for each record whether its coordinates are plausible.
 
-    Without a region the data is held against its own middle: three of four records tell where it is. More than a
-    quarter of swapped records, or data that reaches over half the world, cannot be told apart that way.
+    Without a region the records are compared with the centre of the data, which three of four records define. More
+    than a quarter of swapped records, or data that covers half the world, cannot be distinguished that way.
 
     Args:
         survey: the records.
@@ -60,33 +60,33 @@ def place_records(survey: Survey, region: GeoDataFrame | None, *, shore_km: floa
         reason = bad[survey.ids[row]]
         fate[row] = "null island" if reason.startswith("null island") else "unreadable"
         detail[row] = _degrees(lat_lon[row])
-    middle = None if region is not None else _middle(lat_lon[known & ~unusable])
-    for row, reason in _off(lat_lon, known & (fate != "null island"), region, middle, shore_km):
+    centre = None if region is not None else _centre(lat_lon[known & ~unusable])
+    for row, reason in _off(lat_lon, known & (fate != "null island"), region, centre, shore_km):
         if fate[row] != "unreadable" or reason == "swapped":
             fate[row] = reason
             detail[row] = _degrees(lat_lon[row])
-    return Places(fate, detail, middle)
+    return Places(fate, detail, centre)
 
 
 def _off(
     lat_lon: NDArray[np.float64],
     asked: NDArray[np.bool_],
     region: GeoDataFrame | None,
-    middle: tuple[float, float, float] | None,
+    centre: tuple[float, float, float] | None,
     shore_km: float,
 ) -> Iterator[tuple[int, str]]:
-    """Records that do not lie where the others, or the region, are; `swapped` where exchanging would bring them in."""
+    """Find records outside the region or far from the others; `swapped` if exchanging the pair brings them in."""
 
     def inside(points: NDArray[np.float64]) -> NDArray[np.bool_]:
         on_earth = (np.abs(points) <= (90, 180)).all(axis=1)
         within = np.zeros(len(points), dtype=bool)
         if region is not None:
             within[on_earth] = off_region_km(points[on_earth], region) <= shore_km
-        elif middle is not None:
-            within[on_earth] = great_circle_km(points[on_earth], np.array(middle[:2])) <= middle[2]
+        elif centre is not None:
+            within[on_earth] = great_circle_km(points[on_earth], np.array(centre[:2])) <= centre[2]
         return within
 
-    if region is None and middle is None:
+    if region is None and centre is None:
         return
     rows = np.flatnonzero(asked)
     out = rows[~inside(lat_lon[rows])]
@@ -95,11 +95,11 @@ def _off(
         yield row, "swapped" if back else "outside" if region is not None else "far off"
 
 
-def _middle(lat_lon: NDArray[np.float64]) -> tuple[float, float, float] | None:
-    """Middle of the data and the radius within which a record is amid the others; None where it is too wide."""
+def _centre(lat_lon: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """Find the centre of the data and the radius that contains plausible records; None if it is too wide."""
     if len(lat_lon) < 4:
         return None
-    some = lat_lon[:: math.ceil(len(lat_lon) / MOST_MIDDLES)]
+    some = lat_lon[:: math.ceil(len(lat_lon) / MOST_CENTRES)]
     latitude, longitude = min(some, key=lambda place: float(great_circle_km(lat_lon, place).mean())).tolist()
     distance_km = great_circle_km(lat_lon, np.array([latitude, longitude]))
     radius_km = max(NARROWEST_KM, ROOM * float(np.quantile(distance_km, QUARTER)))
@@ -112,8 +112,8 @@ def _degrees(place: NDArray[np.float64]) -> str:
 
 
 def coordinate_findings(survey: Survey, places: Places, region_name: str | None) -> Iterator[Finding]:
-    """Name records that are swapped, outside, at null island or nowhere on Earth."""
-    where = f"in the region {region_name}" if region_name else "amid the other records"
+    """Report records that are swapped, outside, at null island or not on Earth."""
+    where = f"in the region {region_name}" if region_name else "among the other records"
 
     def examples(fate: str) -> tuple[Example, ...]:
         rows = places.rows(fate).tolist()
@@ -122,8 +122,8 @@ def coordinate_findings(survey: Survey, places: Places, region_name: str | None)
     if count := len(places.rows("swapped")):
         yield Finding(
             "swapped",
-            f"{counted(count, 'record')} would lie {where} with latitude and longitude exchanged",
-            "A swapped pair is a valid place somewhere else: nothing fails, and the model learns a wrong place.",
+            f"{counted(count, 'record')} would be {where} with latitude and longitude exchanged",
+            "A swapped pair is a valid place somewhere else: nothing fails, and the model is trained on a wrong place.",
             "Exchange the two numbers of these records in the source; if it is all of them, exchange the column names.",
             count,
             examples("swapped"),
@@ -131,10 +131,10 @@ def coordinate_findings(survey: Survey, places: Places, region_name: str | None)
     if count := len(places.rows("unreadable")):
         yield Finding(
             "unreadable",
-            f"{counted(count, 'record')} with coordinates that are no place on Earth",
-            "A half is missing, it is no number, or it lies beyond 90 or 180 degrees. The filter drops these records.",
+            f"{counted(count, 'record')} with coordinates that are not a place on Earth",
+            "A half is missing, is not a number, or is beyond 90 or 180 degrees. The filter drops these records.",
             "Correct them in the source: degrees with a decimal point, latitude -90 to 90, longitude -180 to 180; leave"
-            " both empty where the place is not known.",
+            " both empty if the place is not known.",
             count,
             examples("unreadable"),
         )
@@ -142,8 +142,8 @@ def coordinate_findings(survey: Survey, places: Places, region_name: str | None)
         yield Finding(
             "null_island",
             f"{counted(count, 'record')} at latitude 0, longitude 0",
-            "It is what a device writes that does not know where it is. The filter drops these records.",
-            "Give them their place, or leave both coordinates empty to keep the pictures for landmarks.",
+            "A device without a GPS fix writes 0, 0. The filter drops these records.",
+            "Correct them, or leave both coordinates empty to keep the pictures for landmarks.",
             count,
             examples("null island"),
         )
@@ -151,29 +151,29 @@ def coordinate_findings(survey: Survey, places: Places, region_name: str | None)
         yield Finding(
             "outside",
             f"{counted(count, 'record')} outside the region {region_name}",
-            "The filter drops records that lie farther off the outline than shore_km.",
-            "If they belong to your data, set region to a wider one (null takes every place), or raise"
-            " filter.shore_km for places at sea; otherwise leave them to the filter.",
+            "The filter drops records farther than shore_km from the outline.",
+            "If they belong to your data, set a larger region (null accepts every place), or raise"
+            " filter.shore_km for places at sea; otherwise the filter drops them.",
             count,
             examples("outside"),
         )
-    if (count := len(places.rows("far off"))) and places.middle is not None:
-        latitude, longitude, radius_km = places.middle
+    if (count := len(places.rows("far off"))) and places.centre is not None:
+        latitude, longitude, radius_km = places.centre
         yield Finding(
             "far_off",
             f"{counted(count, 'record')} far from all the others",
-            f"They lie more than {radius_km:,.0f} km from the middle of the data ({latitude:.2f}, {longitude:.2f}).",
-            "If they are mistakes, correct them or name them in filter.exclude; if not, all is well. Setting region"
-            " makes this check sharper.",
+            f"They are more than {radius_km:,.0f} km from the centre of the data ({latitude:.2f}, {longitude:.2f}).",
+            "If they are mistakes, correct them or list them in filter.exclude; otherwise leave them. Setting region"
+            " makes this check more precise.",
             count,
             examples("far off"),
             needs_look=False,
         )
-    if region_name is None and places.middle is None and len(places.rows("in place")) >= 4:
+    if region_name is None and places.centre is None and len(places.rows("in place")) >= 4:
         yield Finding(
             "no_middle",
-            "Swapped coordinates cannot be told here: the records are spread over the world",
-            "Without a region, swapped coordinates are found by where the other records lie.",
+            "Swapped coordinates cannot be detected: the records are spread over the world",
+            "Without a region, swapped coordinates are detected by comparison with the other records.",
             "Set region, if there is one, and check again.",
             len(places.rows("in place")),
             needs_look=False,

@@ -1,4 +1,4 @@
-"""Pictures that stand more than once, and what comes of it."""
+"""Duplicate pictures, and the faults that they cause."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waymark.check.findings import Example, Finding, counted, first
-from waymark.check.likeness import Alike, near_duplicates
+from waymark.check.similarity import Alike, near_duplicates
 from waymark.check.survey import Survey
 from waymark.data.duplicates import Looks, near_pairs
 from waymark.data.filters import Dropped, exact_duplicates
 from waymark.geo.sphere import great_circle_km
 
 COPY_OF = "exact duplicate: of "
-APART_KM = 10.0  # no picture shows two places so far apart
-MANY_RECORDS = 5  # one picture under so many records far apart is a notice, not a view
+APART_KM = 10.0  # no picture shows two places at this distance
+MANY_RECORDS = 5  # one picture in this many distant records is a placeholder, not a view
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Copies:
 
     Attributes:
         alike: the pairs.
-        cluster: `(V,)` pictures that hang together by them.
-        placeholder: `(V,)` whether one and the same picture stands under many records far apart.
-        looks: of the records, placeholders left out.
+        cluster: `(V,)` clusters of pictures that these pairs connect.
+        placeholder: `(V,)` whether the same picture is in many distant records.
+        looks: of the records, without placeholders.
         exact: records that the filter drops as exact copies of another.
     """
 
@@ -38,14 +38,14 @@ class Copies:
     exact: Dropped
 
     def pairs_of_records(self, survey: Survey) -> NDArray[np.int64]:
-        """`(P, 2)` pictures that look alike and belong to two records, placeholders left out."""
+        """Find `(P, 2)` near-duplicate pictures of two different records, without placeholders."""
         left, right = self.alike.pairs.T
         two = survey.views.record[left] != survey.views.record[right]
         pairs: NDArray[np.int64] = self.alike.pairs[two & ~self.placeholder[left] & ~self.placeholder[right]]
         return pairs
 
     def near_records(self, survey: Survey) -> NDArray[np.int64]:
-        """`(P, 2)` rows of records that are near-duplicates, without exact copies, which the filter drops."""
+        """Find `(P, 2)` rows of records that are near-duplicates, without exact copies, which the filter drops."""
         rows = np.flatnonzero([record_id not in self.exact for record_id in survey.ids])
         found = [np.zeros((0, 2), np.int64)]
         for pairs in near_pairs(self.looks, rows, rows):
@@ -54,7 +54,7 @@ class Copies:
 
 
 def find_copies(survey: Survey) -> Copies:
-    """Hold all pictures against each other, and all records."""
+    """Compare all pictures, and all records, with each other."""
     views = survey.views
     alike = near_duplicates(views.looks)
     count = len(views.record)
@@ -70,20 +70,20 @@ def find_copies(survey: Survey) -> Copies:
 
 
 def _looks_of_records(survey: Survey, wanted: NDArray[np.bool_]) -> Looks:
-    """Gather the pictures of each record by their place in it."""
+    """Arrange the pictures by record and by their position in it."""
     record, pictures = survey.views.record, survey.views.looks
-    place = np.arange(len(record)) - np.searchsorted(record, record)
-    shape = (len(survey.ids), int(place.max(initial=0)) + 1)
+    position = np.arange(len(record)) - np.searchsorted(record, record)
+    shape = (len(survey.ids), int(position.max(initial=0)) + 1)
     looks = Looks(np.zeros(shape, np.uint64), np.zeros(shape, bool), np.zeros((*shape, 3)), np.zeros((*shape, 3)))
-    looks.hashes[record, place] = pictures.hashes[:, 0]
-    looks.seen[record, place] = pictures.seen[:, 0] & wanted
-    looks.mean[record, place] = pictures.mean[:, 0]
-    looks.std[record, place] = pictures.std[:, 0]
+    looks.hashes[record, position] = pictures.hashes[:, 0]
+    looks.seen[record, position] = pictures.seen[:, 0] & wanted
+    looks.mean[record, position] = pictures.mean[:, 0]
+    looks.std[record, position] = pictures.std[:, 0]
     return looks
 
 
 def _far_apart(survey: Survey, rows: NDArray[np.int64]) -> bool:
-    """Whether so many records share a picture in different places or of different landmarks."""
+    """Check whether many of the records are at distant places or have different landmarks."""
     labels = {survey.labels[row] for row in rows.tolist()} - {None}
     places = survey.lat_lon[rows]
     places = places[np.isfinite(places).all(axis=1)]
@@ -92,7 +92,7 @@ def _far_apart(survey: Survey, rows: NDArray[np.int64]) -> bool:
 
 
 def copy_findings(survey: Survey, copies: Copies) -> Iterator[Finding]:
-    """Name placeholders, duplicates, and pictures in two places or with two names."""
+    """Report placeholders, duplicates, and pictures with two places or two landmarks."""
     yield from _placeholders(survey, copies)
     yield from _contradictions(survey, copies)
     yield from _exact(survey, copies)
@@ -109,10 +109,10 @@ def _placeholders(survey: Survey, copies: Copies) -> Iterator[Finding]:
         clusters[int(copies.cluster[number])].append(number)
     yield Finding(
         "placeholders",
-        f"{counted(count, 'picture')}: the same one under many records far apart",
-        "No view is the same in many places: it is a notice such as “no imagery here”, a logo or a test picture. A"
-        " model would learn to answer the middle of these places for it.",
-        "Delete these files, so that they count as missing views, or name the records in filter.exclude.",
+        f"{counted(count, 'picture')}: the same one in many distant records",
+        "No view is the same in many places: it is a placeholder such as “no imagery here”, a logo or a test picture."
+        " A model would learn to answer the centre of these places for it.",
+        "Delete these files, so that they count as missing views, or list the records in filter.exclude.",
         count,
         first(
             Example(
@@ -126,20 +126,20 @@ def _placeholders(survey: Survey, copies: Copies) -> Iterator[Finding]:
 
 
 def pair_of(survey: Survey, pair: Sequence[int], detail: str) -> Example:
-    """Two pictures of two records side by side."""
+    """Make an example of two pictures."""
     named = sorted((survey.ids[int(survey.views.record[number])], number) for number in pair)
     ids = tuple(dict.fromkeys(record_id for record_id, _ in named))
     return Example(ids, detail, tuple(survey.views.path[number] for _, number in named))
 
 
 def of_records(survey: Survey, pair: Sequence[int], detail: str) -> Example:
-    """Two records side by side, by their first pictures."""
+    """Make an example of two records, with their first pictures."""
     rows = sorted(pair, key=lambda row: survey.ids[row])
     return Example(tuple(survey.ids[row] for row in rows), detail, tuple(survey.paths_of(row)[0] for row in rows))
 
 
 def each_once(examples: Iterator[Example]) -> tuple[Example, ...]:
-    """The first examples, one for each first record: a clip's frames are all alike, and one pair says it."""
+    """Return the first examples, one for each first record, because all frames of a clip are near-duplicates."""
     once: dict[str, Example] = {}
     for example in sorted(examples, key=lambda example: example.record_ids):
         once.setdefault(example.record_ids[0], example)
@@ -147,12 +147,12 @@ def each_once(examples: Iterator[Example]) -> tuple[Example, ...]:
 
 
 def rows_of(survey: Survey, pair: Sequence[int]) -> list[int]:
-    """The rows of the records of two pictures, in the order of their ids."""
+    """Return the rows of the records of two pictures, in the order of their ids."""
     return sorted((int(survey.views.record[number]) for number in pair), key=lambda row: survey.ids[row])
 
 
 def groups_of(survey: Survey, pair: Sequence[int]) -> str:
-    """The groups of two records, in words."""
+    """Describe the groups of two records."""
     given = [survey.records["group"][row].as_py() for row in sorted(pair, key=lambda row: survey.ids[row])]
     return "groups " + " / ".join("none" if group is None else str(group) for group in given)
 
@@ -166,8 +166,8 @@ def _contradictions(survey: Survey, copies: Copies) -> Iterator[Finding]:
         km = apart_km[apart_km > APART_KM]
         yield Finding(
             "two_places",
-            f"{counted(len(np.unique(survey.views.record[far])), 'record')}: the same picture as one far away",
-            f"Pictures that look the same lie more than {APART_KM:g} km apart; at least one of the places is wrong.",
+            f"{counted(len(np.unique(survey.views.record[far])), 'record')}: the same picture as a distant record",
+            f"Near-duplicate pictures are more than {APART_KM:g} km apart; at least one of the places is wrong.",
             "Correct or remove the wrong one of each pair (filter.exclude takes record ids).",
             len(np.unique(survey.views.record[far])),
             each_once(
@@ -179,9 +179,9 @@ def _contradictions(survey: Survey, copies: Copies) -> Iterator[Finding]:
     if len(other):
         yield Finding(
             "two_landmarks",
-            f"{counted(len(np.unique(survey.views.record[other])), 'record')}: the same picture under another landmark",
-            "Pictures that look the same bear the names of different landmarks; the model cannot learn both.",
-            "Name both landmarks in each record, or remove the wrong one (filter.exclude takes record ids).",
+            f"{counted(len(np.unique(survey.views.record[other])), 'record')}: the same picture with another landmark",
+            "Near-duplicate pictures have different landmarks; the model cannot learn both.",
+            "List both landmarks in each record, or remove the wrong one (filter.exclude takes record ids).",
             len(np.unique(survey.views.record[other])),
             each_once(
                 pair_of(survey, pair, " / ".join(str(survey.labels[row]) for row in rows_of(survey, pair)))
@@ -197,7 +197,7 @@ def _exact(survey: Survey, copies: Copies) -> Iterator[Finding]:
             "exact_duplicates",
             f"{counted(len(dropped), 'record')}: exact copies of another",
             "Their files are the same, byte for byte. The filter keeps the first of them by id.",
-            "Nothing needs doing, unless a copy bears another place or name than the one that is kept.",
+            "Nothing to do, unless a copy has another place or landmark than the one that is kept.",
             len(dropped),
             first(
                 Example(
@@ -218,7 +218,7 @@ def _within_record(survey: Survey, copies: Copies) -> Iterator[Finding]:
         yield Finding(
             "same_view_twice",
             f"{counted(len(rows), 'record')} with the same picture for two views",
-            "Two headings of one place do not look alike; one was saved under the name of the other.",
+            "Two headings of one place cannot be the same; one was saved under the name of the other.",
             "Fetch the views of these records again, or delete the wrong file, so that it counts as missing.",
             len(rows),
             each_once(pair_of(survey, pair, "two views of one record") for pair in twice.tolist()),
@@ -230,10 +230,10 @@ def _near(survey: Survey, copies: Copies) -> Iterator[Finding]:
     if len(pairs):
         yield Finding(
             "near_duplicates",
-            f"{counted(len(np.unique(pairs)), 'record')}: almost the same as another",
-            "Frames of one clip, series, pictures saved twice at different quality: within a group they do no harm,"
-            " they only weigh more than others.",
-            "Nothing needs doing where they share a group; filter.max_images caps landmarks that have very many.",
+            f"{counted(len(np.unique(pairs)), 'record')}: near-duplicate of another",
+            "Frames of one clip, series, pictures saved twice at different quality: within a group they are harmless,"
+            " and only weigh more than others.",
+            "Nothing to do if they share a group; filter.max_images caps landmarks that have very many.",
             len(np.unique(pairs)),
             each_once(of_records(survey, pair, groups_of(survey, pair)) for pair in pairs.tolist()),
             needs_look=False,

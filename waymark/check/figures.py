@@ -1,4 +1,4 @@
-"""The figures of a check that no other page has: where the records stand, and how large their pictures are."""
+"""Figures of a check: a map of the records by the state of their coordinates, and the sizes of their pictures."""
 
 from itertools import pairwise
 
@@ -27,10 +27,10 @@ SIDES_PX = (0, 64, 128, 224, 448, 1024, 2048)
 
 
 def fate_map(survey: Survey, places: Places, region: gpd.GeoDataFrame | None) -> go.Figure | None:
-    """Records where they stand, coloured by what is thought of their coordinates; None where none has any.
+    """Plot the records at their coordinates, coloured by the state of these; None if none has any.
 
-    The map shows the region, or what lies in place; whoever zooms out sees the rest. Of more than 10,000 records in
-    place evenly chosen ones are drawn.
+    The map shows the region, or the records in place; zooming out shows the rest. Of more than 10,000 records in
+    place an evenly spaced sample is drawn.
     """
     good = places.rows("in place")
     shown = survey.lat_lon[good if len(good) else np.flatnonzero(places.fate != "no coordinates")]
@@ -68,7 +68,7 @@ def fate_map(survey: Survey, places: Places, region: gpd.GeoDataFrame | None) ->
 
 
 def _land(view: Frame) -> npt.NDArray[np.object_]:
-    """Outlines of the countries in view and about it, as coarse as the map can show."""
+    """Clip and simplify the outlines of the countries in and around the view."""
     width, height = view.east - view.west, view.north - view.south
     shapes = load_land().geometry.to_numpy()
     if view.east <= 180 and view.west >= -180:  # across the antimeridian the outlines stay whole
@@ -80,7 +80,7 @@ def _land(view: Frame) -> npt.NDArray[np.object_]:
 
 
 def side_counts(survey: Survey) -> dict[str, int]:
-    """Number of records by the shorter side of their first picture, in the order of the sides."""
+    """Count records by the shorter side of their first picture, in the order of the sides."""
     shorter = pc.min_element_wise(survey.records["width"], survey.records["height"]).drop_null().to_numpy()
     if not len(shorter):
         return {}
@@ -91,15 +91,3 @@ def side_counts(survey: Survey) -> dict[str, int]:
     counts[f"{SIDES_PX[-1]:,} px or more"] = int((shorter >= SIDES_PX[-1]).sum())
     filled = [place for place, count in enumerate(counts.values()) if count]
     return dict(list(counts.items())[filled[0] : filled[-1] + 1])
-
-
-def orientation_counts(survey: Survey) -> dict[str, int]:
-    """Number of records by how their first picture stands, as seen."""
-    known = survey.records.select(["width", "height"]).drop_null()
-    width, height = known["width"].to_numpy(), known["height"].to_numpy()
-    counts = {
-        "landscape": int((width > height).sum()),
-        "portrait": int((width < height).sum()),
-        "square": int((width == height).sum()),
-    }
-    return {name: count for name, count in counts.items() if count}

@@ -1,4 +1,4 @@
-"""Near-duplicates on two sides: of groups, and of the split that the data brings along."""
+"""Leaks: near-duplicates in different groups, and in different splits where the data define a split."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +13,9 @@ from waymark.data.splits import COLUMN_NAMES
 
 
 def leak_findings(survey: Survey, copies: Copies) -> Iterator[Finding]:
-    """Name copies that would stand in training and in test at once."""
+    """Report near-duplicates that could be in both train and test."""
     yield from _leaks(survey, copies)
-    yield from _brought_split(survey, copies)
+    yield from _split_leaks(survey, copies)
 
 
 def _leaks(survey: Survey, copies: Copies) -> Iterator[Finding]:
@@ -26,18 +26,18 @@ def _leaks(survey: Survey, copies: Copies) -> Iterator[Finding]:
         records = np.unique(leaking)
         yield Finding(
             "group_leak",
-            f"{counted(len(records), 'record')}: almost the same as one of another group",
-            "Groups are what the split keeps together. Where near-duplicates belong to two, one may be trained on and"
-            " the other tested with, and the figures flatter.",
-            "Give both the same group (the column group of a table; one folder and day for photos); otherwise the stage"
-            " split sets the training copy aside (split.duplicates).",
+            f"{counted(len(records), 'record')}: near-duplicate of one in another group",
+            "The split keeps groups together. If near-duplicates are in two groups, one may be in train and the other"
+            " in test, which makes the figures too good.",
+            "Put both into the same group (the column group of a table; one folder and day for photos); otherwise the"
+            " stage split leaves the training copy unused (split.duplicates).",
             len(records),
             each_once(of_records(survey, pair, groups_of(survey, pair)) for pair in leaking.tolist()),
         )
 
 
-def _brought_split(survey: Survey, copies: Copies) -> Iterator[Finding]:
-    """Groups and near-duplicates on both sides of the split that the data brings along."""
+def _split_leaks(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    """Report groups and near-duplicates on both sides of the split in the data."""
     given = [COLUMN_NAMES.get((split or "").lower()) for split in survey.records["split"].to_pylist()]
     held_out = np.array([split in ("val", "test") for split in given], dtype=bool)
     train = np.array([split == "train" for split in given], dtype=bool)
@@ -45,19 +45,21 @@ def _brought_split(survey: Survey, copies: Copies) -> Iterator[Finding]:
         return
     groups = np.unique(survey.groups, return_inverse=True)[1]
     both = np.intersect1d(groups[held_out], groups[train])
-    kin = copies_between(copies.looks, np.flatnonzero(held_out), np.flatnonzero(train)).nearest
-    copied = len(kin.left)
+    copies_in_train = copies_between(copies.looks, np.flatnonzero(held_out), np.flatnonzero(train)).nearest
+    copied = len(copies_in_train.left)
     grouped = int((held_out & np.isin(groups, both)).sum())
     if grouped or copied:
         yield Finding(
             "split_leak",
-            f"The split that the data brings along leaks: {max(grouped, copied):,} of {int(held_out.sum()):,} records"
-            " held out have kin in training",
-            f"{grouped:,} share a group with a training record, {copied:,} look like one. Their figures say how well a"
-            " model remembers, not how well it knows a new picture.",
-            "Take split.by: hash, stratified or blocks, which keep groups together, and compare.",
+            f"The split of the data leaks: {max(grouped, copied):,} of {int(held_out.sum()):,} held-out records have"
+            " near-duplicates in training",
+            f"{grouped:,} share a group with a training record, {copied:,} are near-duplicates of one. Their figures"
+            " measure what a model memorises, not how it answers a new picture.",
+            "Use split.by: hash, stratified or blocks, which keep groups together, and compare.",
             max(grouped, copied),
-            each_once(of_records(survey, pair, _splits_of(survey, pair)) for pair in zip(*kin[:2], strict=True))
+            each_once(
+                of_records(survey, pair, _splits_of(survey, pair)) for pair in zip(*copies_in_train[:2], strict=True)
+            )
             or _shared_groups(survey, groups, both),
         )
 
@@ -69,4 +71,4 @@ def _splits_of(survey: Survey, pair: Sequence[int]) -> str:
 
 def _shared_groups(survey: Survey, groups: NDArray[np.int64], both: NDArray[np.int64]) -> tuple[Example, ...]:
     rows = [np.flatnonzero(groups == group) for group in both[:20]]
-    return first(Example((survey.ids[its[0]],), f"group {survey.groups[its[0]]}") for its in rows)
+    return first(Example((survey.ids[int(row)],), f"group {survey.groups[int(row)]}") for row, *_ in rows)

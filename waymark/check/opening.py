@@ -1,10 +1,9 @@
-"""From a path to records: which source lies there, and what it gives."""
+"""From a path to records: detect the source and list its records."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,32 +11,22 @@ import pyarrow.parquet as pq
 from waymark.data.records import read_records
 from waymark.errors import SourceError, nearest_name
 from waymark.sources import PhotosSource, QuadsSource, TableSource
-from waymark.sources.adapter import Found
 from waymark.sources.guessing import RAW, guess_source
 
-
-class Finding(Protocol):
-    """A source that can list what its user has where it lies."""
-
-    def find(self) -> Found:
-        """List the records, and where the picture of each path lies."""
-        ...
-
-
-SOURCES: dict[str, Callable[[Path], Finding]] = {"table": TableSource, "photos": PhotosSource, "quads": QuadsSource}
+SOURCES = {source.name: source for source in (TableSource, PhotosSource, QuadsSource)}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Records and where their pictures lie.
+    """Records and the files of their pictures.
 
     Attributes:
         kind: name of the source.
         records: table of `waymark.data.records.RECORD_SCHEMA`.
-        pictures: where the picture of each path in the records lies; those that are missing may be left out.
-        names: readable name of a landmark that has one.
-        description: what the source says of itself.
-        counts: what it counted while it read, by name.
+        pictures: file of each path in the records; missing ones may be left out.
+        names: readable names of landmarks.
+        description: the source's description of itself.
+        counts: the source's counts, by name.
     """
 
     kind: str
@@ -49,17 +38,17 @@ class Opened:
 
 
 def open_source(path: Path, source: str | None) -> Opened:
-    """List the records of a source, and its pictures where they lie: nothing is copied.
+    """List the records and pictures of a source, without copying them.
 
     Args:
         path: folder or table of the user, or the folder that the stage download wrote.
-        source: name of the source; None guesses it by what lies there.
+        source: name of the source; None detects it.
 
     Raises:
-        SourceError: there is nothing, the source is unknown, or it cannot read what lies there.
+        SourceError: there is nothing, the source is unknown, or it cannot read the files.
     """
     if not path.exists():
-        raise SourceError(f"{path} does not exist; give a folder of pictures, a table, or data/raw")
+        raise SourceError(f"{path} does not exist; name a folder of pictures, a table, or data/raw")
     kind = source or guess_source(path)
     if kind == RAW:
         return _fetched(path)
@@ -68,7 +57,7 @@ def open_source(path: Path, source: str | None) -> Opened:
     found = SOURCES[kind](path).find()
     fetched = found.fetched
     if not fetched.records.num_rows:
-        raise SourceError(f"{path} holds no picture that the source {kind} reads; name another one with --source")
+        raise SourceError(f"{path} has no picture that the source {kind} reads; name another source with --source")
     description = str(fetched.origin.get("description", ""))
     return Opened(
         kind, fetched.records, found.pictures, dict(fetched.landmark_names), description, dict(fetched.counts)

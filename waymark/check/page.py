@@ -1,14 +1,14 @@
-"""The page of a check: one HTML file with its style, its script and its pictures inside."""
+"""The page of a check: one HTML file with its styles, scripts and pictures inside."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from waymark.check.findings import MOST_EXAMPLES, Finding
+from waymark.check.findings import MOST_EXAMPLES, Check
 from waymark.check.sheets import Cells, Sheet
 from waymark.report import counts
 from waymark.report.templates import embedded, template
@@ -17,22 +17,17 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Content:
-    """All that the page shows.
+class Content(Check):
+    """Content of the page, in addition to the result of the check.
 
     Attributes:
         title: heading of the page.
-        source: what kind of source it is, in words.
-        counts: figures for the top of the page, by name.
-        findings: what was found; those that need a look come first.
-        kept: number of records that the filter would keep; None where it would stop.
-        stopped: why the filter would stop.
-        dropped: number of records that it would drop, by reason.
-        settings: parameters that the filter would be given, by name.
+        description: of the source.
+        settings: parameters of the filter, by name.
         places: map of the records, or None.
         landmarks: columns `landmark`, `name`, `images`.
-        too_few: how many landmarks have fewer than `min_images`.
-        read: what the source counted while it read, by name.
+        too_few: number of landmarks with fewer than `min_images`.
+        read: the source's counts, by name.
         statuses: number of pictures by status.
         sides: number of records by the shorter side of their picture.
         orientations: number of records by orientation.
@@ -42,12 +37,7 @@ class Content:
     """
 
     title: str
-    source: str
-    counts: Mapping[str, int]
-    findings: Sequence[Finding]
-    kept: int | None
-    stopped: str
-    dropped: Mapping[str, int]
+    description: str
     settings: Mapping[str, str]
     places: go.Figure | None
     landmarks: pd.DataFrame
@@ -58,14 +48,14 @@ class Content:
     orientations: Mapping[str, int]
     class_sheets: Sequence[Sheet]
     cells: Cells
-    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    thumbnails: Mapping[str, bytes]
 
 
 def check_page(content: Content) -> str:
-    """The check as one page.
+    """Render the check as one page.
 
     Returns:
-        HTML that loads nothing from elsewhere; the same bytes for the same content.
+        HTML without external resources; the same bytes for the same content.
     """
     plots = {}
     if content.places is not None:

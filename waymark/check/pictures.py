@@ -1,4 +1,4 @@
-"""What is wrong with single pictures: unreadable, missing, even, small."""
+"""Faults of single pictures: unreadable, missing, blank, small."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import pyarrow.compute as pc
 from waymark.check.findings import Example, Finding, counted, first
 from waymark.check.survey import Survey
 
-ALMOST_EVEN = 0.9  # share of pixels of one colour from which a picture shows nothing
-SMALL_PX = 224  # side that pretrained backbones were taught with
+ALMOST_EVEN = 0.9  # share of pixels of one colour from which a picture counts as blank
+SMALL_PX = 224  # side that pretrained backbones were trained with
 
 MEANING = {
-    "unreadable": "no picture, or broken inside",
+    "unreadable": "not a picture, or corrupt",
     "truncated": "the end of the file is missing",
     "giant": "more pixels than resize.max_pixels, or more memory to decode them",
-    "crashed": "ended or hung its decoder",
+    "crashed": "crashed or hung the decoder",
 }
 
 
 def picture_findings(survey: Survey) -> Iterator[Finding]:
-    """Name pictures that cannot be used, or that show nothing."""
+    """Report pictures that cannot be used, or that show nothing."""
     yield from _undecodable(survey)
     yield from _missing_files(survey)
     yield from _missing_views(survey)
@@ -39,8 +39,8 @@ def _undecodable(survey: Survey) -> Iterator[Finding]:
     yield Finding(
         "undecodable",
         f"{counted(len(broken), 'picture')} cannot be decoded",
-        f"{listed}. The stage resize sets them aside, and stops where they are more than resize.max_quarantined.",
-        "Copy the files again from the camera or the source, or name their records in filter.exclude.",
+        f"{listed}. The stage resize quarantines them, and fails if their share exceeds resize.max_quarantined.",
+        "Copy the files again from the camera or the source, or list their records in filter.exclude.",
         len(broken),
         first(
             Example(
@@ -60,16 +60,16 @@ def _missing_files(survey: Survey) -> Iterator[Finding]:
             "missing_files",
             f"{counted(len(missing), 'picture')} listed but not there",
             "The record is kept without this picture; the model sees an empty view.",
-            "Put the files where the source names them (capital letters count), or take their rows out.",
+            "Put the files where the source expects them (names are case-sensitive), or remove their rows.",
             len(missing),
             first(Example((survey.ids[views.record[number]],), views.path[number]) for number in missing),
         )
 
 
 def _missing_views(survey: Survey) -> Iterator[Finding]:
-    """Records with headings that lack one of those that most others have.
+    """Report records that lack headings that most others have.
 
-    Photos without a heading stand for themselves and lack nothing.
+    Photos without a heading are complete.
     """
     headings: dict[int, set[float]] = defaultdict(set)
     views = survey.views
@@ -78,27 +78,28 @@ def _missing_views(survey: Survey) -> Iterator[Finding]:
     if not headings:
         return
     usual_number = Counter(map(len, headings.values())).most_common(1)[0][0]
-    usual = Counter(tuple(sorted(its)) for its in headings.values() if len(its) == usual_number).most_common(1)[0]
+    full = [tuple(sorted(present)) for present in headings.values() if len(present) == usual_number]
+    usual = Counter(full).most_common(1)[0]
     named = usual[1] > len(headings) / 2  # the same headings everywhere, such as 0, 90, 180, 270
-    short = {row: its for row, its in headings.items() if len(its) < usual_number}
+    short = {row: present for row, present in headings.items() if len(present) < usual_number}
     if short:
         yield Finding(
             "missing_views",
             f"{counted(len(short), 'record')} with fewer than {usual_number} views",
-            f"{counted(usual_number, 'view')} are usual here. A model that joins views sees nothing in their place.",
-            "Fetch the missing views, or choose with download.quads.missing_views whether such places are kept with"
-            " the view masked, or dropped.",
+            f"{counted(usual_number, 'view')} are usual here. A model that joins views sees an empty one instead.",
+            "Fetch the missing views, or set download.quads.missing_views to keep such places with the view masked, or"
+            " to drop them.",
             len(short),
             first(
-                Example((survey.ids[row],), _lacking(its, usual[0] if named else ()), survey.paths_of(row)[:4])
-                for row, its in short.items()
+                Example((survey.ids[row],), _lacking(present, usual[0] if named else ()), survey.paths_of(row)[:4])
+                for row, present in short.items()
             ),
         )
 
 
-def _lacking(its: set[float], usual: tuple[float, ...]) -> str:
-    lacking = [f"{heading:g}°" for heading in usual if heading not in its]
-    return f"has {counted(len(its), 'view')}" + (f", lacks {', '.join(lacking)}" if lacking else "")
+def _lacking(present: set[float], usual: tuple[float, ...]) -> str:
+    lacking = [f"{heading:g}°" for heading in usual if heading not in present]
+    return f"has {counted(len(present), 'view')}" + (f", lacks {', '.join(lacking)}" if lacking else "")
 
 
 def _even(survey: Survey) -> Iterator[Finding]:
@@ -130,9 +131,9 @@ def _small(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "small",
             f"{counted(len(small), 'record')} with pictures smaller than {SMALL_PX} pixels",
-            f"Their shorter side is less than the {SMALL_PX} px that pretrained networks were taught with; they are"
+            f"Their shorter side is less than the {SMALL_PX} px that pretrained networks were trained with; they are"
             " enlarged to resize.size_px and show no more detail.",
-            "Fetch larger ones if there are any, or set resize.size_px no larger than the pictures are.",
+            "Fetch larger ones if available, or set resize.size_px no larger than the pictures.",
             len(small),
             first(Example((survey.ids[row],), f"{shorter[row]} px", survey.paths_of(row)[:1]) for row in small),
             needs_look=False,

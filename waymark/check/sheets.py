@@ -1,4 +1,4 @@
-"""Contact sheets: some pictures of each landmark and of each part of the map."""
+"""Contact sheets: sample pictures of each landmark and of each cell of a coarse grid."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from waymark.geo.regions import extent_region, region_lat_lon
 from waymark.images.decode import MAX_PIXELS, jpeg_bytes
 from waymark.images.resizing import read_pictures
 
-CELLS = 60  # wanted over the region, or over the extent of the data
+CELLS = 60  # approximate number over the region, or over the extent of the data
 MOST_SHEETS = 40  # of each kind, the largest first
 ON_A_SHEET = 12
 GENERIC_ON_A_SHEET = 4
@@ -30,11 +30,11 @@ SHOWN_PX = 96  # side of a picture on the page
 
 @dataclass(frozen=True)
 class Sheet:
-    """Some pictures under one heading.
+    """Sample pictures under one title.
 
     Attributes:
-        title: landmark, or the middle of the cell.
-        note: how many there are.
+        title: landmark, or the centre of the cell.
+        note: number of pictures or records.
         paths: pictures to show.
         record_ids: their records.
         framed: those of the paths that stand out.
@@ -49,7 +49,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Cells:
-    """Contact sheets of the cells, and how the records fill them; `reason` says why there are none."""
+    """Contact sheets of the cells, and the number of records in each; `reason` says why there are none."""
 
     sheets: Sequence[Sheet] = ()
     counts: Sequence[int] = ()
@@ -57,12 +57,12 @@ class Cells:
 
 
 def class_sheets(survey: Survey, ratio: NDArray[np.float64], names: Mapping[str, str]) -> list[Sheet]:
-    """One sheet for each of the largest landmarks, with its most generic pictures framed.
+    """Make a sheet for each of the largest landmarks, with its most generic pictures framed.
 
     Args:
         survey: the records.
         ratio: `(V,)` of `waymark.check.classes.generic_views`.
-        names: readable name of a landmark that has one.
+        names: readable names of landmarks.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for number in np.flatnonzero(survey.views.decoded).tolist():
@@ -76,17 +76,17 @@ def class_sheets(survey: Survey, ratio: NDArray[np.float64], names: Mapping[str,
         shown += _some(survey, set(members[label]) - set(flagged), ON_A_SHEET - len(shown))
         note = counted(len(members[label]), "picture")
         if flagged:
-            note += f", {len(flagged):,} look more like other landmarks"
+            note += f", {len(flagged):,} are more similar to other landmarks"
         framed = frozenset(survey.views.path[number] for number in flagged)
         sheets.append(_sheet(survey, names.get(label, label), note, shown, framed))
     return sheets
 
 
 def cell_sheets(survey: Survey, places: Places, region: GeoDataFrame | None) -> Cells:
-    """One sheet for each of the fullest cells of a coarse grid over the region, or over the extent of the data."""
+    """Make a sheet for each of the fullest cells of a coarse grid over the region, or over the extent of the data."""
     rows = places.rows("in place")
     if not len(rows):
-        return Cells(reason="No record has coordinates that can be used.")
+        return Cells(reason="No record has usable coordinates.")
     lat_lon = survey.lat_lon[rows]
     try:
         land = extent_region(lat_lon) if region is None else region
@@ -108,19 +108,19 @@ def cell_sheets(survey: Survey, places: Places, region: GeoDataFrame | None) -> 
 
 
 def _decoded_views(survey: Survey, rows: NDArray[np.int64]) -> list[int]:
-    """One picture of each record, another heading each time, so that a sheet does not look one way only."""
+    """Choose one picture of each record, with varying headings, so that a sheet shows all directions."""
     views = survey.views
     shown = []
     for row in rows.tolist():
         begin, end = np.searchsorted(views.record, [row, row + 1])
-        its = [number for number in range(begin, end) if views.status[number] == "ok"]
-        if its:
-            shown.append(its[int(hash_share(survey.ids[row], 2) * len(its))])
+        decoded = [number for number in range(begin, end) if views.status[number] == "ok"]
+        if decoded:
+            shown.append(decoded[int(hash_share(survey.ids[row], 2) * len(decoded))])
     return shown
 
 
 def _some(survey: Survey, numbers: Iterable[int], most: int) -> list[int]:
-    """Choose pictures by a hash of their path: the same ones each time, in no particular order."""
+    """Choose pictures by a hash of their path: the same ones each time, in a random order."""
     return sorted(numbers, key=lambda number: hash_share(survey.views.path[number], 3))[: max(most, 0)]
 
 
@@ -130,7 +130,7 @@ def _sheet(survey: Survey, title: str, note: str, shown: Sequence[int], framed: 
 
 
 def thumbnails(survey: Survey, paths: Iterable[str], *, workers: int | None = None) -> dict[str, bytes]:
-    """Give the pictures in small as JPEGs by their path; those that cannot be decoded are absent."""
+    """Return thumbnails as JPEGs by path; pictures that cannot be decoded are absent."""
     wanted = sorted({path for path in paths if path in survey.pictures})
     pictures = read_pictures(
         [survey.pictures[path] for path in wanted], SHOWN_PX, max_pixels=MAX_PIXELS, workers=workers

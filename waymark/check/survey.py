@@ -1,4 +1,4 @@
-"""Every picture of a source looked at once: whether it can be decoded, and what it looks like."""
+"""Decode every picture of a source once, and keep its status, hashes and colours."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ from waymark.images.resizing import crash, look_at
 from waymark.system.workers import Lost
 
 LOOKED_AT_PX = 64  # side of the squares that are compared
-MOST_OF_A_CLASS = 1500  # pictures of a landmark that are held against others, chosen by hash
-MOST_HELD = 30_000
+MOST_OF_A_CLASS = 1500  # pictures of a landmark that are compared with others, chosen by hash
+MOST_COMPARED = 30_000
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Views:
     Attributes:
         record: `(V,)` row of the record.
         path: of each picture, relative to the folder.
-        heading_deg: `(V,)`, NaN where nobody says.
+        heading_deg: `(V,)`, NaN if unknown.
         status: whether it could be decoded.
         reason: why not.
-        digest: hash of the file's content; empty where no other file has its size, or there is none.
+        digest: hash of the file's content; empty if no other file has the same size, or there is no file.
         looks: of the V pictures, each as a record of one view.
-        evenness: `(V,)` share of the pixels that have the picture's commonest colour.
+        evenness: `(V,)` share of the pixels that have the most frequent colour.
         compared: `(C,)` pictures of landmarks whose colours and gradients were described.
         descriptor: `(C, 192)` of these.
     """
@@ -55,22 +55,22 @@ class Views:
 
     @property
     def decoded(self) -> NDArray[np.bool_]:
-        """`(V,)` whether there are pixels."""
+        """`(V,)` whether the picture was decoded."""
         return self.looks.pictured
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A source's records with all that was seen of their pictures; N records.
+    """Records of a source with what was measured of their pictures; N records.
 
     Attributes:
         records: table of `waymark.data.records.RECORD_SCHEMA`.
-        pictures: where the picture of each path lies; those that are missing may be left out.
+        pictures: file of each path; missing ones may be left out.
         views: the pictures.
         ids: record ids.
         lat_lon: `(N, 2)` latitude, longitude in degrees, NaN where unknown.
         labels: first landmark of each record; None where it has none.
-        groups: group of each record; its own id where it has none.
+        groups: group of each record; its id if it has none.
     """
 
     records: pa.Table
@@ -82,27 +82,27 @@ class Survey:
     groups: Sequence[str]
 
     def paths_of(self, row: int) -> tuple[str, ...]:
-        """Paths of the pictures of a record that can be decoded."""
+        """Return the paths of the decodable pictures of a record."""
         first, last = np.searchsorted(self.views.record, [row, row + 1])
         return tuple(self.views.path[view] for view in range(first, last) if self.views.status[view] == "ok")
 
     def digests(self) -> dict[str, str]:
-        """Hash of the content of each file that may have a copy, by its path."""
+        """Return the content hash of each file that may have a copy, by path."""
         pairs = zip(self.views.path, self.views.digest, strict=True)
         return {path: digest for path, digest in pairs if digest}
 
     def statuses(self) -> Counter[str]:
-        """Number of pictures by status."""
+        """Count pictures by status."""
         return Counter(self.views.status)
 
 
 def survey(records: pa.Table, pictures: Mapping[str, Path], *, workers: int | None = None) -> Survey:
-    """Decode every picture once, in processes that a hostile one may crash.
+    """Decode every picture once, in processes that a hostile file may crash.
 
     Args:
         records: table of `waymark.data.records.RECORD_SCHEMA`.
-        pictures: where the picture of each path of their views lies; those that are missing may be left out.
-        workers: number of processes; as many as there are CPUs, and memory for as many, by default.
+        pictures: file of each path of their views; missing ones may be left out.
+        workers: number of processes; by default one for each CPU, as far as the memory suffices.
     """
     ids = records["record_id"].to_pylist()
     labels = [landmarks[0] if landmarks else None for landmarks in records["landmarks"].to_pylist()]
@@ -125,10 +125,10 @@ def _look(
     compared = compared_views(paths, [labels[row] for row, _ in flat])
     described = np.full(len(flat), -1, np.int64)
     described[compared] = np.arange(len(compared))
-    there = [number for number, path in enumerate(paths) if path in pictures]
-    files = [pictures[paths[number]] for number in there]
+    present = [number for number, path in enumerate(paths) if path in pictures]
+    files = [pictures[paths[number]] for number in present]
     twice = _of_equal_size(files)
-    wanted = [Wanted(*seen) for seen in zip(files, twice, (described[there] >= 0).tolist(), strict=True)]
+    wanted = [Wanted(*seen) for seen in zip(files, twice, (described[present] >= 0).tolist(), strict=True)]
     found = look_at(wanted, partial(look, size_px=LOOKED_AT_PX, max_pixels=MAX_PIXELS), max_pixels=MAX_PIXELS,
                     workers=workers)  # fmt: skip
     hashes, seen = np.zeros((len(flat), 1), np.uint64), np.zeros((len(flat), 1), bool)
@@ -136,15 +136,15 @@ def _look(
     even, descriptor = np.zeros(len(flat)), np.zeros((len(compared), DESCRIBED), np.float32)
     status: list[Status] = ["missing"] * len(flat)
     reason, digest = ["no such file"] * len(flat), [""] * len(flat)
-    progress = tqdm(found, total=len(there), unit="picture", desc="look", disable=None)
-    for number, its in zip(there, progress, strict=True):
-        its = Look("crashed", crash(its)) if isinstance(its, Lost) else its
-        status[number], reason[number], digest[number] = its.status, its.reason, its.digest
-        if its.status == "ok":
-            hashes[number], seen[number] = hash_numbers([its.perceptual_hash]), True
-            mean[number], std[number], even[number] = its.mean, its.std, its.evenness
-        if its.descriptor is not None:
-            descriptor[described[number]] = its.descriptor
+    progress = tqdm(found, total=len(present), unit="picture", desc="look", disable=None)
+    for number, result in zip(present, progress, strict=True):
+        seen_as = Look("crashed", crash(result)) if isinstance(result, Lost) else result
+        status[number], reason[number], digest[number] = seen_as.status, seen_as.reason, seen_as.digest
+        if seen_as.status == "ok":
+            hashes[number], seen[number] = hash_numbers([seen_as.perceptual_hash]), True
+            mean[number], std[number], even[number] = seen_as.mean, seen_as.std, seen_as.evenness
+        if seen_as.descriptor is not None:
+            descriptor[described[number]] = seen_as.descriptor
     return Views(
         record=record,
         path=paths,
@@ -160,7 +160,7 @@ def _look(
 
 
 def compared_views(paths: Sequence[str], labels: Sequence[str | None]) -> NDArray[np.int64]:
-    """Choose by hash the pictures of landmarks that are held against those of others: at most so many of each."""
+    """Choose by hash the pictures of landmarks that are compared with those of others, at most 1,500 of each."""
     numbers = [number for number, label in enumerate(labels) if label is not None]
     if len({labels[number] for number in numbers}) < 2:
         return np.zeros(0, np.int64)
@@ -169,13 +169,13 @@ def compared_views(paths: Sequence[str], labels: Sequence[str | None]) -> NDArra
     chosen: list[int] = []
     for number in numbers:
         taken[labels[number]] += 1
-        if taken[labels[number]] <= MOST_OF_A_CLASS and len(chosen) < MOST_HELD:
+        if taken[labels[number]] <= MOST_OF_A_CLASS and len(chosen) < MOST_COMPARED:
             chosen.append(number)
     return np.array(chosen, dtype=np.int64)
 
 
 def _of_equal_size(files: Sequence[Path]) -> list[bool]:
-    """Say which files may be copies of another: those of one size, and members of tars, whose size is not known."""
+    """Find files that may be copies: those of equal size, and members of tars, whose size is not known."""
     sizes: list[int] = []
     for file in files:
         try:

@@ -1,4 +1,4 @@
-"""Ask the models: each answers its question, from the same pictures."""
+"""Answers of one or two models to the same pictures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import tee
@@ -10,36 +10,36 @@ from waymark.inference.lookup import Model, Models
 
 
 class Square(NamedTuple):
-    """What pictures are decoded to: a square of so many pixels, and how they become one."""
+    """Size of the square to which pictures are decoded, and how they become square."""
 
     side_px: int
     fit: Fit
 
 
 def square_of(model: Model) -> Square:
-    """Give the square to which a model wants pictures decoded."""
-    blueprint = model.guesser.locator.blueprint
-    return Square(blueprint.shard_px, blueprint.fit)
+    """Return the square to which a model needs pictures decoded."""
+    config = model.predictor.locator.config
+    return Square(config.shard_px, config.fit)
 
 
 def squares_of(models: Models) -> list[Square]:
-    """Give the squares to which pictures are to be decoded, each once."""
+    """Return the distinct squares that the models need."""
     return sorted({square_of(model) for model in models.each})
 
 
 def view_slots(model: Model) -> int:
-    """Give how many views of a place a model takes."""
-    return len(model.guesser.locator.blueprint.slots)
+    """Return the number of views of a place that a model takes."""
+    return len(model.predictor.locator.config.slots)
 
 
 def ask(models: Models, queries: Sequence[Query], pictures: Mapping[Square, Iterator[Picture]]) -> Answers:
-    """Let each model answer its question.
+    """Answer queries with each model, and join the answers.
 
     Args:
-        models: who is asked.
+        models: for places, landmarks or both.
         queries: places or photos.
-        pictures: by the square of `squares_of` that they were decoded to, all pictures of the queries in their order.
+        pictures: by square of `squares_of`, all pictures of the queries in order.
     """
-    readers = {square: iter(tee(its, len(models.each))) for square, its in pictures.items()}
-    answers = [answer_files(model.guesser, queries, next(readers[square_of(model)])) for model in models.each]
+    readers = {square: iter(tee(decoded, len(models.each))) for square, decoded in pictures.items()}
+    answers = [answer_files(model.predictor, queries, next(readers[square_of(model)])) for model in models.each]
     return answers[0] if len(answers) == 1 else join_answers(*answers)

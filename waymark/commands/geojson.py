@@ -13,9 +13,9 @@ DECIMALS = 1e-6  # of a degree: a tenth of a metre
 
 
 def feature_collection(answers: Sequence[Answer], model: str) -> dict[str, Any]:
-    """Turn answers into features: for each its cells, its radii and its place, which `kind` tells apart.
+    """Convert answers to features: cells, radii and place of each, distinguished by `kind`.
 
-    The place also tells the landmark; where a model answers no places, it has no geometry.
+    The place also has the landmark; it has no geometry if the model answers no places.
     """
     features = [feature for answer in answers for feature in _features(answer, model)]
     return {"type": "FeatureCollection", "features": features}
@@ -24,20 +24,20 @@ def feature_collection(answers: Sequence[Answer], model: str) -> dict[str, Any]:
 def _features(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
     if answer.cells is not None:
         for row in answer.cells.itertuples():
-            its = {"kind": "cell", "name": answer.name, "cell": int(row.cell), "probability": float(row.probability)}
-            yield _feature(row.geometry if row.geometry.geom_type == "Point" else cut(row.geometry), its)
+            cell = {"kind": "cell", "name": answer.name, "cell": int(row.cell), "probability": float(row.probability)}
+            yield _feature(row.geometry if row.geometry.geom_type == "Point" else cut(row.geometry), cell)
     for share, km in ((90, answer.radius_90_km), (50, answer.radius_50_km)):
         if km is not None and answer.latitude is not None and answer.longitude is not None:
-            its = {"kind": "radius", "name": answer.name, "share": share / 100, "radius_km": km}
-            yield _feature(circle(answer.latitude, answer.longitude, km), its)
+            radius = {"kind": "radius", "name": answer.name, "share": share / 100, "radius_km": km}
+            yield _feature(circle(answer.latitude, answer.longitude, km), radius)
     names = ("name", "radius_50_km", "radius_90_km", "cell", "probability", *LANDMARK)
-    its = {"kind": "answer", **{name: getattr(answer, name) for name in names}, "model": model}
+    place = {"kind": "answer", **{name: getattr(answer, name) for name in names}, "model": model}
     placed = answer.latitude is not None and answer.longitude is not None
-    yield _feature(shapely.Point(answer.longitude, answer.latitude) if placed else None, its)
+    yield _feature(shapely.Point(answer.longitude, answer.latitude) if placed else None, place)
 
 
 def _feature(shape: Any, properties: dict[str, Any]) -> dict[str, Any]:
-    """Make a feature; without a shape it is one that has no place (RFC 7946, section 3.2)."""
+    """Make a feature; without a shape it is unlocated (RFC 7946, section 3.2)."""
     if shape is None:
         return {"type": "Feature", "geometry": None, "properties": properties}
     rounded = shapely.set_precision(shape, DECIMALS)

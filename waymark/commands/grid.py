@@ -1,4 +1,4 @@
-"""`waymark grid`: what grids of several spacings would be like, before anything is trained."""
+"""`waymark grid`: compare grids of several spacings before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,21 +37,21 @@ def grid_preview(
     split: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Print a table of grids to choose from, and write a page with a map of each.
+    """Print a table of grids, and write a page with a map of each.
 
     Args:
         records: Parquet or CSV with the columns latitude and longitude in degrees; rows without are left out.
-        region: country code or vector file; None for the extent of the records, and of its squares those with any.
+        region: country code or vector file; None for the extent of the records, without empty squares.
         crs: of the cells, in metres, or `auto`.
         spacings_km: sides of squares; the widest is that of the quadtrees' widest squares.
-        min_records: for each a quadtree whose cells hold at least so many records, if any.
-        enough: images that a cell should have; the table says how many cells have less.
-        split: `records.parquet` of the stage `split`: grids then are learnt from train and measured on val; for
-            the checkout's own records that is the checkout's, where there is one.
+        min_records: for each a quadtree whose non-empty cells hold at least this many records.
+        enough: images that a cell should have; the table has the share of cells with fewer.
+        split: `records.parquet` of the stage `split`: grids are then built from train and measured on val; by
+            default that of the checkout for the checkout's own records, if it exists.
         out: HTML file to write, or None.
 
     Raises:
-        SourceError: a file is missing, or lacks its columns or any place.
+        SourceError: a file is missing, or has no such columns or no place.
     """
     if split is None and records == RECORDS and SPLIT.is_file():
         split = SPLIT
@@ -69,22 +69,22 @@ def grid_preview(
         places=everything if region is None else None,
     )
     figures = preview_table(previews, enough=enough)
-    words = f"the {len(training):,} records" if measured is None else f"{len(measured):,} val records"
+    basis = f"the {len(training):,} records" if measured is None else f"{len(measured):,} val records"
     show(_text(figures, enough))
-    say(f"oracle error over {words}; CRS {describe_crs(previews[0].cells.crs.to_string())}")
+    say(f"oracle error over {basis}; CRS {describe_crs(previews[0].cells.crs.to_string())}")
     if out is not None:
         page = grids_page(
             [_grid(preview) for preview in previews],
             figures,
             enough=enough,
-            measured=words,
+            measured=basis,
             region=None if region is None else outline,
         )
         write_text(page, out)
 
 
 def _text(figures: pd.DataFrame, enough: int) -> str:
-    """The table in columns of equal width."""
+    """Format the table."""
     shown = pd.DataFrame(
         {
             "grid": figures["grid"],
@@ -110,27 +110,27 @@ def _grid(preview: GridPreview) -> Grid:
 
 
 def _places(path: Path) -> pd.DataFrame:
-    """Read the rows that have a place, with their ids where there are any."""
+    """Read the rows that have a place, with their ids if there are any."""
     if path == RECORDS and not path.is_file():
-        raise SourceError(f"{path} does not exist; give a Parquet or CSV file, or run dvc repro filter")
+        raise SourceError(f"{path} does not exist; name a Parquet or CSV file, or run dvc repro filter")
     table = read_table(path)
     places = pd.DataFrame(read_places(table), columns=["latitude", "longitude"])
     if (column := table.find(["record_id"])) is not None:
         places["record_id"] = table.texts(column)
     places = places.dropna(subset=["latitude", "longitude"])
     if places.empty:
-        raise SourceError(f"{path} has no record with coordinates; there is nothing to lay a grid for")
+        raise SourceError(f"{path} has no record with coordinates; a grid needs some")
     return places
 
 
 def _divided(places: pd.DataFrame, path: Path, split: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give the training records and those of val."""
+    """Return the records of train and of val."""
     if "record_id" not in places:
         raise SourceError(f"{path} has no column record_id to join {split} by; leave out the split")
     table = read_table(split)
     columns = [table.find([name]) for name in ("record_id", "split")]
     if None in columns:
-        raise SourceError(f"{split} has no columns record_id and split; take data/split/records.parquet")
+        raise SourceError(f"{split} has no columns record_id and split; use data/split/records.parquet")
     of_record = dict(zip(*(table.texts(str(column)) for column in columns), strict=True))
     splits = places["record_id"].map(of_record)
     train, val = places[splits == "train"], places[splits == "val"]

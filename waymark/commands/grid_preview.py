@@ -1,4 +1,4 @@
-"""Grids to choose from: how many cells each has, how many images a cell, and how good an answer could be at best."""
+"""Grids to choose from: number of cells, images in a cell, and the error of the best possible answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
@@ -16,24 +15,24 @@ from waymark.geo.crs import project, resolve_crs, unproject
 from waymark.geo.grid import build_grid, land_of
 from waymark.geo.quadtree import build_quadtree
 from waymark.geo.regions import region_lat_lon
-from waymark.metrics.functional import haversine_km
+from waymark.geo.sphere import great_circle_km
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class GridPreview:
-    """One grid, and what can be said of it before anything is trained.
+    """One grid, and its measures before any training.
 
     Attributes:
         name: such as `40 km`, or `quadtree 20` for one of at least 20 records.
         kind: `squares` or `quadtree`.
-        spacing_km: side of the squares, of a quadtree of the widest.
-        min_records: of a quadtree, None for squares.
+        spacing_km: side of the squares, or of the largest squares of a quadtree.
+        min_records: of a quadtree; None for squares.
         cells: what `build_grid` or `build_quadtree` returned.
         images: `(C,)` training records in each cell, by number.
-        centre_km: `(N,)` error of each record, were its cell's clipped centre answered (the oracle error).
-        training_km: `(N,)` likewise with the mean position of its cell's training records, where it has any.
+        centre_km: `(N,)` error of each record if the clipped centre of its cell were the answer (the oracle error).
+        training_km: `(N,)` likewise with the mean position of its cell's training records, if it has any.
     """
 
     name: str
@@ -59,31 +58,31 @@ def preview_grids(
     """Build grids of squares of several spacings, and quadtrees, and measure each.
 
     Args:
-        region: polygons in EPSG:4326, as `load_region` gives.
+        region: polygons in EPSG:4326, as `load_region` returns.
         lat_lon: `(N, 2)` latitude, longitude in degrees of the training records.
-        spacings_km: sides of squares; the widest is that of the quadtrees' widest squares, too.
-        min_records: for each a quadtree whose cells hold at least so many training records, if any.
+        spacings_km: sides of squares; the largest is also that of the quadtrees' largest squares.
+        min_records: for each a quadtree whose non-empty cells hold at least this many training records.
         crs: CRS of the cells, in metres, or `auto`.
-        others: `(M, 2)` records that are measured in place of the training records; these tell how well small cells
-            serve a place that was not trained on.
-        places: as in `build_grid`: squares without one of these are left out.
+        others: `(M, 2)` records that are measured in place of the training records, to see how well small cells
+            serve places that are not in train.
+        places: as in `build_grid`: squares without any of these are left out.
 
     Returns:
         The grids of squares in the order of their spacings, then the quadtrees.
 
     Raises:
         GridError: there is no record or no spacing, or a grid cannot be built.
-        CoordinateError: the region or a record lies outside the area of use of the CRS.
+        CoordinateError: the region or a record is outside the area of use of the CRS.
     """
     training = np.asarray(lat_lon, dtype=np.float64).reshape(-1, 2)
     if not len(training) or not len(spacings_km):
         raise GridError("a preview needs at least one record with coordinates, and one spacing")
     crs = resolve_crs(crs, region_lat_lon(gpd.GeoDataFrame(geometry=[land_of(region)], crs=region.crs)))
     measured = training if others is None else np.asarray(others, dtype=np.float64).reshape(-1, 2)
-    wanted: list[tuple[float, int | None]] = [(spacing_km, None) for spacing_km in spacings_km]
-    wanted += [(max(spacings_km), least) for least in min_records]
+    grids: list[tuple[float, int | None]] = [(spacing_km, None) for spacing_km in spacings_km]
+    grids += [(max(spacings_km), least) for least in min_records]
     made = []
-    for spacing_km, least in tqdm(wanted, unit="grid", desc="preview", disable=None):
+    for spacing_km, least in tqdm(grids, unit="grid", desc="preview", disable=None):
         spacing_m = round(spacing_km * 1000, 3)
         if least is None:
             cells = build_grid(region, spacing_m=spacing_m, crs=crs, places=places)
@@ -94,7 +93,7 @@ def preview_grids(
 
 
 def preview_table(previews: Sequence[GridPreview], *, enough: int) -> pd.DataFrame:
-    """Set grids beside each other.
+    """Compare grids in a table.
 
     Args:
         previews: what `preview_grids` returned.
@@ -103,7 +102,7 @@ def preview_table(previews: Sequence[GridPreview], *, enough: int) -> pd.DataFra
     Returns:
         One row for each: `grid`, `kind`, `spacing_km`, `min_records`; `cells`, and `classes`, those with training
         records; `images_min`, `images_median`, `images_max` of the classes, and `few`, the share of the classes with
-        less than enough; `centre_mean_km`, `centre_median_km`, `training_mean_km`, `training_median_km`.
+        fewer than `enough`; `centre_mean_km`, `centre_median_km`, `training_mean_km`, `training_median_km`.
     """
     return pd.DataFrame([_row(preview, enough) for preview in previews])
 
@@ -137,7 +136,7 @@ def _preview(
     answers = centres.copy()
     filled = images > 0
     answers[filled] = _mean_places(cell, training, cells.crs.to_string())
-    its = assign_cells(cells, measured)
+    found = assign_cells(cells, measured)
     return GridPreview(
         name=f"{spacing_km:g} km" if least is None else f"quadtree {least}",
         kind="squares" if least is None else "quadtree",
@@ -145,17 +144,12 @@ def _preview(
         min_records=least,
         cells=cells,
         images=images,
-        centre_km=_distance_km(centres[its], measured),
-        training_km=_distance_km(answers[its], measured),
+        centre_km=great_circle_km(centres[found], measured),
+        training_km=great_circle_km(answers[found], measured),
     )
 
 
 def _mean_places(cell: NDArray[np.int64], lat_lon: Floats, crs: str) -> Floats:
-    """Give the mean position in the CRS of the records of each cell that has any, in degrees."""
+    """Compute the mean position in the CRS of the records of each non-empty cell, in degrees."""
     sums = pd.DataFrame(project(lat_lon, crs)).groupby(cell).mean()
     return unproject(sums.to_numpy(), crs, anywhere=True)
-
-
-def _distance_km(answer: Floats, truth: Floats) -> Floats:
-    distance_km: Floats = haversine_km(torch.tensor(answer), torch.tensor(truth)).numpy()
-    return distance_km

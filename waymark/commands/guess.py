@@ -14,7 +14,7 @@ from waymark.commands.arguments import Outputs, parse_headings
 from waymark.commands.asking import Square, ask, square_of, squares_of, view_slots
 from waymark.commands.geojson import feature_collection
 from waymark.commands.pictures import as_jpeg, open_upright, read_named, with_attention
-from waymark.commands.terminal import say, show, whole_file, write_text
+from waymark.commands.terminal import say, show, write_text
 from waymark.errors import ImageError, ParameterError
 from waymark.geo.regions import load_land
 from waymark.images.decode import Picture
@@ -24,23 +24,24 @@ from waymark.inference.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
 from waymark.report.wording import Answer, drawn_lines, facts
 from waymark.sources.quad_folders import VIEW_NAMES
+from waymark.system.files import whole_file
 from waymark.system.terminal import printable
 
 
 class Asked(NamedTuple):
-    """A query with its pictures decoded, to each square that a model wants."""
+    """A query with its pictures decoded to each square that a model needs."""
 
     query: Query
     pictures: dict[Square, list[Picture]]
 
     def broken(self) -> list[str]:
-        """Name the pictures that cannot be decoded, each with the reason."""
+        """List the pictures that cannot be decoded, each with the reason."""
         decoded = zip(self.query.pictures, next(iter(self.pictures.values())), strict=True)
-        return [f"{path}: {its.reason or its.status}" for path, its in decoded if its.pixels is None]
+        return [f"{path}: {picture.reason or picture.status}" for path, picture in decoded if picture.pixels is None]
 
     def pixels(self, model: Model) -> list[Pixels]:
-        """Give the pictures as a model wants them."""
-        return [its.pixels for its in self.pictures[square_of(model)] if its.pixels is not None]
+        """Return the decoded pictures in the size of a model."""
+        return [picture.pixels for picture in self.pictures[square_of(model)] if picture.pixels is not None]
 
 
 def guess_images(
@@ -49,31 +50,31 @@ def guess_images(
     """Answer for images, and print or write the answers.
 
     Args:
-        images: pictures, as `check_guess` lets them pass.
+        images: pictures that passed `check_guess`.
         references: of models, see `waymark.inference.lookup.load_models`.
-        headings: of the images in degrees, with commas between; None where they are not given.
+        headings: of the images in degrees, separated by commas; None if unknown.
         each: whether each image is a photo of its own.
-        out: what is written.
+        out: what to write.
 
     Raises:
-        ImageError: an image cannot be decoded; of several photos the others are answered before.
+        ImageError: an image cannot be decoded; of several photos the others are answered first.
         ParameterError: more views than a model takes.
     """
     queries = make_queries(images, headings, each)
     models = load_models(references)
     _check_views(queries, models)
     asked = [_read(query, models) for query in queries]
-    if whole := [its for its in asked if not its.broken()]:
-        _give(_answer(models, whole), whole, models, out)
-    if broken := list(chain.from_iterable(its.broken() for its in asked)):
+    if whole := [query for query in asked if not query.broken()]:
+        _write(_answer(models, whole), whole, models, out)
+    if broken := list(chain.from_iterable(query.broken() for query in asked)):
         raise ImageError("; ".join(broken))
 
 
 def make_queries(images: Sequence[Path], headings: str | None, each: bool) -> list[Query]:
-    """Say which images belong together, and where each looks to.
+    """Group images into queries, with the heading of each.
 
     Raises:
-        ParameterError: headings that are no numbers, too few or too many.
+        ParameterError: headings are not numbers, too few or too many.
     """
     if each:
         return [Query(str(image), (image,), (None,)) for image in images]
@@ -82,9 +83,9 @@ def make_queries(images: Sequence[Path], headings: str | None, each: bool) -> li
 
 
 def _from_names(images: Sequence[Path]) -> tuple[Heading, ...]:
-    """Read the headings from the names of a quadruplet, such as 90.jpg, where all images are named so and differ.
+    """Read the headings from the names of a quadruplet, such as 90.jpg, if all images have such names and differ.
 
-    Other numbers, such as 17.jpg, are rather those of a camera or of a folder.
+    Other numbers, such as 17.jpg, come from a camera or a folder.
     """
     names = [image.stem for image in images]
     if len(set(names)) < len(images) or not set(names) <= VIEW_NAMES:
@@ -96,15 +97,14 @@ def _check_views(queries: Sequence[Query], models: Models) -> None:
     views, most = max(len(query.pictures) for query in queries), max(map(view_slots, models.each))
     if views > most:
         raise ParameterError(
-            f"{models.name} takes {_count(most)} of a place, and {views} images are given;"
-            " --each answers for each of them"
+            f"{models.name} takes {_count(most)} of a place, and {views} images are named; --each answers each of them"
         )
     for model in models.each:
         if (slots := view_slots(model)) < views:
-            say(f"{model.name} takes {_count(slots)} of a place; of {views} the others were not used")
-        headed = any(slot is not None for slot in model.guesser.locator.blueprint.slots)
+            say(f"{model.name} takes {_count(slots)} of a place; the rest of the {views} were not used")
+        headed = any(slot is not None for slot in model.predictor.locator.config.slots)
         if headed and views > 1 and any(None in query.headings_deg for query in queries):
-            say(f"no headings are known, so the images stand for those of {model.name} in order; --headings tells them")
+            say(f"no headings are known, so the images are taken in the order of those of {model.name}; set --headings")
 
 
 def _count(views: int) -> str:
@@ -119,9 +119,9 @@ def _read(query: Query, models: Models) -> Asked:
 
 
 def _answer(models: Models, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Ask the models; gives name, `COLUMNS` and best_landmark of each answer, None for what is unknown."""
-    pictures = {square: chain.from_iterable(its.pictures[square] for its in asked) for square in squares_of(models)}
-    table = ask(models, [its.query for its in asked], pictures).table
+    """Return name, `COLUMNS` and best_landmark of each answer, None for what is unknown."""
+    pictures = {square: chain.from_iterable(one.pictures[square] for one in asked) for square in squares_of(models)}
+    table = ask(models, [one.query for one in asked], pictures).table
     return [_known(row) for row in table[["name", *COLUMNS, BEST]].to_dict("records")]
 
 
@@ -130,12 +130,12 @@ def _known(row: dict[Any, Any]) -> dict[str, Any]:
     return {**known, "cell": row["cell"] if row["cell"] >= 0 else None}
 
 
-def _give(rows: list[dict[str, Any]], asked: Sequence[Asked], models: Models, out: Outputs) -> None:
-    answers = [_as_answer(row, its, models, out) for row, its in zip(rows, asked, strict=True)]
+def _write(rows: list[dict[str, Any]], asked: Sequence[Asked], models: Models, out: Outputs) -> None:
+    answers = [_as_answer(row, one, models, out) for row, one in zip(rows, asked, strict=True)]
     if out.geojson is not None:
         write_text(json.dumps(feature_collection(answers, models.name), allow_nan=False) + "\n", out.geojson)
     if out.html is not None:
-        from waymark.report.answers import answer_page  # late, for Plotly takes its time
+        from waymark.report.answers import answer_page  # here, because Plotly is slow to import
 
         write_text(answer_page(answers, models.name, load_land()), out.html)
     if out.draw is not None:
@@ -152,10 +152,10 @@ def _give(rows: list[dict[str, Any]], asked: Sequence[Asked], models: Models, ou
 
 
 def _as_answer(row: dict[str, Any], asked: Asked, models: Models, out: Outputs) -> Answer:
-    """Put an answer together with what its outputs want to show besides."""
+    """Combine an answer with what the outputs show in addition."""
     cells = None
     if models.place is not None and (out.geojson is not None or out.html is not None):
-        cells = cell_probabilities(models.place.guesser, asked.pixels(models.place), asked.query.headings_deg)
+        cells = cell_probabilities(models.place.predictor, asked.pixels(models.place), asked.query.headings_deg)
     shown: dict[str, Any] = {}
     if out.html is not None:
         shown["jpegs"] = [as_jpeg(open_upright(path)) for path in asked.query.pictures]
@@ -164,23 +164,23 @@ def _as_answer(row: dict[str, Any], asked: Asked, models: Models, out: Outputs) 
 
 
 def _attention(asked: Asked, model: Model | None) -> list[Image.Image]:
-    """Lay over the pictures where the model for landmarks looks; none where it has no such map."""
+    """Overlay the attention maps of the model for landmarks; empty if it has none."""
     if model is None:
         return []
-    maps = attention_maps(model.guesser, asked.pixels(model), asked.query.headings_deg)
+    maps = attention_maps(model.predictor, asked.pixels(model), asked.query.headings_deg)
     pairs = zip(asked.query.pictures, maps, strict=True)
-    fit = model.guesser.locator.blueprint.fit
+    fit = model.predictor.locator.config.fit
     return [with_attention(open_upright(path), attention, fit) for path, attention in pairs if attention is not None]
 
 
 def _as_json(rows: Sequence[dict[str, Any]], asked: Sequence[Asked]) -> list[dict[str, Any]]:
     return [
         {
-            "images": [str(path) for path in its.query.pictures],
-            "headings_deg": list(its.query.headings_deg),
+            "images": [str(path) for path in one.query.pictures],
+            "headings_deg": list(one.query.headings_deg),
             **{name: row[name] for name in (*COLUMNS, BEST)},
         }
-        for row, its in zip(rows, asked, strict=True)
+        for row, one in zip(rows, asked, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Pictures as people see them: upright, of a size to look at, and where the model looks."""
+"""Pictures for people: upright, scaled for display, with attention maps."""
 
 import io
 from pathlib import Path
@@ -16,14 +16,14 @@ DRAWN_PX = 1600  # longer side of a picture on which attention is drawn
 
 
 def read_named(path: Path, size_px: int, fit: Fit) -> Picture:
-    """Decode a picture that somebody names; what is left out of a folder is left out here, too, with the reason."""
+    """Decode a picture; files that are skipped in a folder are refused here, with the reason."""
     if (kind := SKIPPED.get(path.suffix.lower())) is not None:
-        return Picture("unreadable", f"{kind} files are not decoded; give a JPEG of it", None)
+        return Picture("unreadable", f"{kind} files are not decoded; convert it to JPEG", None)
     return read_picture(path, size_px, max_pixels=MAX_PIXELS, fit=fit)
 
 
 def open_upright(path: Path) -> Image.Image:
-    """Open a picture as it is looked at, in RGB, its longer side at most `DRAWN_PX` or little more.
+    """Open a picture upright, in RGB, its longer side at most about `DRAWN_PX`.
 
     Raises:
         ImageError: it cannot be decoded.
@@ -32,7 +32,7 @@ def open_upright(path: Path) -> Image.Image:
 
 
 def as_jpeg(picture: Image.Image) -> bytes:
-    """Encode a picture in the size of the page."""
+    """Encode a picture in the size of the page as JPEG."""
     small = picture.copy()
     small.thumbnail((SHOWN_PX, SHOWN_PX))
     buffer = io.BytesIO()
@@ -41,7 +41,7 @@ def as_jpeg(picture: Image.Image) -> bytes:
 
 
 def with_attention(picture: Image.Image, attention: NDArray[np.float32], fit: Fit = "crop") -> Image.Image:
-    """Lay the map of attention over what the model saw; what it did not see turns grey.
+    """Overlay the attention map on what the model saw; the rest turns grey.
 
     Args:
         picture: upright, RGB.

@@ -1,4 +1,4 @@
-"""`waymark predict`: answers for a folder of pictures, in one table."""
+"""`waymark predict`: answers for a folder of pictures, as one table."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -8,7 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from waymark.commands.asking import ask, squares_of, view_slots
-from waymark.commands.terminal import say, whole_file
+from waymark.commands.terminal import say
 from waymark.data.names import one_form
 from waymark.errors import ImageError, SourceError
 from waymark.images.decode import MAX_PIXELS
@@ -17,8 +17,9 @@ from waymark.inference.answering import Query, Undecodable
 from waymark.inference.lookup import load_models
 from waymark.sources.quad_folders import VIEW_NAMES
 from waymark.sources.walking import Walk, walk_photos
+from waymark.system.files import whole_file
 
-AT_ONCE = 1024  # places whose pictures and embeddings are held in memory
+AT_ONCE = 1024  # places whose pictures and embeddings are in memory
 DECIMALS = {
     **{"latitude": 6, "longitude": 6, "radius_50_km": 3, "radius_90_km": 3, "probability": 6},
     **{"landmark_score": 6, "landmark_confidence": 6},
@@ -26,11 +27,11 @@ DECIMALS = {
 
 
 def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: str) -> None:
-    """Answer for the pictures of a folder, and write the answers as CSV once they are all there.
+    """Answer the pictures of a folder, and write the answers as one CSV.
 
     Raises:
-        SourceError: the folder is missing, or holds no picture.
-        ImageError: no picture of it can be decoded.
+        SourceError: the folder is missing, or has no picture.
+        ImageError: no picture can be decoded.
     """
     walk = _walk(folder)
     queries = _queries(folder, walk, layout)
@@ -45,14 +46,14 @@ def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: s
     chunks = [queries[start : start + AT_ONCE] for start in range(0, len(queries), AT_ONCE)]
     for chunk in tqdm(chunks, unit=f"{AT_ONCE} places", disable=True if len(chunks) == 1 else None):
         count = sum(len(query.pictures) for query in chunk)
-        answers = ask(models, chunk, {square: islice(its, count) for square, its in pictures.items()})
+        answers = ask(models, chunk, {square: islice(decoded, count) for square, decoded in pictures.items()})
         tables.append(answers.table)
         undecodable += answers.undecodable
     table = pd.concat(tables, ignore_index=True).rename(columns={"name": "uuid"})
     for picture in undecodable:
         say(f"{one_form(str(picture.path))}: {picture.reason}")
     if table.empty:
-        raise ImageError(f"no picture of {folder} can be decoded, so there is nothing to write")
+        raise ImageError(f"no picture of {folder} can be decoded; there is nothing to write")
     with whole_file(out) as path:
         _tidy(table).to_csv(path, index=False)
     say(_summary(len(table), len(queries), len(undecodable), out, models.name))
@@ -61,7 +62,7 @@ def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: s
     most = max(len(query.pictures) for query in queries)
     for model in models.each:
         if view_slots(model) < most:
-            say(f"{model.name} takes {view_slots(model)} views of a place; of {most} the others were not used")
+            say(f"{model.name} takes {view_slots(model)} views of a place; the rest of the {most} were not used")
 
 
 def _summary(rows: int, queries: int, undecodable: int, out: Path, model: str) -> str:
@@ -79,23 +80,23 @@ def find_queries(folder: Path, layout: str) -> list[Query]:
     """Find the places or photos of a folder, in the order of their names.
 
     Args:
-        folder: to search, with its folders; what is no photo is left out, as the source `photos` does.
-        layout: `quads` takes folders whose pictures are called 0, 90, 180 and 270 for places, `photos`
-            each picture for one of its own; `auto` takes quads where all pictures are named so.
+        folder: searched recursively; other files are skipped, as in the source `photos`.
+        layout: `quads` treats folders whose pictures are called 0, 90, 180 and 270 as places, `photos` each
+            picture as a photo; `auto` means quads if all pictures have such names.
 
     Raises:
-        SourceError: the folder is missing, holds no picture, or is not laid out so.
+        SourceError: the folder is missing, has no picture, or has another layout.
     """
     return _queries(folder, _walk(folder), layout)
 
 
 def _walk(folder: Path) -> Walk:
     if not folder.is_dir():
-        raise SourceError(f"{folder} is no folder; for single pictures use waymark guess")
+        raise SourceError(f"{folder} is not a folder; for single pictures use waymark guess")
     walk = walk_photos(folder)
     if not walk.photos:
-        held = f" (skipped: {walk.summary()})" if walk.skipped else ""
-        raise SourceError(f"{folder} holds no picture{held}")
+        skipped = f" (skipped: {walk.summary()})" if walk.skipped else ""
+        raise SourceError(f"{folder} has no picture{skipped}")
     return walk
 
 
@@ -103,16 +104,16 @@ def _queries(folder: Path, walk: Walk, layout: str) -> list[Query]:
     folders: dict[Path, list[Path]] = {}
     for photo in walk.photos:
         folders.setdefault(photo.path.parent, []).append(photo.path)
-    quads = {place: its for place, its in folders.items() if all(path.stem in VIEW_NAMES for path in its)}
+    quads = {place: paths for place, paths in folders.items() if all(path.stem in VIEW_NAMES for path in paths)}
     if layout == "photos" or (layout == "auto" and not quads):
         return [Query(photo.name, (photo.path,), (None,)) for photo in walk.photos]
-    others = [its[0] for place, its in folders.items() if place not in quads]
+    others = [paths[0] for place, paths in folders.items() if place not in quads]
     if layout == "auto" and others:
         raise SourceError(
-            f"{folder} holds places ({next(iter(quads))}) and others ({others[0]}); say --layout quads or photos"
+            f"{folder} has places ({next(iter(quads))}) and others ({others[0]}); set --layout quads or photos"
         )
     if not quads:
-        raise SourceError(f"{folder} holds no place; a place is a folder with 0.jpg, 90.jpg, 180.jpg and 270.jpg")
+        raise SourceError(f"{folder} has no place; a place is a folder with 0.jpg, 90.jpg, 180.jpg and 270.jpg")
     return _places(quads)
 
 
@@ -123,8 +124,8 @@ def _places(quads: dict[Path, list[Path]]) -> list[Query]:
         headings = tuple(float(path.stem) for path in by_heading)
         name = one_form(place.name)
         if len(set(headings)) < len(headings):
-            raise SourceError(f"{place} has two pictures of one heading; keep one of them")
+            raise SourceError(f"{place} has two pictures of the same heading; keep one of them")
         if name in found:
-            raise SourceError(f"{place} and {found[name].pictures[0].parent} have one name; rename one of them")
+            raise SourceError(f"{place} and {found[name].pictures[0].parent} have the same name; rename one of them")
         found[name] = Query(name, tuple(by_heading), headings)
     return [found[name] for name in sorted(found)]

@@ -1,4 +1,4 @@
-"""`waymark recipe`: complete params files of real systems, put in place without losing one's own."""
+"""`waymark recipe`: complete params files of real systems; the present one is backed up."""
 
 import json
 import shutil
@@ -12,28 +12,29 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from waymark.commands.terminal import say, show, whole_file
+from waymark.commands.terminal import say, show
 from waymark.errors import ParameterError, nearest_name
+from waymark.system.files import whole_file
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
 ABSENT = "(absent)"
 NARROWEST = 30  # column of descriptions
-OWN = ("photos", "quads", "table")  # sources that read pictures of the user's own
+OWN = ("photos", "quads", "table")  # sources that read the user's pictures
 
 
 def list_recipes() -> None:
-    """Print each recipe with the comment that it begins with.
+    """Print each recipe with its leading comment.
 
     Raises:
-        ParameterError: there are none here.
+        ParameterError: there are no recipes here.
     """
     recipes = _recipes()
     indent = " " * (max(map(len, recipes)) + 2)
     columns = max(shutil.get_terminal_size().columns, len(indent) + NARROWEST)
     for name, path in recipes.items():
-        said = " ".join(line.lstrip("# ") for line in takewhile(_is_comment, path.read_text().splitlines()))
-        text = textwrap.fill(said, columns, initial_indent=indent, subsequent_indent=indent)
+        comment = " ".join(line.lstrip("# ") for line in takewhile(_is_comment, path.read_text().splitlines()))
+        text = textwrap.fill(comment, columns, initial_indent=indent, subsequent_indent=indent)
         show(f"{name:<{len(indent)}}{text.removeprefix(indent)}".rstrip())
 
 
@@ -51,54 +52,56 @@ def show_recipe(name: str) -> None:
 
 
 def use_recipe(name: str, path: Path | None = None) -> None:
-    """Put a recipe in the place of params.yaml, and keep the present one where it is no recipe itself.
+    """Replace params.yaml by a recipe, and keep the present one unless it is itself a recipe.
 
     Args:
         name: of the recipe.
-        path: folder or table that it is to learn from; None for what the recipe names.
+        path: folder or table to train on; None for the one that the recipe names.
 
     Raises:
-        ParameterError: there is no such recipe, it is no params file, or it cannot learn from the path.
+        ParameterError: there is no such recipe, it is not a params file, or it cannot use the path.
     """
     recipe = _find(name)
     text = recipe.read_bytes() if path is None else _with_path(recipe, path)
     before = PARAMS.read_bytes() if PARAMS.exists() else None
     if before == text:
-        say(f"params.yaml is {recipe} already")
+        say(f"params.yaml is already {recipe}")
         return
     changes = list(_changes(_load(PARAMS) if before is not None else {}, _parse(text, recipe)))
     if before is not None and before not in [path.read_bytes() for path in _recipes().values()]:
         kept = _free_name()
         kept.write_bytes(before)
-        say(f"the params.yaml that was here is kept as {kept}")
+        say(f"the previous params.yaml is kept as {kept}")
     with whole_file(PARAMS) as beside:
         beside.write_bytes(text)
     for change in changes:
         show(change)
-    learns = "" if path is None else f", and learns from {_parse(text, recipe)['download']['path']}"
-    say(f"params.yaml is now {recipe}{learns}; make run runs what that changes")
+    data = "" if path is None else f", with the data in {_parse(text, recipe)['download']['path']}"
+    say(f"params.yaml is now {recipe}{data}; make run runs what that changes")
 
 
 def _with_path(recipe: Path, path: Path) -> bytes:
-    """Give a recipe with a path of the user's own, its comments as they are.
+    """Return a recipe with the user's path, its comments unchanged.
 
     A path below the checkout stays relative to it, so that both can move; any other is written in full.
 
     Raises:
-        ParameterError: there is nothing at the path, or the recipe brings its own pictures.
+        ParameterError: the path does not exist, or the recipe has a source of its own.
     """
     text = recipe.read_bytes()
     download = _parse(text, recipe, "rt")["download"]
     if (source := download["source"]) not in OWN:
-        known = ", ".join(name for name, its in _recipes().items() if _load(its)["download"]["source"] in OWN)
-        raise ParameterError(f"{recipe} brings its own pictures (download.source: {source}); --path goes with {known}")
+        known = ", ".join(name for name, other in _recipes().items() if _load(other)["download"]["source"] in OWN)
+        raise ParameterError(f"{recipe} has a source of its own (download.source: {source}); --path works with {known}")
     place = path.expanduser().absolute()
     if not place.exists():
-        raise ParameterError(f"there is no {place}; name the folder of your pictures with --path")
+        raise ParameterError(f"{place} does not exist; name the folder of your pictures with --path")
     if source != "table" and not place.is_dir():
-        raise ParameterError(f"{place} is no folder; {recipe} learns from a folder of pictures")
-    if not str(place).isprintable():  # as where the name is no UTF-8
-        raise ParameterError(f"{str(place)!r} has characters that no params file holds; rename it, or link to it")
+        raise ParameterError(f"{place} is not a folder; {recipe} needs a folder of pictures")
+    if not str(place).isprintable():  # for example if the name is not UTF-8
+        raise ParameterError(
+            f"{str(place)!r} has characters that a params file cannot contain; rename it, or link to it"
+        )
     named = str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
     line, column = download.lc.value("path")
     lines = text.decode().splitlines(keepends=True)
@@ -110,19 +113,19 @@ def _with_path(recipe: Path, path: Path) -> bytes:
 def _recipes() -> dict[str, Path]:
     found = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
     if not found:
-        raise ParameterError("there is no recipes/ here; run from the root of a checkout")
+        raise ParameterError("there is no folder recipes/ here; run from the root of a checkout")
     return found
 
 
 def _find(name: str) -> Path:
     recipes = _recipes()
     if name not in recipes:
-        raise ParameterError(f"no recipe is called {name}; {nearest_name(name, recipes)}")
+        raise ParameterError(f"there is no recipe {name}; {nearest_name(name, recipes)}")
     return recipes[name]
 
 
 def _free_name() -> Path:
-    """Give params.yaml.before, or the first of params.yaml.before-2, -3 that nothing is called."""
+    """Return params.yaml.before, or the first of params.yaml.before-2, -3 that does not exist."""
     names = (PARAMS.with_name(f"{PARAMS.name}.before{'' if rank == 1 else f'-{rank}'}") for rank in count(1))
     return next(path for path in names if not path.exists())
 
@@ -132,23 +135,23 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: bytes, path: Path, typ: str = "safe") -> dict[str, Any]:
-    """Read a params file.
+    """Parse a params file.
 
     Raises:
-        ParameterError: it is no mapping in YAML.
+        ParameterError: it is not a YAML mapping.
     """
     yaml = YAML(typ=typ)
     try:
         document = yaml.load(text)
     except YAMLError as error:
-        raise ParameterError(f"{path} is no valid YAML: {error}") from error
+        raise ParameterError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(document, dict):
-        raise ParameterError(f"{path} must hold sections with keys")
+        raise ParameterError(f"{path} must contain sections with keys")
     return document
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """Name each key that changes, with its value before and after."""
+    """List each key that changes, with its value before and after."""
     old, new = dict(_flat(before)), dict(_flat(after))
     for key in [*new, *(key for key in old if key not in new)]:
         values = [_shown(flat[key]) if key in flat else ABSENT for flat in (old, new)]

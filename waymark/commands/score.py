@@ -1,4 +1,4 @@
-"""`waymark score`: the figures of anybody's predictions."""
+"""`waymark score`: metrics of anybody's predictions."""
 
 import json
 import math
@@ -18,11 +18,11 @@ SHARES = ("within_", "coverage_", "cell_", "top1", "answered", "precision")
 
 
 def score_files(predictions: Path, truth: Path, split: str | None, *, allow_missing: bool, as_json: bool) -> None:
-    """Print how far off predicted places are, how well landmarks were recognised, or both.
+    """Print the errors of predicted places, the quality of landmark recognition, or both.
 
     Raises:
-        SourceError: a table without ids or anything to score, an id that stands twice, or a truth without prediction.
-        CoordinateError: places that are none.
+        SourceError: a table has no ids or nothing to score, a duplicate id, or a truth has no prediction.
+        CoordinateError: a place is not on Earth.
     """
     true, predicted = read_rows(truth, split), read_rows(predictions)
     scored = _score(predicted, true, allow_missing=allow_missing)
@@ -34,23 +34,23 @@ def score_files(predictions: Path, truth: Path, split: str | None, *, allow_miss
     else:
         show("\n".join(_line(name, value, intervals.get(name)) for name, value in known.items()))
     if extra := len(set(predicted.ids) - set(scored.ids)):
-        say(f"{extra} predictions have no truth and do not count")
+        say(f"{extra} predictions have no truth and are ignored")
 
 
 def _score(predicted: Rows, true: Rows, *, allow_missing: bool) -> Scored:
-    """Score what the truth asks for and the predictions answer; say what they do not."""
+    """Score what both tables have, and report what the predictions lack."""
     landmarks = asks_landmarks(true) and gives_landmarks(predicted)
     places = asks_places(true) and gives_places(predicted)
     if asks_landmarks(true) and not landmarks:
         if not asks_places(true):
-            raise SourceError(f"{predicted.path} names no landmark; it needs the columns landmark and landmark_score")
-        say(f"{predicted.path} names no landmark, so only places are scored")
+            raise SourceError(f"{predicted.path} has no landmarks; it needs the columns landmark and landmark_score")
+        say(f"{predicted.path} has no landmarks, so only places are scored")
     if not landmarks:
         return score_places(predicted, true, allow_missing=allow_missing)
     of_landmarks = score_landmarks(predicted, true, allow_missing=allow_missing)
     if not places:
         if asks_places(true):
-            say(f"{predicted.path} has no place, so only landmarks are scored")
+            say(f"{predicted.path} has no places, so only landmarks are scored")
         return of_landmarks
     figures, intervals, _ = score_places(predicted, true, allow_missing=allow_missing)
     return Scored(of_landmarks.figures | figures, of_landmarks.intervals | intervals, of_landmarks.ids)

@@ -1,4 +1,4 @@
-"""How many of anybody's answers name the right landmark."""
+"""Metrics of anybody's recognised landmarks."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,20 +19,20 @@ BEST = ("best_landmark",)
 
 
 def asks_landmarks(truth: Rows) -> bool:
-    """Tell whether any row of the truth names a landmark."""
+    """Check whether any row of the truth has a landmark."""
     return any(_truths(truth))
 
 
 def gives_landmarks(predictions: Rows) -> bool:
-    """Tell whether anything in the predictions answers which landmark it is; no landmark is an answer, too."""
+    """Check whether the predictions have landmarks; "no landmark" is an answer, too."""
     return predictions.column(SCORES) is not None or predictions.column(ANSWERS) is not None
 
 
 def score_landmarks(predictions: Rows, truth: Rows, *, allow_missing: bool) -> Scored:
-    """Sum up how landmarks were recognised, with intervals.
+    """Compute the metrics of recognised landmarks, with intervals.
 
-    A truth without prediction is a query without an answer, and an answer where there is no landmark lengthens the
-    ranking (Weyand et al. 2020, Google Landmarks Dataset v2, section 5.2).
+    A truth without prediction is a query without an answer, and an answer to a picture without a landmark lowers the
+    precision (Weyand et al. 2020, Google Landmarks Dataset v2, section 5.2).
 
     Raises:
         SourceError: no id in common, a truth without prediction, or an answer without a score.
@@ -48,7 +48,7 @@ def score_landmarks(predictions: Rows, truth: Rows, *, allow_missing: bool) -> S
 
 
 def _rows(predictions: Rows, truth: Rows) -> pd.DataFrame:
-    """Give rows such as those of predictions.parquet."""
+    """Make rows like those of predictions.parquet."""
     answers = predictions.texts(predictions.table.needed(ANSWERS, "landmark"))
     scores = predictions.table.needed(SCORES, "landmark_score")
     best = predictions.column(BEST)
@@ -71,15 +71,15 @@ def _rows(predictions: Rows, truth: Rows) -> pd.DataFrame:
 
 
 def _truths(truth: Rows) -> list[list[str]]:
-    """Read the landmarks of each row; as text they stand with spaces between, as in Google Landmarks."""
+    """Read the landmarks of each row; as text they are separated by spaces, as in Google Landmarks."""
     if (many := truth.table.find([MANY])) is not None:
         return [_listed(cell) for cell in truth.cells(many)]
     if (one := truth.table.find([ONE])) is not None:
-        return [[] if its is None else [its] for its in truth.texts(one)]
+        return [[] if name is None else [name] for name in truth.texts(one)]
     return [[] for _ in truth.ids]
 
 
 def _listed(cell: Any) -> list[str]:
     if isinstance(cell, Iterable) and not isinstance(cell, (str, bytes)):
-        return [one_form(str(its)) for its in cell]
+        return [one_form(str(name)) for name in cell]
     return [] if str(cell).strip().lower() in EMPTY else one_form(str(cell)).split()

@@ -1,4 +1,4 @@
-"""What every command shares: errors in one line, and files that appear whole or not at all."""
+"""What all commands share: one-line errors, and files that are written atomically."""
 
 import logging
 import warnings
@@ -9,18 +9,19 @@ from pathlib import Path
 import typer
 
 from waymark.errors import ParameterError, WaymarkError
+from waymark.system.files import whole_file
 from waymark.system.terminal import log_to, one_line, printable, printable_lines
 
 
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """End with 1 and one line on stderr on whatever the user can mend; with `debug` show the traceback."""
+    """Exit with 1 and one line on stderr on errors that the user can fix; with `debug` show the traceback."""
     log_to(None, logging.INFO if debug else logging.ERROR)
     if not debug:
         warnings.simplefilter("ignore")
     try:
         yield
-    except BrokenPipeError:  # the reader has had enough; typer ends quietly
+    except BrokenPipeError:  # the reader closed the pipe; typer exits quietly
         raise
     except (WaymarkError, OSError) as error:
         if debug:
@@ -38,42 +39,29 @@ def _one_line(error: Exception) -> str:
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """Read numbers with commas between them; an empty text is none.
+    """Parse numbers separated by commas; an empty text has none.
 
     Raises:
-        ParameterError: one of them is no number.
+        ParameterError: one of them is not a number.
     """
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise ParameterError(f"{option} {text} are no numbers; write them with commas between, such as 10,20") from None
+        raise ParameterError(f"{option} {text} are not numbers; separate them with commas, such as 10,20") from None
 
 
 def say(line: str) -> None:
-    """Write a line to stderr for people, as no part of the output."""
+    """Write a line to stderr, for people."""
     typer.echo(printable(line), err=True)
 
 
 def show(text: str) -> None:
-    """Write lines to stdout for people."""
+    """Write lines to stdout, for people."""
     typer.echo(printable_lines(text))
 
 
-@contextmanager
-def whole_file(destination: Path) -> Iterator[Path]:
-    """Give a path to write to that replaces `destination` when the block ends well."""
-    beside = destination.with_name(f".{destination.name}.new")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    beside.unlink(missing_ok=True)
-    try:
-        yield beside
-        beside.replace(destination)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def write_text(text: str, destination: Path) -> None:
-    """Write a file, or where its name is `-` to stdout."""
+    """Write a file, or to stdout if its name is `-`."""
     if str(destination) == "-":
         typer.echo(text.rstrip("\n"))
         return

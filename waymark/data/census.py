@@ -12,7 +12,7 @@ QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 
 
 def landmark_figures(landmarks: pa.Table) -> dict[str, Any]:
-    """Tell how many pictures the landmarks have.
+    """Count the pictures of the landmarks.
 
     Args:
         landmarks: a table of `waymark.data.records.LANDMARK_SCHEMA`.
@@ -31,7 +31,7 @@ def landmark_figures(landmarks: pa.Table) -> dict[str, Any]:
 
 
 def dimension_figures(records: pa.Table) -> dict[str, Any]:
-    """Tell how large the first pictures of records are, and how they stand.
+    """Measure the first pictures of records, and count their orientations.
 
     Args:
         records: a table of `waymark.data.records.RECORD_SCHEMA`.

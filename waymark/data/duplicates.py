@@ -154,8 +154,8 @@ def _alike_views(looks: Looks, view: int, left: NDArray[np.int64], right: NDArra
         ends, bits, found = search.range_search(_bytes(looks.hashes[chunk, view]), MOST_BITS + 1)  # strictly below
         counts = (ends[1:] - ends[:-1]).astype(np.int64)
         pairs = Pairs(np.repeat(chunk, counts), right[found], bits.astype(np.int64))
-        apart = pairs.left != pairs.right
-        alike = apart & same_colours(looks, view, pairs.left, pairs.right)
+        distinct = pairs.left != pairs.right
+        alike = distinct & same_colours(looks, view, pairs.left, pairs.right)
         yield Pairs(*(part[alike] for part in pairs))
 
 
@@ -172,7 +172,7 @@ def _alike_throughout(looks: Looks, telling: NDArray[np.bool_], first: int, pair
 
 
 def same_colours(looks: Looks, view: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say of P pairs of records whether their pictures at a place have nearly the same colours, `(P,)`."""
+    """Check which of P pairs of records have pictures at a place with nearly the same colours, `(P,)`."""
     contrast = np.minimum(looks.std[left, view].max(axis=1), looks.std[right, view].max(axis=1))
     allowed = np.clip(OF_CONTRAST * contrast, FAINTEST, STRONGEST)[:, None]
     means = np.abs(looks.mean[left, view] - looks.mean[right, view]) <= allowed
@@ -181,7 +181,7 @@ def same_colours(looks: Looks, view: int, left: NDArray[np.int64], right: NDArra
 
 
 def _bytes(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Give `(N,)` hashes as the `(N, 8)` bytes that faiss reads."""
+    """Compute `(N,)` hashes as the `(N, 8)` bytes that faiss reads."""
     return np.ascontiguousarray(hashes).view(np.uint8).reshape(-1, 8)
 
 

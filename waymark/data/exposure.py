@@ -37,28 +37,28 @@ def exposure_table(records: pd.DataFrame, index: pa.Table) -> pa.Table:
     Returns:
         A table of `EXPOSURE_SCHEMA`, a row for each train and val record, in the order of their ids.
     """
-    its = records[records["split"].isin(SEEN)].sort_values("record_id", ignore_index=True)
-    offsets = np.concatenate([[0], its["views"].map(len).to_numpy(dtype=np.int64).cumsum()])
-    place, rows = _places(its["record_id"], offsets, index)
+    seen = records[records["split"].isin(SEEN)].sort_values("record_id", ignore_index=True)
+    offsets = np.concatenate([[0], seen["views"].map(len).to_numpy(dtype=np.int64).cumsum()])
+    place, rows = _places(seen["record_id"], offsets, index)
     hashes = np.full(offsets[-1], None, dtype=object)
     hashes[place] = rows["perceptual_hash"].to_pylist()
     means, stds = np.full((2, offsets[-1], 3), np.nan)
     means[place], stds[place] = _levels(rows)
     colours = _of_records(means, offsets)
     columns = {
-        **{name: pa.array(its[name], pa.string(), from_pandas=True) for name in ("record_id", "split", "group")},
+        **{name: pa.array(seen[name], pa.string(), from_pandas=True) for name in ("record_id", "split", "group")},
         "hashes": _lists(hashes, offsets, pa.string()),
         "means": _lists(means.ravel(), 3 * offsets, pa.float64()),
         "stds": _lists(stds.ravel(), 3 * offsets, pa.float64()),
-        **{name: pa.array(its[name], pa.float64(), from_pandas=True) for name in ("latitude", "longitude")},
-        "landmark": pa.array([next(iter(shown), None) for shown in its["landmarks"]], pa.string()),
+        **{name: pa.array(seen[name], pa.float64(), from_pandas=True) for name in ("latitude", "longitude")},
+        "landmark": pa.array([next(iter(shown), None) for shown in seen["landmarks"]], pa.string()),
         **dict(zip(COLOURS, (pa.array(channel, from_pandas=True) for channel in colours.T), strict=True)),
     }
     return pa.table(columns, EXPOSURE_SCHEMA)
 
 
 def _places(record_ids: "pd.Series[str]", offsets: NDArray[np.int64], index: pa.Table) -> tuple[Any, pa.Table]:
-    """Give for each picture of these records its place among all their views, and its row of the index."""
+    """Find for each picture of these records its place among all their views, and its row of the index."""
     rows = index.filter(pc.equal(index["status"], "ok"))
     record = pd.Index(record_ids).get_indexer(pd.Index(rows["record_id"].to_pandas()))
     rows, record = rows.filter(pa.array(record >= 0)), record[record >= 0]
@@ -66,7 +66,7 @@ def _places(record_ids: "pd.Series[str]", offsets: NDArray[np.int64], index: pa.
 
 
 def _levels(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give `(P, 3)` mean and standard deviation of each picture's channels, as `waymark.data.duplicates` has them."""
+    """Return `(P, 3)` mean and standard deviation of each picture's channels, as `waymark.data.duplicates` has them."""
     pixels = int(rows.schema.metadata[b"size_px"]) ** 2
     mean, squares = (
         pc.list_flatten(rows[name]).to_numpy().reshape(-1, 3) / pixels

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,15 @@ import pyarrow.compute as pc
 import shapely
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from waymark.data.names import one_form
 from waymark.errors import CoordinateError
 from waymark.geo.crs import project, resolve_crs
 from waymark.geo.regions import region_lat_lon
+from waymark.options.kinds import AtLeastOne, PositiveFraction, Seed, ShoreKm, Text
+from waymark.options.named import STRICT
 
 Dropped = dict[str, str]  # record_id -> "reason: detail"
 
@@ -25,39 +29,38 @@ SWAPPED_SHARE = 0.5
 Digests = Callable[[pa.Table], Mapping[str, str]]  # records -> hash of the content of each picture, by its path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class Rules:
     """Which records are worth learning from.
 
     Args:
-        region: polygons in EPSG:4326 that records must lie in; None takes every place.
-        shore_km: how far off the coarse outline a record may lie.
-        min_images: landmarks with fewer records are dropped.
-        max_images: of a landmark with more records, this many are kept.
-        largest: how many landmarks are kept, the largest first.
+        shore_km: how far off the coarse outline of the region a record may lie.
+        min_images: landmarks with fewer records are dropped, first of all.
+        max_images: of a landmark with more records, this many are kept, last of all.
+        largest: how many landmarks are kept, the largest first, by all of their records.
         fraction: share of the records for quick experiments.
         seed: of `fraction` and `max_images`.
         exclude: ids of records, or landmarks, to leave out.
     """
 
-    region: GeoDataFrame | None = None
-    shore_km: float = 5.0
-    min_images: int | None = None
-    max_images: int | None = None
-    largest: int | None = None
-    fraction: float = 1.0
-    seed: int = 1
-    exclude: Sequence[str] = ()
+    shore_km: ShoreKm = 5.0
+    min_images: AtLeastOne | None = None
+    max_images: AtLeastOne | None = None
+    largest: AtLeastOne | None = None
+    fraction: PositiveFraction = 1.0
+    seed: Seed = 1
+    exclude: Annotated[tuple[Text, ...], Field(strict=False)] = ()
 
 
-def select(records: pa.Table, rules: Rules, digests: Digests) -> tuple[pa.Table, Dropped]:
-    """Keep the records that are worth learning from; say of each other one why it went.
+def select(records: pa.Table, rules: Rules, region: GeoDataFrame | None, digests: Digests) -> tuple[pa.Table, Dropped]:
+    """Keep the records that are worth learning from, and give the reason of each other one.
 
     The rules go one after the other, and each sees what the ones before it left.
 
     Args:
         records: a table of `waymark.data.records.RECORD_SCHEMA`.
         rules: what to drop.
+        region: polygons in EPSG:4326 that records must lie in; None takes every place.
         digests: hashes the pictures of records; asked once, for those that no rule about places has dropped.
 
     Returns:
@@ -68,17 +71,17 @@ def select(records: pa.Table, rules: Rules, digests: Digests) -> tuple[pa.Table,
     """
     dropped: Dropped = {}
     kept = records
-    for rule in _in_order(rules, digests):
+    for rule in _in_order(rules, region, digests):
         found = rule(kept)
         dropped |= found
         kept = kept.filter(pc.invert(pc.is_in(kept["record_id"], pa.array(list(found), pa.string()))))
     return kept, dropped
 
 
-def _in_order(rules: Rules, digests: Digests) -> Iterator[Callable[[pa.Table], Dropped]]:
+def _in_order(rules: Rules, region: GeoDataFrame | None, digests: Digests) -> Iterator[Callable[[pa.Table], Dropped]]:
     yield lambda kept: excluded(kept, rules.exclude)
     yield bad_coordinates
-    if (region := rules.region) is not None:
+    if region is not None:
         yield lambda kept: outside_region(kept, region, tolerance_km=rules.shore_km)
     yield lambda kept: exact_duplicates(kept, digests(kept))
     if rules.fraction < 1:
@@ -112,7 +115,7 @@ def hash_share(text: str, seed: int) -> float:
 
 
 def coordinates(records: pa.Table) -> NDArray[np.float64]:
-    """Give `(N, 2)` latitude, longitude in degrees, NaN where a record has none."""
+    """Compute `(N, 2)` latitude, longitude in degrees, NaN where a record has none."""
     columns = [pc.fill_null(records[name], np.nan).to_numpy() for name in ("latitude", "longitude")]
     return np.stack(columns, axis=1)
 
@@ -261,12 +264,14 @@ def by_landmark(
     dropped = {record_id: why[landmark] for record_id, landmark in label.items() if landmark in why}
     if max_images is not None:
         large = {landmark for landmark in kept if counts[landmark] > max_images}
-        dropped |= _above_cap({its: landmark for its, landmark in label.items() if landmark in large}, max_images, seed)
+        dropped |= _above_cap(
+            {record_id: landmark for record_id, landmark in label.items() if landmark in large}, max_images, seed
+        )
     return dropped
 
 
 def first_landmarks(records: pa.Table) -> dict[str, str]:
-    """Give the first landmark of each record that has any, by record id."""
+    """Return the first landmark of each record that has any, by record id."""
     rows, first = np.unique(pc.list_parent_indices(records["landmarks"]).to_numpy(), return_index=True)
     landmarks = pc.list_flatten(records["landmarks"]).take(pa.array(first))
     return dict(zip(records["record_id"].take(pa.array(rows)).to_pylist(), landmarks.to_pylist(), strict=True))

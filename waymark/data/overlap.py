@@ -34,14 +34,14 @@ def overlap(records: pd.DataFrame, exposure: pd.DataFrame, looks: Looks | None =
         matches[PICTURE] = _by_picture(looks, seen)
     for way, row in matches.items():
         new = (row >= 0) & found["way"].isna().to_numpy()
-        its = seen.iloc[row[new]]
+        match = seen.iloc[row[new]]
         found.loc[new, "way"] = way
-        found.loc[new, "split"], found.loc[new, "seen_record_id"] = its["split"].array, its["record_id"].array
+        found.loc[new, "split"], found.loc[new, "seen_record_id"] = match["split"].array, match["record_id"].array
     return found.dropna(subset=["way"]).reset_index()[list(COLUMNS)]
 
 
 def _by_key(records: pd.DataFrame, seen: pd.DataFrame, key: str) -> NDArray[np.int64]:
-    """Give for each record the first row of what was seen that has the same key, -1 where none has."""
+    """Find for each record the first row of what was seen that has the same key, -1 where none has."""
     known = seen[key].dropna().drop_duplicates()
     place = pd.Index(known).get_indexer(pd.Index(records[key].astype(object)))
     rows: NDArray[np.int64] = np.append(known.index.to_numpy(dtype=np.int64), -1)[place]
@@ -49,7 +49,7 @@ def _by_key(records: pd.DataFrame, seen: pd.DataFrame, key: str) -> NDArray[np.i
 
 
 def _by_picture(looks: Looks, seen: pd.DataFrame) -> NDArray[np.int64]:
-    """Give for each record the row of what was seen that it looks most like, of train where there is one."""
+    """Find for each record the most similar row of what was seen, of train where there is one."""
     count, rows = len(looks), np.full(len(looks), -1, dtype=np.int64)
     together = _stacked(looks, exposed_looks(seen))
     for split in ("val", "train"):  # the last one wins
@@ -65,14 +65,14 @@ def exposed_looks(exposure: pd.DataFrame) -> Looks:
     hashes = np.zeros((len(exposure), views), np.uint64)
     means, stds = (_levels(exposure[name], views) for name in ("means", "stds"))
     seen = np.isfinite(means[:, :, 0])
-    hashes[seen] = hash_numbers([digits for its in exposure["hashes"] for digits in its if digits is not None])
+    hashes[seen] = hash_numbers([digits for views in exposure["hashes"] for digits in views if digits is not None])
     return Looks(hashes, seen, np.nan_to_num(means), np.nan_to_num(stds))
 
 
 def _levels(column: "pd.Series[Any]", views: int) -> NDArray[np.float64]:
     levels = np.full((len(column), views, 3), np.nan)
-    for row, its in enumerate(column):
-        levels[row, : len(its) // 3] = np.asarray(its, dtype=np.float64).reshape(-1, 3)
+    for row, digits in enumerate(column):
+        levels[row, : len(digits) // 3] = np.asarray(digits, dtype=np.float64).reshape(-1, 3)
     return levels
 
 
@@ -81,6 +81,6 @@ def _stacked(*parts: Looks) -> Looks:
 
     def stack(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         rest = [(0, 0)] * (arrays[0].ndim - 2)
-        return np.concatenate([np.pad(its, [(0, 0), (0, views - its.shape[1]), *rest]) for its in arrays])
+        return np.concatenate([np.pad(array, [(0, 0), (0, views - array.shape[1]), *rest]) for array in arrays])
 
     return Looks(*(stack([getattr(part, name) for part in parts]) for name in ("hashes", "seen", "mean", "std")))

@@ -50,7 +50,7 @@ def records_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     rows.sort(key=lambda row: row["record_id"])
     for before, after in pairwise(rows):
         if before["record_id"] == after["record_id"]:
-            raise SourceError(f"record_id {after['record_id']!r} stands twice; ids must be unique")
+            raise SourceError(f"duplicate record_id {after['record_id']!r}; ids must be unique")
     for row in rows:
         if not row["views"]:
             raise SourceError(f"record {row['record_id']!r} has no view; give it a picture or leave it out")

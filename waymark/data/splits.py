@@ -77,8 +77,8 @@ def _fill_empty(
     for split in empty:
         middle = edges[SPLITS.index(split)] - fractions[SPLITS.index(split)] / 2
         held = defaultdict(list)
-        for group, its in assigned.items():
-            held[its].append(group)
+        for group, own in assigned.items():
+            held[own].append(group)
         spare = [group for groups in held.values() if len(groups) > 1 for group in groups]
         nearest = min(spare, key=lambda group: (abs(share[group] - middle), group))
         logger.warning("split %s came out empty: too few groups for a hash; group %s moves there", split, nearest)
@@ -179,7 +179,7 @@ def _fill_from_classes(
         trained = [[group for group in groups if assigned[group] == "train"] for groups in members.values()]
         spare = max(trained, key=len, default=[])
         if len(spare) < 2:  # every class keeps one for training
-            spare = [group for group, its in assigned.items() if its != "train"]
+            spare = [group for group, split in assigned.items() if split != "train"]
         if len(spare) < 2:
             raise SplitError(
                 f"stratified leaves {split} empty: no class has a group to spare, for each keeps one for training; use"

@@ -1,4 +1,4 @@
-"""Where on Earth: reference systems, regions, and the cells into which a region is divided."""
+"""Geography: coordinate reference systems, regions, and grids of cells."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module where it is used: who projects does not depend on how cells are built."""
+    """Import a module on first use, so that projecting does not depend on how cells are built."""
     if name in MODULES:
         return getattr(import_module(f"waymark.geo.{MODULES[name]}"), name)
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""The cells of a grid as a table, and the cell of each place."""
+"""The cells of a grid as a table, and the assignment of places to cells."""
 
 from functools import partial
 from typing import Any
@@ -20,11 +20,11 @@ LEARNT = {b"cells": b"follow the training records"}  # metadata of the table of 
 def assign_cells(grid: gpd.GeoDataFrame, lat_lon: ArrayLike) -> NDArray[np.int64]:
     """Find the cell of each place: the one whose square holds it, otherwise the nearest one in the CRS.
 
-    A photo on the shore may lie just off the generalised outline, in a square without land; how far off is still the
-    region's is for the filter to say, not for the grid. On a border, the lower number wins.
+    A photo on the shore may be just off the generalised outline, in a square without land; which distance still
+    belongs to the region is decided by the filter, not by the grid. On a border, the lower number wins.
 
     Args:
-        grid: cells as `build_grid` gives them, also when read again from GeoParquet.
+        grid: cells as `build_grid` returns them, or read from GeoParquet.
         lat_lon: `(N, 2)` latitude, longitude in degrees.
 
     Returns:
@@ -32,7 +32,7 @@ def assign_cells(grid: gpd.GeoDataFrame, lat_lon: ArrayLike) -> NDArray[np.int64
 
     Raises:
         GridError: the grid has no cell or no CRS.
-        CoordinateError: a place lies outside the area of use of the grid's CRS.
+        CoordinateError: a place is outside the area of use of the grid's CRS.
 
     >>> from waymark.geo import build_grid, extent_region
     >>> grid = build_grid(extent_region([[45.0, 16.0], [45.2, 16.2]]), spacing_m=20_000, crs="EPSG:3765")
@@ -46,7 +46,7 @@ def assign_cells(grid: gpd.GeoDataFrame, lat_lon: ArrayLike) -> NDArray[np.int64
 
 
 def holders(shapes: Any, numbers: NDArray[np.int64], xy_m: Points) -> NDArray[np.int64]:
-    """Find the number of the shape that holds each point, or of the nearest; of several, the lowest.
+    """Find the number of the shape that contains each point, or of the nearest; of several, the lowest.
 
     Args:
         shapes: `(C,)` polygons in the points' CRS, at least one.
@@ -69,7 +69,7 @@ def holders(shapes: Any, numbers: NDArray[np.int64], xy_m: Points) -> NDArray[np
 
 
 def empty_grid(crs: str) -> gpd.GeoDataFrame:
-    """Build the grid of no land: the columns of `build_grid` without a row."""
+    """Build an empty grid, with the columns of `build_grid`."""
     nothing = np.empty(0, dtype=object)
     return describe_cells(nothing, nothing, np.empty((0, 2)), crs)
 
@@ -80,7 +80,7 @@ def describe_cells(cells: Any, land_m: Any, middle_m: Points, crs: str) -> gpd.G
     Args:
         cells: `(C,)` polygons in the CRS, by number.
         land_m: `(C,)` the land in each.
-        middle_m: `(C, 2)` x, y of the middle of each.
+        middle_m: `(C, 2)` x, y of the centre of each.
         crs: CRS of all of these.
     """
     points = shapely.points(middle_m)
@@ -98,18 +98,18 @@ def describe_cells(cells: Any, land_m: Any, middle_m: Points, crs: str) -> gpd.G
 
 
 def _nearest_land(points: Any, land_m: Any, cells: Any) -> Any:
-    """The nearest land to each point that is a metre inside the cell, for on its border it could be the neighbour's."""
+    """Find the nearest land to each point, a metre inside the cell: on its border it could be the neighbour's."""
     inside = shapely.intersection(land_m, shapely.buffer(cells, -INSIDE_M, join_style="mitre"))
     inside = np.where(shapely.is_empty(inside), shapely.point_on_surface(land_m), inside)
     return shapely.get_point(shapely.shortest_line(inside, points), 0)
 
 
 def _area_km2(land_m: Any, crs: str) -> Points:
-    """Area on the WGS84 ellipsoid between geodesics, rounded to 1 m2; long straight edges are cut into short ones."""
+    """Compute areas on the WGS84 ellipsoid between geodesics, rounded to 1 m2; long edges are segmentized."""
     sides_m = np.ptp(shapely.bounds(land_m)[:, ::2], axis=1)
     dense = shapely.segmentize(land_m, np.maximum(sides_m / 16, 1.0))
     to_degrees = partial(unproject, crs=crs, anywhere=True)
-    # Turned the right way round in metres, for in degrees a ring across the antimeridian looks turned over.
+    # Oriented in metres, because in degrees a ring across the antimeridian appears reversed.
     degrees = shapely.transform(shapely.orient_polygons(dense), lambda xy: to_degrees(xy)[:, ::-1])
     areas_m2 = [WGS84_GEOD.geometry_area_perimeter(shape)[0] for shape in degrees]
     return np.maximum(np.round(np.array(areas_m2)), 1.0) / 1e6

@@ -1,6 +1,6 @@
-"""Degrees to metres and back: the only place that makes pyproj transformers.
+"""Degrees to metres and back: the only module that creates pyproj transformers.
 
-Coordinates come and go as `(N, 2)` arrays: degrees WGS84 in the order latitude, longitude, and metres in
+Coordinates are `(N, 2)` arrays: degrees WGS84 in the order latitude, longitude, and metres in
 the order x, y.
 """
 
@@ -15,32 +15,33 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from waymark.errors import CoordinateError
+from waymark.geo.sphere import EARTH_RADIUS_KM, great_circle_km
 
 log = logging.getLogger(__name__)
 
-# A grid of corrections fetched from the network would give other numbers than the same run offline.
-pyproj.network.set_network_enabled(False)  # type: ignore[attr-defined]  # typed as if it were private
+# Correction grids fetched from the network would make a run differ from the same run offline.
+pyproj.network.set_network_enabled(False)  # type: ignore[attr-defined]  # typed as private
 
-GRACE_DEG = 0.5  # outlines reach a little beyond the area of use: Croatia's by 0.005 degrees beyond EPSG:3765
+GRACE_DEG = 0.5  # outlines extend slightly beyond the area of use: Croatia's by 0.005 degrees beyond EPSG:3765
 UTM_EXTENT_DEG = 6.0  # the width of one zone
 UTM_SOUTH_DEG, UTM_NORTH_DEG = -80.0, 84.0  # where UTM is defined
-CONTINENT_RADIUS_DEG = 45.0  # about 5000 km; Lambert's angles are up to 9 degrees wrong there, and grow fast beyond
-LONGEST = 60  # letters of a wrong CRS that are shown; WKT is a page long
-WORLD_CRS = "EPSG:8857"  # Equal Earth: every place on Earth, areas true
+CONTINENT_RADIUS_DEG = 45.0  # about 5000 km; Lambert's angles have errors up to 9 degrees there, and more beyond
+LONGEST = 60  # characters of an invalid CRS in messages; WKT fills a page
+WORLD_CRS = "EPSG:8857"  # Equal Earth: the whole Earth, equal-area
 
 Points = NDArray[np.float64]
 
 
 def project(lat_lon: ArrayLike, crs: str, *, anywhere: bool = False) -> Points:
-    """Project degrees to metres, rounded to the millimetre: the last bits of PROJ change with the CPU.
+    """Project degrees to metres, rounded to the millimetre, because the last bits of PROJ depend on the CPU.
 
     A swapped pair projects to a finite wrong place, so the area of use is checked. A CRS without one (a PROJ string
-    such as `resolve_crs` returns) accepts every place that has finite metres in it.
+    such as `resolve_crs` returns) accepts every place with finite coordinates in it.
 
     Args:
         lat_lon: `(N, 2)` latitude, longitude in degrees.
         crs: a projected CRS in metres, such as `EPSG:3765`, a PROJ string or WKT.
-        anywhere: leave out the check of the area of use.
+        anywhere: skip the check of the area of use.
 
     Returns:
         `(N, 2)` x, y in metres.
@@ -60,23 +61,23 @@ def project(lat_lon: ArrayLike, crs: str, *, anywhere: bool = False) -> Points:
     xy_m = np.round(np.column_stack([x_m, y_m]), 3) + 0.0  # + 0.0 turns -0.0 into 0.0
     bad = ~np.isfinite(xy_m.sum(axis=1))
     if bad.any():
-        raise CoordinateError(f"{_name_points(points, bad)} has no place in {crs}; set crs: auto or leave it out")
+        raise CoordinateError(f"{_name_points(points, bad)} cannot be projected to {crs}; set crs: auto or remove it")
     return xy_m
 
 
 def unproject(xy_m: ArrayLike, crs: str, *, anywhere: bool = False) -> Points:
-    """Bring metres back to degrees, rounded to 1e-9 degrees (0.1 mm) for the same reason as in `project`.
+    """Convert metres back to degrees, rounded to 1e-9 degrees (0.1 mm) for the same reason as in `project`.
 
     Args:
         xy_m: `(N, 2)` x, y in metres.
-        crs: the CRS that they are in.
-        anywhere: leave out the check of the area of use, for what a model predicts.
+        crs: their CRS.
+        anywhere: skip the check of the area of use, for predictions of a model.
 
     Returns:
         `(N, 2)` latitude, longitude in degrees.
 
     Raises:
-        CoordinateError: a point is not finite, has no place on Earth in this CRS, or is more than half a degree
+        CoordinateError: a point is not finite, is not a place on Earth in this CRS, or is more than half a degree
             outside its area of use; or the CRS is unknown or not in metres.
 
     >>> unproject([[459744.533, 5075146.206]], "EPSG:3765").round(6).tolist()
@@ -90,7 +91,7 @@ def unproject(xy_m: ArrayLike, crs: str, *, anywhere: bool = False) -> Points:
         first = int(np.flatnonzero(bad)[0])
         x_m, y_m = points[first]
         raise CoordinateError(
-            f"point {first} (x {x_m:g}, y {y_m:g}){_and_others(bad)} is no place on Earth in {crs}; "
+            f"point {first} (x {x_m:g}, y {y_m:g}){_and_others(bad)} is not a place on Earth in {crs}; "
             "check that these are metres of this CRS in the order x, y"
         )
     if not anywhere:
@@ -99,7 +100,7 @@ def unproject(xy_m: ArrayLike, crs: str, *, anywhere: bool = False) -> Points:
 
 
 def check_crs(crs: str) -> None:
-    """Refuse what `resolve_crs` and `project` would refuse for any data.
+    """Refuse a CRS that `resolve_crs` and `project` would refuse for any data.
 
     Raises:
         CoordinateError: the CRS is unknown or not in metres.
@@ -111,13 +112,13 @@ def check_crs(crs: str) -> None:
 def resolve_crs(crs: str, lat_lon: ArrayLike) -> str:
     """Check a CRS, or choose one for the data if it is `auto`, and log which.
 
-    `auto` takes, by the smallest box of latitude and longitude around the points (across the antimeridian if that is
+    `auto` chooses by the smallest box of latitude and longitude around the points (across the antimeridian if that is
     smaller):
 
-    - up to 6 degrees of longitude between 80 S and 84 N, the UTM zone of its middle. Points beyond the zone's own area
-      of use (a box across two zones, or across the equator) get the same zone as a PROJ string, with the same metres.
+    - up to 6 degrees of longitude between 80 S and 84 N, the UTM zone of its centre. Points outside the zone's area of
+      use (a box across two zones, or across the equator) get the same zone as a PROJ string, with the same metres.
       The wider zones of Norway and Svalbard are not used;
-    - up to 45 degrees from its middle, Lambert's azimuthal equal-area projection around the middle in whole degrees, so
+    - up to 45 degrees from its centre, Lambert's azimuthal equal-area projection around the centre in whole degrees, so
       that a few more records rarely change it;
     - beyond that, or without any point, Equal Earth (EPSG:8857), which has a seam at the antimeridian.
 
@@ -145,7 +146,7 @@ def resolve_crs(crs: str, lat_lon: ArrayLike) -> str:
 
 
 def describe_crs(crs: str) -> str:
-    """Name a CRS for people.
+    """Describe a CRS for people.
 
     >>> describe_crs("EPSG:3765")
     'HTRS96 / Croatia TM (EPSG:3765)'
@@ -157,7 +158,7 @@ def describe_crs(crs: str) -> str:
     if parsed.name != "unknown":
         return str(parsed.name)
     if parsed.utm_zone:
-        return f"UTM zone {parsed.utm_zone}, also beyond its borders"
+        return f"UTM zone {parsed.utm_zone}, extended beyond its borders"
     operation = parsed.coordinate_operation
     if operation is None:
         return crs
@@ -167,15 +168,15 @@ def describe_crs(crs: str) -> str:
 
 
 def smallest_arc(longitude: Points) -> tuple[float, float]:
-    """The smallest arc of longitudes that holds them all: west, and east, which is above 180 across the antimeridian.
+    """Find the smallest arc that contains all longitudes: west, and east, which exceeds 180 across the antimeridian.
 
     >>> smallest_arc(np.array([179.0, -178.0, 178.5]))
     (178.5, 182.0)
     """
     ordered = np.unique(longitude)
     gaps = np.diff(ordered, append=ordered[0] + 360)
-    behind = int(np.argmax(gaps))  # the arc ends where the widest gap begins
-    west, east = float(ordered[(behind + 1) % len(ordered)]), float(ordered[behind])
+    last = int(np.argmax(gaps))  # the arc ends where the widest gap begins
+    west, east = float(ordered[(last + 1) % len(ordered)]), float(ordered[last])
     return west, east if east >= west else east + 360
 
 
@@ -190,33 +191,25 @@ def _choose(points: Points) -> str:
         inside = not _outside(points, _parse(code).area_of_use).any()
         return code if inside else f"+proj=utm +zone={zone}{hemisphere} +datum=WGS84 +units=m +no_defs +type=crs"
     centre = np.round(np.array([latitude, longitude])) + 0.0
-    if _angle_deg(points, centre).max() <= CONTINENT_RADIUS_DEG:
+    if great_circle_km(points, centre).max() <= np.radians(CONTINENT_RADIUS_DEG) * EARTH_RADIUS_KM:
         return f"+proj=laea +lat_0={centre[0]:.0f} +lon_0={centre[1]:.0f} +datum=WGS84 +units=m +no_defs +type=crs"
     return WORLD_CRS
-
-
-def _angle_deg(points: Points, centre: Points) -> Points:
-    """Great-circle angle of each point from one (haversine)."""
-    (latitude, longitude), (latitude_0, longitude_0) = np.radians(points).T, np.radians(centre)
-    half = np.sin((latitude - latitude_0) / 2) ** 2
-    half = half + np.cos(latitude) * np.cos(latitude_0) * np.sin((longitude - longitude_0) / 2) ** 2
-    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))))
 
 
 @cache
 def _parse(crs: str) -> CRS:
     if crs == "auto":
-        raise CoordinateError("crs auto stands for a choice by the data; take what resolve_crs returns for it")
+        raise CoordinateError("crs auto depends on the data; pass the result of resolve_crs")
     try:
         parsed = CRS.from_user_input(crs)
     except CRSError as error:
         raise CoordinateError(
-            f"crs {crs[:LONGEST]!r} is unknown to PROJ; take a code such as EPSG:3765, or auto"
+            f"crs {crs[:LONGEST]!r} is unknown to PROJ; use a code such as EPSG:3765, or auto"
         ) from error
     if not parsed.is_projected or any(axis.unit_conversion_factor != 1 for axis in parsed.axis_info[:2]):
         unit = parsed.axis_info[0].unit_name if parsed.axis_info else "no unit"
         raise CoordinateError(
-            f"crs {crs[:LONGEST]} is no map in metres (its unit: {unit}); take one such as EPSG:3765, or auto"
+            f"crs {crs[:LONGEST]} is not a projection in metres (unit: {unit}); use one such as EPSG:3765, or auto"
         )
     return parsed
 
@@ -231,17 +224,19 @@ def _as_points(values: ArrayLike) -> Points:
     if points.size == 0:
         return np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] != 2:
-        raise CoordinateError(f"coordinates have the shape {points.shape}; give two columns, one row for each point")
+        raise CoordinateError(
+            f"coordinates have the shape {points.shape}; they need two columns, one row for each point"
+        )
     return points
 
 
 def _check_on_earth(points: Points) -> None:
-    bad = ~((np.abs(points[:, 0]) <= 90) & (np.abs(points[:, 1]) <= 180))  # NaN is bad too
+    bad = ~((np.abs(points[:, 0]) <= 90) & (np.abs(points[:, 1]) <= 180))  # NaN is bad, too
     if bad.any():
         first = points[bad][0]
         swap = abs(first[1]) <= 90 and abs(first[0]) <= 180
-        remedy = "swap latitude and longitude" if swap else "leave it out"
-        raise CoordinateError(f"{_name_points(points, bad)} is no place on Earth; {remedy}")
+        remedy = "swap latitude and longitude" if swap else "remove it"
+        raise CoordinateError(f"{_name_points(points, bad)} is not a place on Earth; {remedy}")
 
 
 def _check_area_of_use(points: Points, crs: str) -> None:
@@ -251,15 +246,15 @@ def _check_area_of_use(points: Points, crs: str) -> None:
     bad = _outside(points, area)
     if bad.any():
         swapped = bool(~_outside(points[bad][:1, ::-1], area)[0])
-        remedy = "swapped it lies inside: swap latitude and longitude" if swapped else "leave it out or set crs: auto"
+        remedy = "swapped it is inside: swap latitude and longitude" if swapped else "remove it or set crs: auto"
         raise CoordinateError(
-            f"{_name_points(points, bad)} lies outside the area of use of {describe_crs(crs)}, latitude {area.south:g} "
+            f"{_name_points(points, bad)} is outside the area of use of {describe_crs(crs)}, latitude {area.south:g} "
             f"to {area.north:g}, longitude {area.west:g} to {area.east:g}; {remedy}"
         )
 
 
 def _outside(points: Points, area: Any) -> NDArray[np.bool_]:
-    """Which points are more than the grace outside an area of use; west > east means across the antimeridian."""
+    """Mark points beyond the tolerance of an area of use; west > east means across the antimeridian."""
     width = (area.east - area.west) % 360 if area.east - area.west < 360 else 360.0
     beyond_west = (points[:, 1] - area.west + GRACE_DEG) % 360
     too_high_or_low = (points[:, 0] < area.south - GRACE_DEG) | (points[:, 0] > area.north + GRACE_DEG)

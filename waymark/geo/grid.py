@@ -1,4 +1,4 @@
-"""The grid of geocells over a region's land: squares of one size."""
+"""Grids of square geocells of one size over the land of a region."""
 
 import logging
 import math
@@ -17,9 +17,9 @@ from waymark.geo.squares import MAX_CELLS, Squares, squares_with_land
 
 log = logging.getLogger(__name__)
 
-EDGE_DEG = 0.05  # an edge along a parallel, drawn straight in a CRS, then is at most about half a metre off
-SEAM_M = 2_000_000.0  # no edge of 0.05 degrees is that long, unless the CRS is torn between its ends
-TRIALS = 24  # spacings that a search for a number of cells looks at
+EDGE_DEG = 0.05  # an edge along a parallel that is straight in a CRS is then at most about half a metre off
+SEAM_M = 2_000_000.0  # no edge of 0.05 degrees is this long, unless it crosses a seam of the CRS
+TRIALS = 24  # spacings tried in the search for a number of cells
 
 
 def build_grid(
@@ -31,7 +31,7 @@ def build_grid(
     crs: str,
     places: ArrayLike | None = None,
 ) -> gpd.GeoDataFrame:
-    """Lay a grid over the land of a region.
+    """Build a grid over the land of a region.
 
     A cell is a whole square (with `spacing_deg`, the quadrilateral between two parallels and two meridians), and
     squares without land are left out, so the cells do not overlap and together cover all of the land. Squares start at
@@ -40,22 +40,22 @@ def build_grid(
     from west to east.
 
     Args:
-        region: polygons in EPSG:4326, as `load_region` gives.
+        region: polygons in EPSG:4326, as `load_region` returns.
         spacing_m: side of a square in metres of the CRS.
         spacing_deg: side in degrees.
-        cells: wanted number of cells; a bisection looks for the spacing in metres that comes nearest.
+        cells: target number of cells; a bisection finds the spacing in metres that comes nearest.
         crs: CRS of the cells, in metres, or `auto`.
-        places: `(N, 2)` latitude, longitude in degrees; given, squares without any are left out, so that a region as
-            wide as a continent has as many cells as there are places at most. `cells` then counts those that are left.
+        places: `(N, 2)` latitude, longitude in degrees; if set, squares without any are left out, so that a region as
+            large as a continent has at most as many cells as there are places. `cells` then counts the rest.
 
     Returns:
         One row for each cell: `cell` (0 to n - 1), `geometry` (in `crs`, corners rounded to 1 mm), `area_km2` (of its
-        land, on the ellipsoid), `latitude` and `longitude` in degrees of its middle, and `clipped`: the middle is off
-        the land, so the nearest point of the cell's own land stands for it.
+        land, on the ellipsoid), `latitude` and `longitude` in degrees of its centre, and `clipped`: the centre is off
+        the land and replaced by the nearest point of the cell's land.
 
     Raises:
         GridError: not exactly one of the three is set, or it makes no grid or more than 200,000 cells.
-        CoordinateError: the region lies outside the area of use of the CRS.
+        CoordinateError: the region is outside the area of use of the CRS.
 
     >>> from waymark.geo.regions import extent_region
     >>> grid = build_grid(extent_region([[45.0, 16.0], [45.2, 16.2]]), spacing_m=20_000, crs="EPSG:3765")
@@ -79,28 +79,26 @@ def build_grid(
 
 
 def land_of(region: gpd.GeoDataFrame) -> Any:
-    """Give the land of a region in degrees.
+    """Return the land of a region in degrees.
 
     Raises:
         GridError: the region is not in degrees, or has no polygon.
     """
     if region.crs is None or not region.crs.equals(WGS84, ignore_axis_order=True):
-        raise GridError(
-            f"the region is in {region.crs}, not in {WGS84}; take what load_region gives, or its to_crs({WGS84!r})"
-        )
+        raise GridError(f"the region is in {region.crs}, not in {WGS84}; convert it with to_crs({WGS84!r})")
     land = only_polygons(region.geometry.union_all())
     if land.is_empty:
-        raise GridError("the region has no polygon; take what load_region gives")
+        raise GridError("the region has no polygon; use a region that load_region returns")
     return land
 
 
 def _check(spacing_m: float | None, spacing_deg: float | None, cells: int | None) -> None:
-    """Refuse parameters that can make no grid."""
+    """Refuse parameters that cannot make a grid."""
     parameters = {"spacing_m": spacing_m, "spacing_deg": spacing_deg, "cells": cells}
     given = {name: float(value) for name, value in parameters.items() if value is not None}
     if len(given) != 1:
         raise GridError(
-            f"set one of spacing_m, spacing_deg and cells, the others null; set: {', '.join(given) or 'none'}"
+            f"set exactly one of spacing_m, spacing_deg and cells, the others null; set: {', '.join(given) or 'none'}"
         )
     [(name, value)] = given.items()
     top = {"spacing_m": math.inf, "spacing_deg": 180, "cells": MAX_CELLS + 1}[name]
@@ -110,7 +108,7 @@ def _check(spacing_m: float | None, spacing_deg: float | None, cells: int | None
 
 
 def check_number(area: float, spacing: float, name: str) -> None:
-    """Refuse a spacing that is far too small before any square is made.
+    """Refuse a far too small spacing before any square is made.
 
     Raises:
         GridError: the area would hold more than 200,000 squares.
@@ -118,23 +116,23 @@ def check_number(area: float, spacing: float, name: str) -> None:
     if area / spacing**2 > MAX_CELLS:
         raise GridError(
             f"{name} {spacing:g} would make more than {MAX_CELLS:,} cells; "
-            f"take more than {math.sqrt(area / MAX_CELLS):.3g}"
+            f"use more than {math.sqrt(area / MAX_CELLS):.3g}"
         )
 
 
 def to_metres(land: NDArray[np.object_], crs: str) -> NDArray[np.object_]:
-    """Project polygons in degrees, their long edges in short steps.
+    """Project polygons in degrees, with long edges segmentized.
 
     Raises:
-        GridError: they lie across a seam of the CRS.
-        CoordinateError: they lie outside its area of use.
+        GridError: they cross a seam of the CRS.
+        CoordinateError: they are outside its area of use.
     """
     dense = shapely.segmentize(land, EDGE_DEG)
     moved: NDArray[np.object_] = shapely.transform(dense, lambda xy: project(xy[:, ::-1], crs))
     corners_m, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(moved)), return_index=True)
     edges_m = np.hypot(*np.diff(corners_m, axis=0).T)[np.diff(ring) == 0]
     if edges_m.max() > SEAM_M:
-        raise GridError(f"the region lies across a seam of {crs}; set crs: auto or one centred on the region")
+        raise GridError(f"the region crosses a seam of {crs}; set crs: auto or one centred on the region")
     torn = ~shapely.is_valid(moved)
     moved[torn] = [only_polygons(shape) for shape in moved[torn]]
     return moved
@@ -164,14 +162,14 @@ def _degree_grid(land: Any, spacing_deg: float, crs: str, places: ArrayLike | No
 
 
 def _on_the_plane(places: ArrayLike) -> Points:
-    """Longitude, latitude; the plane's outermost edges belong to the squares within."""
+    """Return longitude, latitude; the outermost edges of the plane belong to the squares inside."""
     return np.minimum(np.asarray(places, dtype=np.float64).reshape(-1, 2)[:, ::-1], np.nextafter((180.0, 90.0), 0))
 
 
 def _search_grid(land_m: Any, cells: int, crs: str, places_m: Points | None) -> gpd.GeoDataFrame:
-    """Bisect for the spacing (in whole millimetres) whose number of cells comes nearest; of two, the wider.
+    """Bisect for the spacing (in whole millimetres) whose number of cells is nearest; of two, the larger.
 
-    The number does not fall steadily as the spacing grows, so this finds a near one, and not always the nearest.
+    The number is not monotonic in the spacing, so the result is near, and not always the nearest.
     """
     tried: dict[float, int] = {}
 
@@ -182,7 +180,7 @@ def _search_grid(land_m: Any, cells: int, crs: str, places_m: Points | None) -> 
             return True
         return tried[spacing_m] > cells
 
-    narrow_m = wide_m = round(math.sqrt(land_m.area / cells), 3)  # so narrow a spacing makes `cells` or more
+    narrow_m = wide_m = round(math.sqrt(land_m.area / cells), 3)  # this spacing makes `cells` or more
     while places_m is not None and narrow_m > 1 and not makes_more(narrow_m):
         narrow_m = wide_m = round(narrow_m / 2, 3)
     trials = TRIALS + len(tried)

@@ -1,4 +1,4 @@
-"""Which squares of a quadtree make one cell, so that none has too few records."""
+"""Merge squares of a quadtree into cells, so that none has too few records."""
 
 import heapq
 from typing import Any
@@ -14,16 +14,16 @@ Integers = NDArray[np.int64]
 
 
 def join_poor(corners: Integers, boxes: Any, xy_m: Points, min_records: int) -> Integers:
-    """Join squares until each cell holds no record, or enough of them.
+    """Merge squares until each cell has no record, or enough of them.
 
-    Counted as `assign_cells` will count: a record off all squares is the nearest one's, a record on a border the lower
-    number's. As new numbers move those on borders, it counts again until there is nothing to join.
+    Records are counted like in `assign_cells`: one off all squares belongs to the nearest, one on a border to the
+    lower number. As new numbers move those on borders, the count is repeated until there is nothing to merge.
 
     Args:
         corners: `(4, S)` west, south, east, north of each square in whole steps of a lattice.
         boxes: `(S,)` the squares in the CRS.
         xy_m: `(N, 2)` records in the CRS.
-        min_records: how many are enough.
+        min_records: smallest number that is enough.
 
     Returns:
         `(S,)` cell of each square, numbered by their first squares.
@@ -43,7 +43,7 @@ def join_poor(corners: Integers, boxes: Any, xy_m: Points, min_records: int) -> 
 
 
 def _join(corners: Integers, cell: Integers, held: Integers, min_records: int) -> Integers:
-    """Join the cell with the fewest records, the lowest of equals, with its best neighbour, and so on."""
+    """Repeatedly merge the cell with the fewest records, of equals the lowest, with its best neighbour."""
     cell, held = cell.copy(), held.copy()
     squares = _members(cell)
     filled = np.flatnonzero(held[cell] > 0)
@@ -53,10 +53,10 @@ def _join(corners: Integers, cell: Integers, held: Integers, min_records: int) -
     left = int((held > 0).sum())
     while poor and left > 1:
         records, poorest = heapq.heappop(poor)
-        if held[poorest] != records:  # joined meanwhile
+        if held[poorest] != records:  # merged in the meantime
             continue
-        beside = _nearest(tree, filled, corners, cell, squares[poorest])
-        chosen = _best(np.unique(cell[beside]), poorest, squares, corners, held)
+        neighbours = _nearest(tree, filled, corners, cell, squares[poorest])
+        chosen = _best(np.unique(cell[neighbours]), poorest, squares, corners, held)
         cell[squares[poorest]] = chosen
         squares[chosen] = np.concatenate([squares[chosen], squares[poorest]])
         held[chosen] += records
@@ -73,35 +73,35 @@ def _members(cell: Integers) -> list[Integers]:
     return np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
 
 
-def _nearest(tree: shapely.STRtree, filled: Integers, corners: Integers, cell: Integers, its: Integers) -> Integers:
-    """Find the filled squares of other cells that are nearest to a cell's squares, looking ever farther."""
+def _nearest(tree: shapely.STRtree, filled: Integers, corners: Integers, cell: Integers, own: Integers) -> Integers:
+    """Find the filled squares of other cells that are nearest to a cell's own squares, in growing boxes."""
     reach = 0
     grown = np.array([-1, -1, 1, 1])[:, None]
     while True:
-        one, other = tree.query(shapely.box(*(corners[:, its] + reach * grown)))
-        one, other = its[one], filled[other]
-        foreign = cell[other] != cell[its[0]]
+        one, other = tree.query(shapely.box(*(corners[:, own] + reach * grown)))
+        one, other = own[one], filled[other]
+        foreign = cell[other] != cell[own[0]]
         gap = _gap(corners[:, one[foreign]], corners[:, other[foreign]])
-        if len(gap) and gap.min() <= 2 * reach**2 + 1:  # what lies nearer than the reach has been found
+        if len(gap) and gap.min() <= 2 * reach**2 + 1:  # everything nearer than the reach has been found
             return np.unique(other[foreign][gap == gap.min()])
-        reach = max(2 * reach, int(corners[2, its[0]] - corners[0, its[0]]))
+        reach = max(2 * reach, int(corners[2, own[0]] - corners[0, own[0]]))
 
 
-def _best(beside: Integers, poorest: int, squares: list[Integers], corners: Integers, held: Integers) -> int:
-    """Choose the cell with which the box around both is the smallest, of these the one with the fewest records."""
+def _best(neighbours: Integers, poorest: int, squares: list[Integers], corners: Integers, held: Integers) -> int:
+    """Choose the cell that makes the smallest bounding box, of equals the one with the fewest records."""
 
     def rank(number: int) -> tuple[int, int, int]:
         both = corners[:, np.concatenate([squares[poorest], squares[number]])]
         side = max(both[2].max() - both[0].min(), both[3].max() - both[1].min())
         return int(side), int(held[number]), number
 
-    best: int = min(beside.tolist(), key=rank)
+    best: int = min(neighbours.tolist(), key=rank)
     return best
 
 
 def _gap(one: Integers, other: Integers) -> Integers:
-    """How far apart `(4, P)` squares are: 0 with a common edge, 1 with a corner, else twice the distance squared."""
-    along_x = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])  # negative where there is a gap
+    """Measure gaps of `(4, P)` squares: 0 for a common edge, 1 for a corner, else twice the squared distance."""
+    along_x = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])  # negative for a gap
     along_y = np.minimum(one[3], other[3]) - np.maximum(one[1], other[1])
     apart = np.minimum(along_x, 0) ** 2 + np.minimum(along_y, 0) ** 2
     gap: Integers = 2 * apart + ((along_x == 0) & (along_y == 0))
@@ -109,6 +109,6 @@ def _gap(one: Integers, other: Integers) -> Integers:
 
 
 def _numbered(cell: Integers) -> Integers:
-    """Number cells anew, in the order of their first squares."""
+    """Renumber cells in the order of their first squares."""
     _, first, cell = np.unique(cell, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[cell]

@@ -1,4 +1,4 @@
-"""The grid of geocells whose size follows the training records: fine where there are many, coarse where few."""
+"""Grids of geocells whose size follows the training records: fine where there are many, coarse where few."""
 
 import math
 
@@ -38,27 +38,27 @@ def build_quadtree(
     crs: str,
     places: ArrayLike | None = None,
 ) -> gpd.GeoDataFrame:
-    """Lay a grid over the land of a region that is finer where there are more training records.
+    """Build a grid over the land of a region that is finer where there are more training records.
 
-    It begins with the squares that `build_grid` makes of the same spacing. A square with more than `max_records` is
-    cut into its quarters, and so on (Finkel and Bentley 1974; for geocells Weyand et al. 2016, PlaNet). Then each cell
-    that holds records, but fewer than `min_records`, is joined with the one beside it with which it makes the smallest
-    box; where none lies beside it, as on an island, with the nearest. So every cell holds no record or at least
-    `min_records`, unless there are fewer in all. Squares without any record stay as they are: they cover the land,
-    and are no class of any model. As in a grid of squares, the cells do not overlap and together cover all of the land.
+    It starts with the squares that `build_grid` makes of the same spacing. A square with more than `max_records` is
+    split into its quarters, and so on (Finkel and Bentley 1974; for geocells Weyand et al. 2016, PlaNet). Then each
+    cell with records, but fewer than `min_records`, is merged with the neighbour that makes the smallest bounding box,
+    or with the nearest cell if there is no neighbour, as on an island. So every cell has no record or at least
+    `min_records`, unless there are fewer in total. Squares without any record stay unchanged: they cover the land, and
+    are not a class of any model. As in a grid of squares, the cells do not overlap and together cover all of the land.
 
-    A joined cell need be neither square nor in one piece. Its middle is the centroid of its squares, moved to its land
-    where that lies elsewhere. The grid depends on how many records lie where and not on their order.
+    A merged cell may be neither square nor in one piece. Its centre is the centroid of its squares, moved to its land
+    if it is off the land. The grid depends on the positions of the records and not on their order.
 
     Args:
-        region: polygons in EPSG:4326, as `load_region` gives.
+        region: polygons in EPSG:4326, as `load_region` returns.
         lat_lon: `(N, 2)` latitude, longitude in degrees of the training records, and of no others: the grid is learnt.
-        spacing_m: side of the widest squares, in metres of the CRS.
-        min_records: training records that a cell holds at least, if any.
-        max_records: a square with more is cut; None stands for twice `min_records`.
-        min_spacing_m: no square's side is shorter; at least 1 m.
+        spacing_m: side of the largest squares, in metres of the CRS.
+        min_records: smallest number of training records in a non-empty cell.
+        max_records: a square with more is split; None means twice `min_records`.
+        min_spacing_m: smallest side of a square; at least 1 m.
         crs: CRS of the cells, in metres, or `auto`.
-        places: as in `build_grid`: widest squares without one of these are left out.
+        places: as in `build_grid`: largest squares without any of these are left out.
 
     Returns:
         The columns of `build_grid`; cells are numbered by their first square, from south to north, and in a row from
@@ -66,7 +66,7 @@ def build_quadtree(
 
     Raises:
         GridError: a parameter makes no grid, or more than 200,000 cells.
-        CoordinateError: the region or a record lies outside the area of use of the CRS.
+        CoordinateError: the region or a record is outside the area of use of the CRS.
 
     >>> from waymark.geo import extent_region
     >>> records = [[45.02, 16.1]] * 3 + [[45.09, 16.2]] * 5
@@ -101,31 +101,31 @@ def _check(spacing_m: float, min_records: int, max_records: int, min_spacing_m: 
         raise GridError(f"max_records is {max_records}, below min_records {min_records}; raise it, or set it to null")
     if not 1 <= min_spacing_m <= spacing_m < math.inf:
         raise GridError(
-            f"spacing_m is {spacing_m:g} and min_spacing_m {min_spacing_m:g}; the widest squares must be"
-            " no narrower than the narrowest, and these at least 1 m wide"
+            f"spacing_m is {spacing_m:g} and min_spacing_m {min_spacing_m:g}; spacing_m must be at least"
+            " min_spacing_m, and that at least 1 m"
         )
 
 
 def _cut_full(
     roots: Squares, spacing_m: float, xy_m: Points, most: int, min_spacing_m: float
 ) -> tuple[Squares, Integers, float]:
-    """Cut squares with more records than `most` into quarters, down to the smallest side.
+    """Split squares with more records than `most` into quarters, down to the smallest side.
 
-    Records that share one square of the smallest side are never told apart, so a square with no others stays.
+    Records that share one square of the smallest side cannot be separated, so a square with no others stays.
 
     Returns:
-        The squares from south to north, each one's size as a multiple of the smallest side, and that side.
+        The squares from south to north, their sizes as multiples of the smallest side, and that side.
     """
     size = 1
     while spacing_m / (2 * size) >= min_spacing_m:
         size *= 2
-    lattice_m = spacing_m / size  # a power of two: a line of the lattice is the same number at every size
+    lattice_m = spacing_m / size  # a power of two, so that lines of the lattice are the same numbers at every size
     lattice, records = np.unique(lattice_squares(xy_m, lattice_m), axis=0, return_counts=True)
     squares = Squares(roots.column * size, roots.row * size, roots.land)
     done: list[tuple[Squares, Integers]] = []
     while True:
-        held, apart = _count(squares, lattice, records, size)
-        full = (held > most) & (apart > 1)
+        held, distinct = _count(squares, lattice, records, size)
+        full = (held > most) & (distinct > 1)
         done.append((chosen(squares, ~full), np.full((~full).sum(), size)))
         if not full.any():
             break
@@ -140,20 +140,20 @@ def _cut_full(
 
 
 def _count(squares: Squares, lattice: Integers, records: Integers, size: int) -> tuple[Integers, Integers]:
-    """Count in each square the records, and the squares of the lattice that hold them."""
+    """Count the records in each square, and the squares of the lattice that contain them."""
     parents, parent = np.unique(square_keys(*(lattice // size).T), return_inverse=True)
-    totals = np.zeros((2, len(parents) + 1), dtype=np.int64)  # the last is that of squares without records
+    totals = np.zeros((2, len(parents) + 1), dtype=np.int64)  # the last is for squares without records
     np.add.at(totals[0], parent, records)
     np.add.at(totals[1], parent, 1)
     keys = square_keys(squares.column // size, squares.row // size)
     found = np.searchsorted(parents, keys).clip(max=len(parents) - 1) if len(parents) else np.zeros(len(keys), int)
     known = parents[found] == keys if len(parents) else np.zeros(len(keys), dtype=bool)
-    held, apart = totals[:, np.where(known, found, -1)]
-    return held, apart
+    held, distinct = totals[:, np.where(known, found, -1)]
+    return held, distinct
 
 
 def _united(shapes: NDArray[np.object_], cell: Integers) -> NDArray[np.object_]:
-    """Unite the shapes of each cell."""
+    """Compute the union of the shapes of each cell."""
     order = np.argsort(cell, kind="stable")
     groups = np.split(shapes[order], np.flatnonzero(np.diff(cell[order])) + 1)
     united = np.empty(len(groups), dtype=object)
@@ -162,7 +162,7 @@ def _united(shapes: NDArray[np.object_], cell: Integers) -> NDArray[np.object_]:
 
 
 def _middles(squares: Squares, size: Integers, cell: Integers) -> Points:
-    """Centroid of the squares of each cell, as multiples of the smallest side."""
+    """Compute the centroid of the squares of each cell, as multiples of the smallest side."""
     weight = size.astype(np.float64) ** 2
     total = np.bincount(cell, weights=weight)
     edges = (squares.column, squares.row)

@@ -1,4 +1,4 @@
-"""Regions: the outline of a country, a file of one's own, or the extent of the data. Works offline."""
+"""Regions: the outline of a country, a file, or the extent of the data. Works offline."""
 
 import logging
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 OUTLINES = Path(__file__).parent / "outlines" / "countries.parquet"
 WGS84 = "EPSG:4326"
-MARGIN_DEG = 0.05  # about 5 km: room for tomorrow's record beside the outermost of today
+MARGIN_DEG = 0.05  # about 5 km: room for further records next to the outermost ones
 
 
 def load_region(region: str | Path) -> gpd.GeoDataFrame:
     """Load the outline of a country by its code, or polygons from a file.
 
-    Outlines are Natural Earth 1:10m (see `outlines/ORIGIN.md`): a coast is right to about 300 m, islets are missing,
-    and a country is without the parts that have a code of their own (France without Réunion). Longitudes stay within
+    Outlines are Natural Earth 1:10m (see `outlines/ORIGIN.md`): a coast is accurate to about 300 m, islets are missing,
+    and a country excludes the parts that have a code of their own (France without Réunion). Longitudes stay within
     -180 to 180, so a country across the antimeridian has polygons at both ends.
 
     Args:
@@ -55,20 +55,20 @@ def load_region(region: str | Path) -> gpd.GeoDataFrame:
     if region != "" and path.exists():
         return _read_file(path)
     if isinstance(region, Path) or path.suffix or len(path.parts) > 1:
-        raise RegionError(f"region file {path} does not exist; give the path of a vector file, or a code such as HRV")
+        raise RegionError(f"region file {path} does not exist; name a vector file, or a code such as HRV")
     raise RegionError(_explain_unknown(region))
 
 
 def load_land() -> gpd.GeoDataFrame:
-    """All outlines, also of the shapes that have no code (`code` is null): land as against sea."""
+    """Return all outlines of land, including shapes without a code (`code` is null)."""
     return _outlines().copy()
 
 
 def extent_region(lat_lon: ArrayLike, *, margin_deg: float = MARGIN_DEG) -> gpd.GeoDataFrame:
-    """The data's own extent as a region: the smallest box of latitude and longitude, and a margin around it.
+    """Make a region of the extent of the data: the smallest box of latitude and longitude, with a margin.
 
-    A box and not a convex hull, because a box stays the same while new records fall into it, and with it the squares;
-    cells without records cost nothing. A box across the antimeridian comes as two polygons. One point is enough.
+    A box and not a convex hull, because a box and its squares stay the same as long as new records are inside; cells
+    without records cost nothing. A box across the antimeridian is two polygons. One point is enough.
 
     Args:
         lat_lon: `(N, 2)` latitude, longitude in degrees.
@@ -85,9 +85,9 @@ def extent_region(lat_lon: ArrayLike, *, margin_deg: float = MARGIN_DEG) -> gpd.
     """
     points = np.asarray(lat_lon, dtype=np.float64).reshape(-1, 2)
     if not len(points) or not np.isfinite(points).all():
-        raise RegionError("the data has no coordinates to take a region from; set region to a code such as HRV")
+        raise RegionError("the data have no coordinates to derive a region from; set region to a code such as HRV")
     south, north = max(points[:, 0].min() - margin_deg, -90), min(points[:, 0].max() + margin_deg, 90)
-    # Rounded, for the last bits of a cosine differ from CPU to CPU.
+    # Rounded, because the last bits of a cosine depend on the CPU.
     widened_deg = min(round(margin_deg / max(np.cos(np.radians(np.abs(points[:, 0]).max())), 1e-3), 6), 180.0)
     west, east = smallest_arc(points[:, 1])
     west, east = west - widened_deg, east + widened_deg
@@ -102,13 +102,13 @@ def extent_region(lat_lon: ArrayLike, *, margin_deg: float = MARGIN_DEG) -> gpd.
 
 
 def region_lat_lon(region: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """Give the `(N, 2)` vertices of a region's outline, latitude, longitude in degrees."""
+    """Return the `(N, 2)` vertices of the outline of a region, latitude, longitude in degrees."""
     vertices: NDArray[np.float64] = shapely.get_coordinates(region.geometry.to_numpy())[:, ::-1]
     return vertices
 
 
 def only_polygons(shape: Any) -> MultiPolygon:
-    """A shape made valid, without its points and lines."""
+    """Make a shape valid, and drop its points and lines."""
     valid = shapely.make_valid(shape, method="structure", keep_collapsed=False)
     return MultiPolygon(list(_polygons(valid)))
 
@@ -134,23 +134,21 @@ def _read_file(path: Path) -> gpd.GeoDataFrame:
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].split(";")[0].rstrip(".")
         raise RegionError(
-            f"region file {path} cannot be read ({reason}); give GeoPackage, GeoJSON or GeoParquet"
+            f"region file {path} cannot be read ({reason}); use GeoPackage, GeoJSON or GeoParquet"
         ) from error
     if not isinstance(table, gpd.GeoDataFrame) or not len(table):
-        raise RegionError(f"region file {path} is empty; give a file with at least one polygon")
+        raise RegionError(f"region file {path} is empty; use a file with at least one polygon")
     if table.crs is None:
-        raise RegionError(
-            f"region file {path} names no CRS; write one into it, such as set_crs('EPSG:4326') in geopandas"
-        )
+        raise RegionError(f"region file {path} has no CRS; set one, for example with set_crs('EPSG:4326') in geopandas")
     return _clean(table, path)
 
 
 def _clean(table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
-    """Degrees, rounded for the last bits of PROJ, made valid, and polygons only."""
+    """Convert to degrees, rounded because the last bits of PROJ vary, to valid polygons only."""
     try:
         degrees = table.geometry.force_2d().to_crs(WGS84)
     except ProjError as error:
-        raise RegionError(f"region file {path} cannot be brought to degrees ({error}); check its CRS") from error
+        raise RegionError(f"region file {path} cannot be converted to degrees ({error}); check its CRS") from error
     shapes = [
         only_polygons(shapely.transform(shape, lambda xy: np.round(xy, 9))) for shape in degrees if shape is not None
     ]
@@ -162,31 +160,31 @@ def _clean(table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
     west, south, east, north = region.total_bounds
     if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
         raise RegionError(
-            f"region file {path} reaches from {west:g}, {south:g} to {east:g}, {north:g} degrees, off the Earth; "
-            f"it says its CRS is {table.crs.to_string()}: correct that, or cut it at the antimeridian"
+            f"region file {path} extends from {west:g}, {south:g} to {east:g}, {north:g} degrees, beyond the Earth; "
+            f"its CRS is {table.crs.to_string()}: correct that, or split it at the antimeridian"
         )
     return region
 
 
 def _explain_unknown(region: str) -> str:
-    """Say which code was probably meant: by its case, by the country's name, or by likeness."""
+    """Suggest the code that was probably meant: by case, by the name of the country, or by similarity."""
     codes = set(_outlines()["code"].dropna())
     if region.upper() in codes:
         return f"region {region!r} is unknown: did you mean {region.upper()!r}?"
     country = pycountry.countries.get(alpha_3=region.upper())
     if country is not None:
-        return f"region {region!r} ({country.name}) has no outline here; give the path of a file, or set region: null"
+        return f"region {region!r} ({country.name}) has no outline here; name a file, or set region: null"
     names = _codes_by_name()
     near = get_close_matches(region.casefold(), names, n=1, cutoff=0.8)
     if near:
-        return f"region {region!r} is unknown: did you mean {names[near[0]]!r}? Or give the path of a file"
+        return f"region {region!r} is unknown: did you mean {names[near[0]]!r}? Or name a file"
     near_code = nearest_name(region.upper(), codes)
-    remedy = f"{near_code} Or" if near_code.startswith("did you mean") else "give an alpha-3 code such as HRV, or"
-    return f"region {region!r} is unknown: {remedy} give the path of a file"
+    remedy = f"{near_code} Or" if near_code.startswith("did you mean") else "use an alpha-3 code such as HRV, or"
+    return f"region {region!r} is unknown: {remedy} name a file"
 
 
 def _codes_by_name() -> dict[str, str]:
-    """Alpha-3 codes with an outline by the names, and by the alpha-2 codes, that people write for them."""
+    """Map names and alpha-2 codes of countries to their alpha-3 codes with an outline."""
     outlines = _outlines().dropna(subset="code")
     codes = dict(zip(outlines["name"].str.casefold(), outlines["code"], strict=True))
     for country in pycountry.countries:

@@ -47,7 +47,8 @@ def to_degrees(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     [-90.0, 0.0]
     """
     x, y, z = np.moveaxis(vectors, -1, 0)
-    return np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=-1))
+    lat_lon: NDArray[np.float64] = np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=-1))
+    return lat_lon
 
 
 def nearest_km(lat_lon: NDArray[np.float64], training: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Which squares of a plane hold land, and the land in each: a quadtree, so that a big outline is cut only once a level.
+"""Squares of a plane that contain land, and the land in each; a quadtree clips a large outline once for each level.
 
 The plane may be metres of a CRS (x, y) or degrees (longitude, latitude). Squares are snapped to whole multiples of the
 spacing, counted from the plane's origin.
@@ -19,11 +19,11 @@ POLYGON, MULTIPOLYGON = 3, 6  # shapely's type ids
 
 
 class Squares(NamedTuple):
-    """Squares that hold land, from south to north, and in a row from west to east.
+    """Squares that contain land, from south to north, and in a row from west to east.
 
     Attributes:
-        column: `(N,)` the square's west edge is `column * spacing`.
-        row: `(N,)` the square's south edge is `row * spacing`.
+        column: `(N,)` the west edge is `column * spacing`.
+        row: `(N,)` the south edge is `row * spacing`.
         land: `(N,)` the polygons of land in it.
     """
 
@@ -33,12 +33,12 @@ class Squares(NamedTuple):
 
 
 def squares_with_land(land: Any, spacing: float, *, places: Points | None = None) -> Squares:
-    """Find the squares that share an area with the land.
+    """Find the squares that overlap with the land.
 
     Args:
         land: polygons, valid, in the plane.
         spacing: side of a square, in the plane's unit.
-        places: `(N, 2)` points of the plane; given, squares without one are left out.
+        places: `(N, 2)` points of the plane; if set, squares without any are left out.
 
     Returns:
         The squares and the land in each.
@@ -64,12 +64,12 @@ def squares_with_land(land: Any, spacing: float, *, places: Points | None = None
         if lattice is not None:
             squares = chosen(squares, occupied(squares, lattice, size))
         if len(squares.row) > MAX_CELLS:
-            raise GridError(f"the grid would have more than {MAX_CELLS:,} cells; take a wider spacing or fewer cells")
+            raise GridError(f"the grid would have more than {MAX_CELLS:,} cells; use a larger spacing or fewer cells")
     return chosen(squares, np.lexsort((squares.column, squares.row)))
 
 
 def quarters(squares: Squares, size: int, spacing: float) -> Squares:
-    """Cut squares of `size` spacings, an even number, into four each, and keep the quarters with land."""
+    """Split squares of `size` spacings, an even number, into four each, and keep the quarters with land."""
     half = size // 2
     parts = [(squares.column + i * half, squares.row + j * half) for j in (0, 1) for i in (0, 1)]
     column, row = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -77,22 +77,22 @@ def quarters(squares: Squares, size: int, spacing: float) -> Squares:
 
 
 def lattice_squares(places: Points, spacing: float) -> NDArray[np.int64]:
-    """Give the `(N, 2)` column and row of the square that each point lies in."""
+    """Compute the `(N, 2)` column and row of the square of each point."""
     return np.floor(places / spacing).astype(np.int64)
 
 
 def occupied(squares: Squares, lattice: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """Tell which squares of `size` spacings hold one of the `(N, 2)` lattice squares."""
+    """Mark the squares of `size` spacings that contain any of the `(N, 2)` lattice squares."""
     return np.isin(square_keys(squares.column // size, squares.row // size), square_keys(*(lattice // size).T))
 
 
 def square_keys(column: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.complex128]:
-    """One number for each square, so that squares can be sorted and found."""
+    """Compute a number for each square by which squares can be sorted and found."""
     return column + 1j * row
 
 
 def chosen(squares: Squares, index: NDArray[Any]) -> Squares:
-    """Keep some of the squares, by a mask or in an order."""
+    """Select squares by a mask or an order."""
     return Squares(*(part[index] for part in squares))
 
 
@@ -101,11 +101,11 @@ def _tiles(low: float, high: float, side: float) -> NDArray[np.int64]:
 
 
 def _cut(column: NDArray[np.int64], row: NDArray[np.int64], land: Any, size: int, spacing: float) -> Squares:
-    """Cut each piece of land to its square of `size` spacings, and keep the squares where something is left."""
+    """Clip each piece of land to its square of `size` spacings, and keep the squares with a remainder."""
     boxes = shapely.box(column * spacing, row * spacing, (column + size) * spacing, (row + size) * spacing)
     touched = np.flatnonzero(shapely.intersects(boxes, land))
     cut = shapely.intersection(boxes[touched], land[touched])
-    # Land that touches a square's edge leaves lines and points beside the polygons, or alone.
+    # Land that touches the edge of a square leaves lines and points, with or without polygons.
     mixed = ~np.isin(shapely.get_type_id(cut), (POLYGON, MULTIPOLYGON))
     cut[mixed] = [only_polygons(shape) for shape in cut[mixed]]
     held = shapely.area(cut) > 0

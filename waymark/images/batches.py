@@ -1,4 +1,4 @@
-"""Records as batches: pixels from shards, truths from tables."""
+"""Batches of records: pixels from shards, labels from tables."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from waymark.images.shards import Shards
-from waymark.images.transforms import Augmentation, check_size, shrink
+from waymark.images.shards import Shards, check_size
+from waymark.images.transforms import Augmentation, shrink
 from waymark.images.views import Heading, place_views
 from waymark.system.processes import begin_worker
 
 
 class Batch(NamedTuple):
-    """Records as tensors; what a record has no truth for is NaN or -1."""
+    """Records as tensors; missing labels are NaN or -1."""
 
     views: Tensor  # (B, V, 3, H, W) uint8
     present: Tensor  # (B, V) bool
     lat_lon: Tensor  # (B, 2) float64, degrees
     xy_m: Tensor  # (B, 2) float64, metres in the model's CRS
-    label: Tensor  # (B,) int64, cell that the record lies in, as a class
-    landmark: Tensor  # (B,) int64, class of the landmark; -1 where it is none or unknown, -2 where there is none to see
+    label: Tensor  # (B,) int64, class of the record's cell
+    landmark: Tensor  # (B,) int64, class of the landmark; -1 if none or unknown, -2 if the pictures show none
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Examples:
         headings: in degrees of each record's views.
         lat_lon: `(N, 2)` degrees, NaN where unknown.
         xy_m: `(N, 2)` metres, NaN where unknown.
-        label: `(N,)` class of the cell, -1 where it has none.
-        landmark: `(N,)` class of the landmark, -1 where it has none, -2 where the pictures show no landmark.
+        label: `(N,)` class of the cell, -1 if none.
+        landmark: `(N,)` class of the landmark, -1 if none, -2 if the pictures show no landmark.
     """
 
     record_ids: Sequence[str]
@@ -53,7 +53,7 @@ class Examples:
 
 
 class Draw(NamedTuple):
-    """A row to be read in an epoch of training, for which time; outside training the epoch is None."""
+    """A row to read: its epoch (None outside training), and how often it was drawn before."""
 
     row: int
     epoch: int | None
@@ -61,18 +61,18 @@ class Draw(NamedTuple):
 
 
 class RecordDataset(Dataset[Batch]):
-    """Reads examples by row, and changes their pixels in training only.
+    """Reads examples by row, and augments their pixels in training only.
 
     Args:
-        examples: to be read.
+        examples: the records.
         shards: pixels.
         slots: headings of the model's slots.
-        augmentation: of the training pictures; it sees them as large as the model does.
+        augmentation: of the training pictures, in the size that the model sees.
         seed: of the augmentation.
-        size_px: side of the pictures that the model sees; None is the shards'.
+        size_px: side of the pictures that the model sees; None for that of the shards.
 
     Raises:
-        ModelError: the model would see larger pictures than the shards hold.
+        ModelError: the model would see larger pictures than the shards have.
     """
 
     def __init__(
@@ -95,15 +95,17 @@ class RecordDataset(Dataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         views, present = self._views(draw.row)
         if draw.epoch is not None:
-            with torch.random.fork_rng(devices=[]):  # the same however many workers, and after a restart
+            with torch.random.fork_rng(devices=[]):  # the same for any number of workers, and after a restart
                 seed = hash((self.seed, draw.epoch, draw.row, *([draw.turn] if draw.turn else [])))
-                torch.default_generator.manual_seed(seed)  # alone: seeds of a GPU would queue up where there is none
+                torch.default_generator.manual_seed(
+                    seed
+                )  # only the CPU's: seeds of a GPU would queue up if there is none
                 changed = self.augmentation.pixels(views[present])
                 views = changed.new_zeros(len(views), *changed.shape[1:])
                 views[present] = changed
                 present = self.augmentation.hide(present)
-        its = self.examples
-        truths = (torch.tensor(column[draw.row]) for column in (its.lat_lon, its.xy_m, its.label, its.landmark))
+        known = self.examples
+        truths = (torch.tensor(column[draw.row]) for column in (known.lat_lon, known.xy_m, known.label, known.landmark))
         return Batch(views, present, *truths)
 
     def _views(self, row: int) -> tuple[Tensor, Tensor]:
@@ -117,16 +119,16 @@ class RecordDataset(Dataset[Batch]):
 
 
 class EvenBatches(Sampler[list[Draw]]):
-    """Batches of nearly equal length that together hold every row once, or as many rows drawn by chance.
+    """Batches of nearly equal length that together contain every row once, or as many rows drawn at random.
 
-    No row is dropped, and no batch is left with a single row, which batch norm could not take:
-    batches of 2 have one of 3 among them where the rows are odd.
+    No row is dropped, and no batch has a single row, which batch norm cannot handle: batches of 2 include one of 3 if
+    the number of rows is odd.
 
     Args:
         rows: number of rows.
-        batch_size: rows in a batch; the last ones are shared out, so that most have a few less.
+        batch_size: rows in a batch; the remainder is distributed, so that most batches are slightly smaller.
         seed: of the order; None keeps the rows in order and marks them as outside training.
-        chances: `(rows,)` of each row to be drawn, with replacement, where not every row is to come once.
+        chances: `(rows,)` probability of each row to be drawn, with replacement; None takes every row once.
     """
 
     def __init__(
@@ -137,11 +139,11 @@ class EvenBatches(Sampler[list[Draw]]):
 
     @property
     def sampler(self) -> "EvenBatches":
-        """The object whose epoch Lightning sets: it asks a batch sampler for its sampler."""
+        """Return the object whose epoch Lightning sets: it looks for the sampler of a batch sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes; Lightning calls it, also when training goes on after a kill."""
+        """Set the epoch; called by Lightning, also when training resumes."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -162,7 +164,7 @@ class EvenBatches(Sampler[list[Draw]]):
 
 
 def _count(times: "Counter[int]", row: int) -> int:
-    """Say how often a row came before, and count this time."""
+    """Return how often a row was drawn before, and count this time."""
     times[row] += 1
     return times[row] - 1
 
@@ -183,8 +185,8 @@ class RecordLoaders:
         augmentation: of the training pictures.
         seed: of order and augmentation.
         workers: processes that read; 0 reads in this one.
-        size_px: side of the pictures that the model sees; None is the shards'.
-        chances: of the training records to be drawn, see `EvenBatches`.
+        size_px: side of the pictures that the model sees; None for that of the shards.
+        chances: probability of each training record to be drawn, see `EvenBatches`.
     """
 
     shards: Shards
@@ -197,11 +199,11 @@ class RecordLoaders:
     chances: NDArray[np.float64] | None = None
 
     def training(self, examples: Examples) -> "DataLoader[Batch]":
-        """Load in a new order each epoch, augmented."""
+        """Load in a new order each epoch, with augmentation."""
         return self._loader(examples, self.seed)
 
     def evaluation(self, examples: Examples) -> "DataLoader[Batch]":
-        """Load in order, untouched."""
+        """Load in order, without augmentation."""
         return self._loader(examples, None)
 
     def _loader(self, examples: Examples, seed: int | None) -> "DataLoader[Batch]":

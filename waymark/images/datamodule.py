@@ -1,4 +1,4 @@
-"""Records for Lightning's trainer; Lightning is imported by nobody who only asks a model."""
+"""Records for Lightning's trainer, apart so that inference does not import Lightning."""
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -18,5 +18,5 @@ class RecordDataModule(L.LightningDataModule):
         return self.loaders.training(self.train)
 
     def val_dataloader(self) -> "DataLoader[Batch]":
-        """Load validation records, untouched."""
+        """Load validation records, without augmentation."""
         return self.loaders.evaluation(self.val)

@@ -1,4 +1,4 @@
-"""What a photo says of itself: place, direction, time and author, from its EXIF."""
+"""Facts of a photo from its EXIF: place, direction, time and author."""
 
 import contextlib
 import math
@@ -14,36 +14,36 @@ from PIL import ExifTags, Image
 from waymark.images.decode import exif_of, open_picture, upright_size
 
 GPS, BASE = ExifTags.GPS, ExifTags.Base
-TIMES = (  # when the picture was taken and, of one that was scanned, when that was done; each with its offset
+TIMES = (  # when the picture was taken or, if it was scanned, when that was done; each with its offset
     (BASE.DateTimeOriginal, BASE.OffsetTimeOriginal),
     (BASE.DateTimeDigitized, BASE.OffsetTimeDigitized),
 )
 TIME = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d")
-LONGEST = 300  # characters of a text that anybody reads
+LONGEST = 300  # characters of a text that are kept
 TRUE_NORTH = "T"
 
 Tags = Mapping[int, Any]
 
 
 class PhotoFacts(NamedTuple):
-    """What a photo says of itself; None where it says nothing."""
+    """Facts of a photo; None if EXIF has nothing."""
 
-    dimensions: tuple[int, int] | None = None  # width and height as seen
-    latitude: float | None = None  # degrees; NaN where something stands there that is no angle
+    dimensions: tuple[int, int] | None = None  # upright width and height
+    latitude: float | None = None  # degrees; NaN if the value is not an angle
     longitude: float | None = None
     heading_deg: float | None = None  # clockwise from true north
-    captured_at: str | None = None  # ISO 8601, local, with its offset from UTC where known
+    captured_at: str | None = None  # ISO 8601, local, with its offset from UTC if known
     author: str | None = None
     copyright: str | None = None
 
 
 def read_facts(path: Path) -> PhotoFacts:
-    """Read what a photo says of itself, without decoding any pixel.
+    """Read the facts of a photo, without decoding any pixel.
 
-    Never raises for what is wrong with the file: a part that cannot be read is as good as absent.
-    Coordinates are taken as they are written: 0, 0 and numbers beyond the Earth are for `filter`
-    to name. Those of another datum than WGS84 (GPSMapDatum, some hundred metres) are not converted.
+    Never raises for faults of the file: a part that cannot be read counts as absent. Coordinates are returned as
+    written: `filter` reports 0, 0 and numbers beyond the Earth. Those of another
+    datum than WGS84 (GPSMapDatum, some hundred metres) are not converted.
     """
     try:
         with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def read_facts(path: Path) -> PhotoFacts:
                 dimensions = upright_size(image, exif)
                 gps, details = (_directory(exif, kind) for kind in (ExifTags.IFD.GPSInfo, ExifTags.IFD.Exif))
                 author, copyright_ = (_text(exif.get(tag)) for tag in (BASE.Artist, BASE.Copyright))
-    except Exception:  # Pillow raises anything on hostile bytes; this is its border
+    except Exception:  # Pillow raises anything on hostile bytes, which ends here
         return PhotoFacts()
     return PhotoFacts(
         dimensions,
@@ -69,23 +69,23 @@ def read_facts(path: Path) -> PhotoFacts:
 def _directory(exif: Image.Exif, kind: int) -> Tags:
     try:
         return dict(exif.get_ifd(kind))
-    except Exception:  # the border again: a broken directory does not take the others with it
+    except Exception:  # likewise: a broken directory does not affect the others
         return {}
 
 
 def angle_deg(value: Any, reference: Any, directions: str) -> float | None:
-    """Turn degrees, minutes and seconds as EXIF writes them into signed degrees.
+    """Convert degrees, minutes and seconds as written in EXIF to signed degrees.
 
     Seconds, or minutes and seconds, may be left out or be 0/0.
 
     Args:
         value: one to three numbers.
-        reference: on which side of the equator or of Greenwich.
-        directions: the letters of the positive and of the negative side.
+        reference: side of the equator or of Greenwich.
+        directions: letters of the positive and of the negative side.
 
     Returns:
-        Degrees; None where nothing is written (a receiver without a fix writes 0/0),
-        NaN where it is no angle: a text, a side that is missing, 75 minutes.
+        Degrees; None if nothing is written (a receiver without a fix writes 0/0), NaN if it is not an angle: a text, a
+        missing side, 75 minutes.
 
     >>> angle_deg((16.0, 26.0, 24.0), "W", "EW")
     -16.44
@@ -105,11 +105,11 @@ def angle_deg(value: Any, reference: Any, directions: str) -> float | None:
     if not regular or len(parts) > 3 or side not in directions:
         return math.nan
     degrees = sum((part / 60.0**power for power, part in enumerate(parts)), 0.0)
-    return round(-degrees if side == directions[1] else degrees, 9) + 0.0  # no minus before a zero
+    return round(-degrees if side == directions[1] else degrees, 9) + 0.0  # no negative zero
 
 
 def _heading_deg(gps: Tags) -> float | None:
-    """Give the direction of the view, unless it is magnetic: the declination is up to 20 degrees and more."""
+    """Return the direction of the view, unless it is magnetic: the declination can exceed 20 degrees."""
     if (_text(gps.get(GPS.GPSImgDirectionRef)) or "?")[0].upper() != TRUE_NORTH:
         return None
     try:
@@ -126,7 +126,7 @@ def _captured_at(details: Tags) -> str | None:
             continue
         try:
             moment = datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # six numbers, no time zone
-        except ValueError:  # 0000:00:00, as clocks say that were never set
+        except ValueError:  # 0000:00:00, from clocks that were never set
             continue
         offset = _text(details.get(offset_tag)) or ""
         return moment.isoformat() + (offset if OFFSET.fullmatch(offset) else "")
@@ -134,7 +134,7 @@ def _captured_at(details: Tags) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """Give a text without what is not printed; EXIF says ASCII and cameras write UTF-8."""
+    """Return the printable part of a text; EXIF specifies ASCII and cameras write UTF-8."""
     if not isinstance(value, str):
         return None
     with contextlib.suppress(UnicodeError):

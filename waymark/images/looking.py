@@ -1,4 +1,4 @@
-"""What a picture looks like, in numbers that are small enough to keep of every picture of a source."""
+"""Compact descriptions of pictures: hash, colours, edges."""
 
 import hashlib
 from pathlib import Path
@@ -11,12 +11,12 @@ from waymark.images.decode import Status, read_picture
 from waymark.images.resizing import channel_figures, perceptual_hash
 from waymark.images.tars import open_member
 
-SAME_LEVEL = 10  # so near to the commonest colour, in levels of 255, a pixel counts as being of it
-DESCRIBED = 192  # numbers of `colour_and_gradient`
+SAME_LEVEL = 10  # difference from the median colour, in levels of 255, up to which a pixel counts as this colour
+DESCRIBED = 192  # length of `colour_and_gradient`
 
 
 class Wanted(NamedTuple):
-    """A picture to look at, and whether its file is to be hashed and its colours and edges to be described."""
+    """A picture to describe, with or without a hash of its file and a descriptor of its colours and edges."""
 
     path: Path
     digest: bool
@@ -24,17 +24,17 @@ class Wanted(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What was seen of a picture; nothing but status and reason where it cannot be decoded.
+    """Description of a picture; only status and reason if it cannot be decoded.
 
     Attributes:
         status: whether it could be decoded.
         reason: why not.
-        digest: SHA-256 of the file; empty where it was not wanted, or cannot be read.
-        perceptual_hash: 16 hexadecimal digits, as `resize` gives them.
+        digest: SHA-256 of the file; empty if not requested or not readable.
+        perceptual_hash: 16 hexadecimal digits, as in `resize`.
         mean: of each channel, in levels of 255.
         std: of each channel.
-        evenness: share of the pixels that have the picture's commonest colour.
-        descriptor: `(192,)` colours and gradients, where wanted.
+        evenness: share of the pixels that have nearly the median colour.
+        descriptor: `(192,)` colours and gradients, if requested.
     """
 
     status: Status
@@ -48,11 +48,11 @@ class Look(NamedTuple):
 
 
 def look(wanted: Wanted, size_px: int, *, max_pixels: int) -> Look:
-    """Decode a picture as `resize` does, and tell what is seen; never raises for what is wrong with it.
+    """Decode a picture like `resize`, and describe it; never raises for faults of the picture.
 
     Args:
         wanted: the picture.
-        size_px: side of the square that is looked at.
+        size_px: side of the square that is described.
         max_pixels: width times height beyond which it is not decoded.
     """
     status, reason, pixels = read_picture(wanted.path, size_px, max_pixels=max_pixels)
@@ -83,7 +83,7 @@ def _digest(path: Path) -> str:
 
 
 def evenness(pixels: NDArray[np.uint8]) -> float:
-    """Share of the `(H, W, 3)` pixels that have the picture's median colour, nearly.
+    """Compute the share of the `(H, W, 3)` pixels that have nearly the median colour.
 
     >>> evenness(np.full((8, 8, 3), 200, np.uint8))
     1.0
@@ -95,7 +95,7 @@ def evenness(pixels: NDArray[np.uint8]) -> float:
 def colour_and_gradient(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Describe `(H, W, 3)` pixels by 64 colours and by 8 directions of edges in 16 fields, `(192,)`.
 
-    Square roots of histograms, so that Euclidean distance is Hellinger's; colours and edges weigh the same.
+    Square roots of histograms, so that Euclidean distance is the Hellinger distance; colours and edges weigh the same.
     """
     levels = pixels.reshape(-1, 3) >> 6
     colours = np.bincount(levels @ np.array([16, 4, 1]), minlength=64).astype(np.float64)

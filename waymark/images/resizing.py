@@ -1,4 +1,4 @@
-"""Decode many pictures in worker processes that a hostile one may crash."""
+"""Decode many pictures in worker processes that a hostile file may crash."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,9 @@ from waymark.system.workers import Lost, in_processes
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 32  # pictures a worker takes at once
-CHUNK_BYTES = 16 * 2**20  # or fewer, where what comes of them is large
-TIMEOUT_S = 60.0  # a picture, on a busy machine; a decoder that hangs is ended
+CHUNK = 32  # pictures that a worker takes at once
+CHUNK_BYTES = 16 * 2**20  # or fewer, if the results are large
+TIMEOUT_S = 60.0  # for a picture, on a busy machine; then the decoder is killed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,31 +27,31 @@ R = TypeVar("R")
 def read_pictures(
     paths: Sequence[Path], size_px: int, *, max_pixels: int, fit: Fit = "crop", workers: int | None = None
 ) -> Iterator[Picture]:
-    """Decode files in processes of their own, in order.
+    """Decode files in worker processes, in order.
 
-    A file that crashes or hangs its decoder comes out with the status `crashed`.
+    A file that crashes or hangs its decoder gets the status `crashed`.
 
     Args:
-        paths: files, in the order wanted.
+        paths: files, in order.
         size_px: side of the squares.
         max_pixels: width times height beyond which a picture is not decoded.
-        fit: how a picture becomes a square, see `square_pixels`.
-        workers: number of processes; as many as there are CPUs, and memory for as many, by default.
+        fit: how a picture becomes square, see `square_pixels`.
+        workers: number of processes; by default one for each CPU, as far as the memory suffices.
     """
     read = partial(read_picture, size_px=size_px, max_pixels=max_pixels, fit=fit)
     chunk = max(1, min(CHUNK, CHUNK_BYTES // (size_px * size_px * 3)))
     found = look_at(paths, read, max_pixels=max_pixels, chunk=chunk, workers=workers)
     for path, picture in zip(paths, found, strict=True):
         if isinstance(picture, Lost):
-            logger.warning("%s ended its decoder: %s", path.name, picture.reason)
+            logger.warning("%s crashed its decoder: %s", path.name, picture.reason)
             yield Picture("crashed", crash(picture), None)
         else:
             yield picture
 
 
 def crash(lost: Lost) -> str:
-    """Word why a picture has the status `crashed`."""
-    return f"ended its decoder: {lost.reason}"
+    """Describe why a picture has the status `crashed`."""
+    return f"crashed its decoder: {lost.reason}"
 
 
 def look_at(
@@ -62,14 +62,14 @@ def look_at(
     chunk: int | None = None,
     workers: int | None = None,
 ) -> Iterator[R | Lost]:
-    """Decode pictures in processes of their own, in order, and hand on what is seen in them.
+    """Describe pictures in worker processes, in order.
 
     Args:
-        pictures: in the order wanted.
-        look: decodes one with the same `max_pixels`.
-        max_pixels: width times height of the largest picture, which says how much memory a process may take.
+        pictures: in order.
+        look: describes one, with the same `max_pixels`.
+        max_pixels: width times height of the largest picture, which limits the memory of a process.
         chunk: pictures that a process takes at once; 32 by default.
-        workers: number of processes; as many as there are CPUs, and memory for as many, by default.
+        workers: number of processes; by default one for each CPU, as far as the memory suffices.
     """
     return in_processes(
         look,
@@ -82,10 +82,10 @@ def look_at(
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> str:
-    """Hash what a picture shows, so that near-duplicates come near each other.
+    """Compute a perceptual hash, which is similar for near-duplicates.
 
-    The gradient hash (64 bits) compares integers only and is the same on every CPU, which
-    the hashes that go through a cosine transform do not promise.
+    The gradient hash (64 bits) compares integers only and is the same on every CPU, unlike hashes that use a cosine
+    transform.
 
     Args:
         pixels: `(H, W, 3)` RGB.
@@ -94,7 +94,7 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> str:
 
 
 def channel_figures(pixels: NDArray[np.uint8]) -> dict[str, list[int]]:
-    """Sum up the channels of `(H, W, 3)` pixels in integers, which add up exactly."""
+    """Compute sums of the channels of `(H, W, 3)` pixels in integers, which are exact."""
     flat = pixels.reshape(-1, 3).astype(np.int64)
     return {
         "channel_sum": flat.sum(axis=0).tolist(),

@@ -1,4 +1,4 @@
-"""Pixels of many pictures in few files that are mapped into memory, not read."""
+"""Pixels of many pictures in few memory-mapped files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from waymark.errors import ModelError
+
 SHARD_BYTES = 64 * 2**20
-CHANNELS = pa.list_(pa.int64())  # red, green, blue; Parquet cannot read back nulls among lists of fixed length
+CHANNELS = pa.list_(pa.int64())  # red, green, blue; Parquet cannot read nulls among lists of fixed length
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -27,13 +29,26 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
+def check_size(shard_px: int, size_px: int) -> None:
+    """Refuse a model that would see larger pictures than the shards have.
+
+    Raises:
+        ModelError: pictures would have to be enlarged.
+    """
+    if size_px > shard_px:
+        raise ModelError(
+            f"size_px of the model is {size_px}, and the shards have {shard_px} px;"
+            f" set resize.size_px to {size_px} or more, or the model's size_px to {shard_px} or less"
+        )
+
+
 def shard_rows(size_px: int) -> int:
-    """Say how many pictures of a size fill one shard."""
+    """Return the number of pictures in a full shard."""
     return max(1, SHARD_BYTES // (size_px * size_px * 3))
 
 
 def shard_name(shard: int) -> str:
-    """Name the file of a shard.
+    """Return the file name of a shard.
 
     >>> shard_name(7)
     'shard-00007.arrow'
@@ -50,7 +65,7 @@ def write_shard(pictures: Sequence[NDArray[np.uint8]], size_px: int, path: Path)
 
 
 class Shards:
-    """The pictures of a folder of shards, by record and view, mapped into memory."""
+    """Pictures of a folder of shards, by record and view, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,7 +78,7 @@ class Shards:
         }
         self._shards: dict[int, NDArray[np.uint8]] = {}
         self.size_px = int(self.index.schema.metadata[b"size_px"])
-        self.fit = self.index.schema.metadata.get(b"fit", b"crop").decode()  # how a picture became a square
+        self.fit = self.index.schema.metadata.get(b"fit", b"crop").decode()  # how a picture became square
 
     def _open(self, shard: int) -> NDArray[np.uint8]:
         """Map a shard as `(rows, size_px, size_px, 3)`."""
@@ -78,7 +93,7 @@ class Shards:
         return key in self._place
 
     def __getitem__(self, key: tuple[str, int]) -> NDArray[np.uint8]:
-        """Give the `(size_px, size_px, 3)` pixels of a record's view, without copying.
+        """Return the `(size_px, size_px, 3)` pixels of a view, without copying.
 
         Raises:
             KeyError: the view has no pixels (it is quarantined, or unknown).
@@ -88,4 +103,4 @@ class Shards:
         return pixels
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_shards": {}}  # workers map the files anew
+        return {**self.__dict__, "_shards": {}}  # workers map the files themselves

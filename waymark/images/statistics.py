@@ -1,4 +1,4 @@
-"""What training pixels are like, channel by channel."""
+"""Statistics of training pixels by channel."""
 
 import math
 from typing import Any
@@ -8,11 +8,11 @@ import pandas as pd
 
 
 def channel_statistics(index: pd.DataFrame, record_ids: "pd.Series[str]", size_px: int) -> dict[str, Any]:
-    """Sum up the pixels of records in integers, and divide once.
+    """Compute the statistics of the pixels of records, from integer sums.
 
     Args:
         index: of the shards, with the sums of each picture.
-        record_ids: records whose pictures count.
+        record_ids: records to include.
         size_px: side of the pictures.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures in a few uncompressed tars instead of in many files: written the same every time, read by name."""
+"""Pictures in a few uncompressed tars instead of many files: written deterministically, read by name."""
 
 import errno
 import stat
@@ -20,7 +20,7 @@ NO_TAR = (tarfile.TarError, ValueError, OverflowError, KeyError, IndexError)  # 
 
 
 class _Members(NamedTuple):
-    """Where the members of a tar lie: arrays, which are small beside dictionaries where there are millions."""
+    """Positions of the members of a tar, as arrays: dictionaries of millions would be large."""
 
     names: NDArray[np.bytes_]  # (N,) in ascending order
     offsets: NDArray[np.int64]  # (N,) first byte
@@ -28,7 +28,7 @@ class _Members(NamedTuple):
 
 
 def shard_name(shard: int) -> str:
-    """Name the tar of a number.
+    """Return the file name of a tar.
 
     >>> shard_name(7)
     'shard-00007.tar'
@@ -37,30 +37,30 @@ def shard_name(shard: int) -> str:
 
 
 def read_bytes(root: Path, path: str) -> bytes:
-    """Read a picture whole, see `open_member`."""
+    """Read the bytes of a picture, see `open_member`."""
     with open_member(root, path) as file:
         return file.read()
 
 
 def open_member(root: Path, path: str) -> IO[bytes]:
-    """Open a picture that is a file of its own, or a member of a tar: `images/shard-00000.tar/a.jpg`.
+    """Open a picture that is a file, or a member of a tar: `images/shard-00000.tar/a.jpg`.
 
-    The members of a tar are listed once in each process; one that is opened is read into memory.
+    The members of a tar are listed once in each process; an opened member is read into memory.
 
     Args:
-        root: folder where paths begin.
+        root: folder that paths are relative to.
         path: of the picture, below `root`.
 
     Raises:
         FileNotFoundError: there is no such file, tar or member.
         OSError: it is a folder, or a pipe or device, which might never end.
-        ImageError: the tar is none.
+        ImageError: the tar is invalid.
     """
     file = root / path
     archive = file.parent
     if archive.suffix != SUFFIX or not archive.is_file():
         if not stat.S_ISREG(file.stat().st_mode):
-            raise OSError(errno.EINVAL, "no file but a folder, pipe or device", str(file))
+            raise OSError(errno.EINVAL, "not a file but a folder, pipe or device", str(file))
         return file.open("rb")
     state = archive.stat()
     members = _members(archive, state.st_ino, state.st_mtime_ns, state.st_size)
@@ -75,23 +75,23 @@ def open_member(root: Path, path: str) -> IO[bytes]:
 
 @cache
 def _members(archive: Path, inode: int, modified_ns: int, length: int) -> _Members:
-    """List a tar; a file that takes its place has another inode, time or length, and is listed anew."""
+    """List a tar; a file that replaces it has another inode, time or length, and is listed again."""
     try:
         with tarfile.open(archive, "r:") as opened:
             listed = [(member.name.encode(), member.offset_data, member.size) for member in opened if member.isreg()]
     except NO_TAR as error:
-        raise ImageError(f"{archive} is no tar ({error}); pack its pictures again") from error
+        raise ImageError(f"{archive} is not a tar ({error}); pack its pictures again") from error
     found = sorted(listed)
     names, offsets, lengths = zip(*found, strict=True) if found else ((), (), ())
     return _Members(np.array(names, dtype=np.bytes_), np.array(offsets, np.int64), np.array(lengths, np.int64))
 
 
 class TarWriter:
-    """Writes pictures into tars of bounded length, whose bytes depend on the pictures and their order alone.
+    """Writes pictures into tars of bounded length, whose bytes depend only on the pictures and their order.
 
     Args:
-        stem: path of the tars, to which `-00.tar`, `-01.tar` ... is added.
-        shard_bytes: length that a tar of several pictures does not exceed.
+        stem: path of the tars without `-00.tar`, `-01.tar` ...
+        shard_bytes: largest length of a tar with several pictures.
     """
 
     def __init__(self, stem: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -101,12 +101,12 @@ class TarWriter:
         self._open: tarfile.TarFile | None = None
 
     def add(self, name: str, data: bytes) -> int:
-        """Write one picture; give the number of the tar that it went to."""
+        """Write one picture, and return the number of its tar."""
         room = self.shard_bytes - 2 * tarfile.RECORDSIZE  # header, padding and the end of the tar
         if self._open is None or (self._open.offset and self._open.offset + len(data) > room):
             self._begin()
         assert self._open is not None
-        member = tarfile.TarInfo(name)  # no time and no owner but 0
+        member = tarfile.TarInfo(name)  # time and owner are 0
         member.size = len(data)
         self._open.addfile(member, BytesIO(data))
         return len(self.paths) - 1
@@ -117,7 +117,7 @@ class TarWriter:
         self._open = tarfile.open(self.paths[-1], "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (close below)
 
     def close(self) -> None:
-        """End the tar that is open."""
+        """Close the open tar."""
         if self._open is not None:
             self._open.close()
             self._open = None

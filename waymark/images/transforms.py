@@ -1,19 +1,22 @@
-"""What happens to pixels between a shard and a backbone."""
+"""Transforms of pixels between a shard and a backbone."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from waymark.errors import ModelError
+from waymark.images.shards import check_size
+from waymark.options.kinds import Fraction, Half, Noise, PositiveFraction, Share, SizePx
+from waymark.options.named import STRICT
 
 Policy = Literal["imagenet", "trivial", "rand"]
 
@@ -25,31 +28,17 @@ POLICIES: dict[Policy, Callable[..., Callable[[Tensor], Tensor]]] = {
 }
 
 
-def check_size(shard_px: int, size_px: int) -> None:
-    """Refuse a model that would see larger pictures than the shards hold.
-
-    Raises:
-        ModelError: it would have to make up pixels.
-    """
-    if size_px > shard_px:
-        raise ModelError(
-            f"size_px of the model is {size_px}, and the shards hold {shard_px} px;"
-            f" set resize.size_px to {size_px} or more, or the model's size_px to {shard_px} or less"
-        )
-
-
 def shrink(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Bring a square picture of a shard to the size that a model sees.
+    """Scale a square picture of a shard to the size that a model sees.
 
-    All that shows pictures to a model goes through here, training and serving alike. It is the
-    filter that made the shards: Pillow's LANCZOS in fixed point.
+    Training and inference both use it. It is the filter that made the shards: Pillow's LANCZOS in fixed point.
 
     Args:
         pixels: `(H, H, 3)`.
-        size_px: side wanted; the side at hand gives the very pixels back.
+        size_px: new side; the present side returns the same pixels.
 
     Raises:
-        ModelError: the side wanted is larger than the one at hand.
+        ModelError: the new side is larger than the present one.
     """
     check_size(len(pixels), size_px)
     if len(pixels) == size_px:
@@ -57,60 +46,54 @@ def shrink(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.LANCZOS))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Augmentation:
-    """Random changes to training pictures, the same for all views of a record but for the noise.
+    """Random changes to training pictures, the same for all views of a record except for the noise.
 
-    They come in the order of the arguments: first what moves pixels, then what changes their
-    colours, noise at the end, so that nothing smooths it. Views stay in their slots, whatever
-    is turned or mirrored.
+    They are applied in the order of the arguments: first geometry, then colours, and noise last, so that nothing
+    smooths it. Views stay in their slots, even if rotated or mirrored.
 
-    Val and test are never touched, not even turned: a figure must say how the model does on
-    the pictures that people bring, and must not change from one run to the next. (The Romanian
-    team rotated theirs, so their 87.97 % is the accuracy on rotated pictures.)
+    Val and test are never augmented: their metrics measure the model on real pictures and are the same in every run.
+    (The Romanian team rotated theirs, so their 87.97 % is the accuracy on rotated pictures.)
 
     Args:
-        flip: whether half the records are mirrored. Off by default: a mirrored view to the
-            north has east on its left, and the sea on the wrong side. For single photos, whose
-            heading nobody knows, it does less harm, but it still mirrors writing, and the side
-            of the road on which people drive.
-        rotation_deg: largest angle by which pictures are turned, either way. The horizon of a
-            rig is level, so that a few degrees will do.
-        translate: largest share of the side by which pictures are moved along each axis, to 0.5. What
-            comes in at the edges is the picture mirrored, for rotations too: black corners
-            would be seen in training only.
+        flip: whether half the records are mirrored. Off by default: a mirrored view to the north has east on its left,
+            and the sea on the wrong side. For single photos of unknown heading it is less harmful, but it still
+            mirrors writing, and the side of the road on which people drive.
+        rotation_deg: largest angle of rotation, in either direction. A rig is level, so a few degrees are enough.
+        translate: largest translation along each axis as a share of the side, up to 0.5. The edges are filled with the
+            mirrored picture, for rotations, too: black corners would occur in training only.
         crop: smallest share of the area that a random crop keeps; 1 is off.
-        crop_px: side to which crops are scaled, None for that of the pictures. A crop shows things larger than
-            they are in the whole picture; scaled to a shorter side it shows them at the size at which val and
-            test do, and costs less (Touvron et al. 2019, Fixing the train-test resolution discrepancy).
+        crop_px: side to which crops are scaled, None for that of the pictures. Objects are larger in a crop than in the
+            whole picture; scaled to a shorter side they have the same size as in val and test, at lower cost
+            (Touvron et al. 2019, Fixing the train-test resolution discrepancy).
         auto: a published policy with its own published strengths: `imagenet` (AutoAugment),
-            `trivial` (TrivialAugment, which turns by up to 135 degrees) or `rand` (RandAugment).
-            None of them mirrors, but all shear, and leave black edges.
+            `trivial` (TrivialAugment, which rotates by up to 135 degrees) or `rand` (RandAugment). None of them
+            mirrors, but all shear, and leave black edges.
         light: largest relative change of brightness and of contrast; 0 is off.
         saturation: largest relative change of the saturation; 0 is off.
-        hue: largest turn of the hue, 0.5 is half the circle of colours. Soil and stone have
-            hues that tell regions apart, so that little is much. It takes longer than all others.
-        grey: probability with which a record loses its colours.
+        hue: largest rotation of the hue, 0.5 is half the colour wheel. The hues of soil and stone distinguish regions,
+            so use small values. It takes longer than all others.
+        grey: probability of converting a record to grey.
         noise: standard deviation of the noise, of pixels from 0 to 255; each pixel has its own.
-        drop_view: probability with which a view is hidden, so that the model copes with fewer;
-            one view always stays.
+        drop_view: probability of hiding a view, so that the model learns to handle fewer; one view always stays.
     """
 
     flip: bool = False
-    rotation_deg: float = 0.0
-    translate: float = 0.0
-    crop: float = 1.0
-    crop_px: int | None = None
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    translate: Half = 0.0
+    crop: PositiveFraction = 1.0
+    crop_px: SizePx | None = None
     auto: Policy | None = None
-    light: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grey: float = 0.0
-    noise: float = 0.0
-    drop_view: float = 0.0
+    light: Share = 0.0
+    saturation: Share = 0.0
+    hue: Half = 0.0
+    grey: Fraction = 0.0
+    noise: Noise = 0.0
+    drop_view: Share = 0.0
 
     def pixels(self, views: Tensor) -> Tensor:
-        """Change `(V, 3, H, H)` uint8 pictures; gives `(V, 3, S, S)`, S the side of crops where that is set."""
+        """Augment `(V, 3, H, H)` uint8 pictures to `(V, 3, S, S)`, where S is the side of crops if set."""
         return self._colours(self._geometry(views))
 
     def _geometry(self, views: Tensor) -> Tensor:
@@ -124,7 +107,7 @@ class Augmentation:
         return views
 
     def _move(self, views: Tensor) -> Tensor:
-        """Turn and translate within a mirrored frame, so that the edges have something to show."""
+        """Rotate and translate within a mirrored frame, so that the edges are filled."""
         size_px = views.shape[-1]
         angle, right, down = (torch.rand(3) * 2 - 1).tolist()
         angle, right, down = angle * self.rotation_deg, right * self.translate, down * self.translate
@@ -147,7 +130,7 @@ class Augmentation:
         return views
 
     def hide(self, present: Tensor) -> Tensor:
-        """Hide some of the `(V,)` views that are there, never all."""
+        """Hide some of the `(V,)` present views, never all."""
         if self.drop_view == 0:
             return present
         chance = torch.rand(present.shape)
@@ -158,18 +141,18 @@ class Augmentation:
 
 
 def _reach(angle_deg: float, translate: float) -> float:
-    """Say how far beyond a square one has to look that moves it and then turns it, as a share of its side."""
+    """Compute the margin that moving and then rotating a square needs, as a share of its side."""
     angle = math.radians(angle_deg)
     return (0.5 + translate) * (abs(math.cos(angle)) + abs(math.sin(angle))) - 0.5
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Bring `(N, 3, H, W)` uint8 pixels to zero mean and unit deviation in each channel.
+    """Normalise `(N, 3, H, W)` uint8 pixels to zero mean and unit deviation in each channel.
 
     Args:
         pixels: `(N, 3, H, W)` from 0 to 255.
         mean: `(3,)` of the training pixels, from 0 to 255.
-        std: `(3,)` of the training pixels; a channel without any deviation is left at zero.
+        std: `(3,)` of the training pixels; a constant channel becomes zero.
     """
     scale = torch.where(std > 0, 1 / std.clamp(min=1e-6), torch.zeros_like(std))
     return (pixels.to(mean.dtype) - mean[:, None, None]) * scale[:, None, None]

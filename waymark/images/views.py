@@ -1,8 +1,8 @@
-"""Which view of a record stands in which slot of a model."""
+"""Assignment of the views of a record to the slots of a model."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-MAX_SLOTS = 8  # headings beyond are free angles, not a rig's
+MAX_SLOTS = 8  # more headings are arbitrary angles, not a rig
 
 Heading = float | None
 
@@ -10,8 +10,8 @@ Heading = float | None
 def heading_slots(records: Iterable[Sequence[Heading]]) -> list[Heading]:
     """Choose the slots of a model from the headings of its training records.
 
-    Records of a rig share a few headings, and each heading is a slot. Where headings are
-    missing or differ from record to record, the slots are positions.
+    Records of a rig share a few headings, and each heading is a slot. If headings are missing or differ between
+    records, the slots are positions.
 
     Args:
         records: headings in degrees of each record's views, None where unknown.
@@ -30,16 +30,16 @@ def heading_slots(records: Iterable[Sequence[Heading]]) -> list[Heading]:
 
 
 def place_views(headings: Sequence[Heading], slots: Sequence[Heading]) -> list[int | None]:
-    """Give each view the slot of its heading, or the first free one.
+    """Assign each view to the slot of its heading, or to the first free one.
 
-    Of two views that want the same slot the nearer one gets it.
+    Of two views for the same slot the nearer one gets it.
 
     Args:
         headings: in degrees of each view, None where unknown.
         slots: heading in degrees of each slot, None for a position.
 
     Returns:
-        For each view its slot, None where more views came than there are slots.
+        Slot of each view, None if there are more views than slots.
 
     >>> place_views([None, 90.0], [0.0, 90.0, 180.0])
     [0, 1]
@@ -48,7 +48,7 @@ def place_views(headings: Sequence[Heading], slots: Sequence[Heading]) -> list[i
     """
     placed: list[int | None] = [None] * len(headings)
     free = set(range(len(slots)))
-    for _, view, slot in sorted(_wishes(headings, slots)):
+    for _, view, slot in sorted(_nearest_slots(headings, slots)):
         if slot in free:
             placed[view] = slot
             free.discard(slot)
@@ -59,8 +59,8 @@ def place_views(headings: Sequence[Heading], slots: Sequence[Heading]) -> list[i
     return placed
 
 
-def _wishes(headings: Sequence[Heading], slots: Sequence[Heading]) -> Iterator[tuple[float, int, int]]:
-    """Give for each view with a heading how far the nearest slot's is off, the view, and that slot."""
+def _nearest_slots(headings: Sequence[Heading], slots: Sequence[Heading]) -> Iterator[tuple[float, int, int]]:
+    """Return for each view with a heading the angle to the nearest slot, the view, and that slot."""
     angles = {slot: its for slot, its in enumerate(slots) if its is not None}
     for view, heading in enumerate(headings):
         if heading is not None and angles:

@@ -1,4 +1,4 @@
-"""From pictures to answers: the one way for the registered model, the command line and the web page."""
+"""From pictures to answers: the one way for the registered model and the command line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
@@ -17,10 +17,10 @@ from waymark.images.batches import Batch, stack
 from waymark.images.decode import MAX_PIXELS, Picture, picture_of
 from waymark.images.transforms import shrink
 from waymark.images.views import Heading, place_views
-from waymark.inference.predictor import Guesser, Guesses
+from waymark.inference.predictor import Guesses, Predictor
+from waymark.models.config import ModelConfig
 from waymark.models.heads import CellHead
 from waymark.models.inference import run
-from waymark.models.locator import Blueprint
 
 BATCH_SIZE = 64
 PLACE = ("latitude", "longitude", "radius_50_km", "radius_90_km", "cell", "probability")
@@ -42,9 +42,9 @@ class Query(NamedTuple):
 
 
 class Undecodable(NamedTuple):
-    """A picture that cannot be decoded."""
+    """A picture that cannot be decoded; one that is no file has no path."""
 
-    path: Path
+    path: Path | None
     reason: str
 
 
@@ -55,18 +55,18 @@ class Answers(NamedTuple):
     undecodable: list[Undecodable]
 
 
-def make_example(blueprint: Blueprint, pictures: Sequence[Pixels | None], headings_deg: Sequence[Heading]) -> Batch:
+def make_example(config: ModelConfig, pictures: Sequence[Pixels | None], headings_deg: Sequence[Heading]) -> Batch:
     """Put the pictures of one record into the slots of a model, without any truth.
 
     Args:
-        blueprint: of the model.
+        config: of the model.
         pictures: `(shard_px, shard_px, 3)` RGB each, None for one that cannot be decoded.
         headings_deg: of each picture, None where unknown.
 
     Returns:
         One record, not yet a batch.
     """
-    slots, size_px = blueprint.slots, blueprint.size_px
+    slots, size_px = config.slots, config.size_px
     pixels = np.zeros((len(slots), size_px, size_px, 3), dtype=np.uint8)
     present = np.zeros(len(slots), dtype=bool)
     for picture, slot in zip(pictures, place_views(headings_deg, slots), strict=True):
@@ -93,11 +93,11 @@ class _Batches:
             yield stack(chunk)
 
 
-def answer_files(guesser: Guesser, queries: Sequence[Query], pictures: Iterator[Picture]) -> Answers:
+def answer_files(predictor: Predictor, queries: Sequence[Query], pictures: Iterator[Picture]) -> Answers:
     """Answer for files; a picture that cannot be decoded counts as a view that is not there.
 
     Args:
-        guesser: the model.
+        predictor: the model.
         queries: places or photos.
         pictures: all pictures of the queries, in their order, decoded to `shard_px`.
 
@@ -113,16 +113,16 @@ def answer_files(guesser: Guesser, queries: Sequence[Query], pictures: Iterator[
             for path, picture in zip(query.pictures, found, strict=True):
                 if picture.pixels is None:
                     undecodable.append(Undecodable(path, picture.reason or picture.status))
-            made = make_example(guesser.locator.blueprint, [picture.pixels for picture in found], query.headings_deg)
+            made = make_example(predictor.locator.config, [picture.pixels for picture in found], query.headings_deg)
             if made.present.any():
                 seen.append((number, query.name, int(made.present.sum())))
                 yield made
 
-    table = _answer(guesser, examples(), len(queries))
-    its = pd.DataFrame(seen, columns=["number", "name", "views"])
-    table.insert(0, "name", its["name"].astype(str))
-    table["views"] = its["views"].astype(np.int64)
-    return Answers(table.set_axis(its["number"].astype(np.int64).to_numpy()), undecodable)
+    table = _answer(predictor, examples(), len(queries))
+    rows = pd.DataFrame(seen, columns=["number", "name", "views"])
+    table.insert(0, "name", rows["name"].astype(str))
+    table["views"] = rows["views"].astype(np.int64)
+    return Answers(table.set_axis(rows["number"].astype(np.int64).to_numpy()), undecodable)
 
 
 def join_answers(place: Answers, landmark: Answers) -> Answers:
@@ -139,7 +139,7 @@ def join_answers(place: Answers, landmark: Answers) -> Answers:
     return Answers(table, list(dict.fromkeys([*place.undecodable, *landmark.undecodable])))
 
 
-def answer_bytes(guesser: Guesser, rows: pd.DataFrame) -> pd.DataFrame:
+def answer_bytes(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
     """Answer for rows of `views`, the bytes of image files, and where known of `headings_deg`.
 
     Returns:
@@ -151,20 +151,20 @@ def answer_bytes(guesser: Guesser, rows: pd.DataFrame) -> pd.DataFrame:
 
     def examples() -> Iterator[Batch]:
         for number, row in enumerate(rows.to_dict("records")):
-            made, error = _from_bytes(guesser.locator.blueprint, row)
+            made, error = _from_bytes(predictor.locator.config, row)
             errors.append(error)
             if made is not None:
                 answered.append(number)
                 yield made
 
-    table = _answer(guesser, examples(), len(rows))[list(COLUMNS)]
+    table = _answer(predictor, examples(), len(rows))[list(COLUMNS)]
     table = table.set_axis(answered).reindex(range(len(rows)))
     names = [name for name in COLUMNS if TYPES.get(name) is object]
     table[names] = table[names].astype(object).where(table[names].notna(), None)
     return table.assign(cell=table["cell"].fillna(-1).astype(np.int64), error=pd.Series(errors, dtype=object))
 
 
-def _from_bytes(blueprint: Blueprint, row: Mapping[Any, Any]) -> tuple[Batch | None, str | None]:
+def _from_bytes(config: ModelConfig, row: Mapping[Any, Any]) -> tuple[Batch | None, str | None]:
     """Decode the views of a row; gives None where no view is left, and what is wrong with it, if anything."""
     views = row["views"]
     if not isinstance(views, list | tuple | np.ndarray) or not len(views):
@@ -172,11 +172,15 @@ def _from_bytes(blueprint: Blueprint, row: Mapping[Any, Any]) -> tuple[Batch | N
     try:
         headings_deg = _headings(row.get("headings_deg"), len(views))
     except (TypeError, ValueError):
-        return None, "headings_deg are no numbers; give degrees such as 0, 90, 180, 270, or null"
-    slots = place_views(headings_deg, blueprint.slots)
-    read = [None if slot is None else _decode(data, blueprint) for data, slot in zip(views, slots, strict=True)]
-    broken = [f"view {view}: {its.reason}" for view, its in enumerate(read) if its is not None and its.pixels is None]
-    made = make_example(blueprint, [None if its is None else its.pixels for its in read], headings_deg)
+        return None, "headings_deg are not numbers; give degrees such as 0, 90, 180, 270, or null"
+    slots = place_views(headings_deg, config.slots)
+    read = [None if slot is None else _decode(data, config) for data, slot in zip(views, slots, strict=True)]
+    broken = [
+        f"view {view}: {picture.reason}"
+        for view, picture in enumerate(read)
+        if picture is not None and picture.pixels is None
+    ]
+    made = make_example(config, [None if picture is None else picture.pixels for picture in read], headings_deg)
     return (made if made.present.any() else None), "; ".join(broken) or None
 
 
@@ -187,17 +191,17 @@ def _headings(given: Any, views: int) -> list[Heading]:
     return [*known, *[None] * (views - len(known))][:views]
 
 
-def _decode(data: Any, blueprint: Blueprint) -> Picture:
+def _decode(data: Any, config: ModelConfig) -> Picture:
     if not isinstance(data, bytes):
         return Picture("unreadable", "no bytes", None)
-    return picture_of(BytesIO(data), blueprint.shard_px, max_pixels=MAX_PIXELS, fit=blueprint.fit)
+    return picture_of(BytesIO(data), config.shard_px, max_pixels=MAX_PIXELS, fit=config.fit)
 
 
-def _answer(guesser: Guesser, examples: Iterator[Batch], most: int) -> pd.DataFrame:
+def _answer(predictor: Predictor, examples: Iterator[Batch], most: int) -> pd.DataFrame:
     first = next(examples, None)
     if first is None:
         return pd.DataFrame({name: np.empty(0, TYPES.get(name, np.float64)) for name in (*COLUMNS, BEST)})
-    return _as_table(guesser.guess(_Batches(chain([first], examples), most)))
+    return _as_table(predictor.predict(_Batches(chain([first], examples), most)))
 
 
 def _as_table(guesses: Guesses) -> pd.DataFrame:
@@ -215,16 +219,16 @@ def _as_table(guesses: Guesses) -> pd.DataFrame:
         guesses.best_landmark,
     )
     columns = dict(zip((*COLUMNS, BEST), values, strict=True))
-    return pd.DataFrame({name: pd.Series(its, dtype=TYPES.get(name)) for name, its in columns.items()})
+    return pd.DataFrame({name: pd.Series(column, dtype=TYPES.get(name)) for name, column in columns.items()})
 
 
 def attention_maps(
-    guesser: Guesser, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
+    predictor: Predictor, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
 ) -> list[NDArray[np.float32] | None]:
-    """Say where the model looks in each picture of one record.
+    """Compute where the model looks in each picture of one record.
 
     Args:
-        guesser: the model.
+        predictor: the model.
         pictures: `(shard_px, shard_px, 3)` RGB each.
         headings_deg: of each picture, None where unknown.
 
@@ -232,20 +236,20 @@ def attention_maps(
         `(h, w)` from 0 to 1 over each picture; None for one without a slot, and throughout for models
         without such a map.
     """
-    blueprint = guesser.locator.blueprint
-    maps = guesser.attention(stack([make_example(blueprint, pictures, headings_deg)]))
+    config = predictor.locator.config
+    maps = predictor.attention(stack([make_example(config, pictures, headings_deg)]))
     if maps is None:
         return [None] * len(pictures)
-    return [None if slot is None else maps[0, slot].numpy() for slot in place_views(headings_deg, blueprint.slots)]
+    return [None if slot is None else maps[0, slot].numpy() for slot in place_views(headings_deg, config.slots)]
 
 
 def cell_probabilities(
-    guesser: Guesser, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
+    predictor: Predictor, pictures: Sequence[Pixels], headings_deg: Sequence[Heading]
 ) -> geopandas.GeoDataFrame | None:
-    """Say how probable each cell is for one record.
+    """Compute how probable each cell is for one record.
 
     Args:
-        guesser: the model.
+        predictor: the model.
         pictures: `(shard_px, shard_px, 3)` RGB each.
         headings_deg: of each picture, None where unknown.
 
@@ -254,23 +258,23 @@ def cell_probabilities(
         most probable first: polygons, or points where the model does not know its cells' outlines.
         None for models without cells.
     """
-    locator = guesser.locator
+    locator = predictor.locator
     if not isinstance(locator.place_head, CellHead):
         return None
-    outputs = run(locator, [stack([make_example(locator.blueprint, pictures, headings_deg)])])
-    chances = locator.place_head.probabilities(outputs.place, guesser.calibration.temperature or 1.0)[0].numpy()
+    outputs = run(locator, [stack([make_example(locator.config, pictures, headings_deg)])])
+    chances = locator.place_head.probabilities(outputs.place, predictor.calibration.temperature or 1.0)[0].numpy()
     cells = locator.place_head.cell_ids.numpy()
     lat_lon = locator.place_head.cells_deg(outputs.place).numpy()
     lat_lon = lat_lon[0] if lat_lon.ndim == 3 else lat_lon  # (K, 2): a hybrid head has positions of its own
     table = geopandas.GeoDataFrame(
         {"cell": cells, "probability": chances, "latitude": lat_lon[:, 0], "longitude": lat_lon[:, 1]},
-        geometry=_outlines(guesser, cells, lat_lon),
+        geometry=_outlines(predictor, cells, lat_lon),
         crs=WGS84,
     )
     return table.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
 
 
-def _outlines(guesser: Guesser, cells: NDArray[np.int64], lat_lon: NDArray[np.float64]) -> Any:
-    if guesser.cells is None:
+def _outlines(predictor: Predictor, cells: NDArray[np.int64], lat_lon: NDArray[np.float64]) -> Any:
+    if predictor.cells is None:
         return shapely.points(lat_lon[:, ::-1])
-    return guesser.cells.set_index("cell").geometry.to_crs(WGS84).loc[cells].to_numpy()
+    return predictor.cells.set_index("cell").geometry.to_crs(WGS84).loc[cells].to_numpy()

@@ -124,7 +124,7 @@ def _version() -> str | None:
 
 
 def is_exported(path: Path) -> bool:
-    """Tell an exported file from any other; a checkpoint is a zip, too.
+    """Check whether a file was exported; a checkpoint is a zip, too.
 
     Raises:
         ModelError: it is no regular file.

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from waymark.geo.sphere import to_degrees, unit_vectors
+
 Floats = NDArray[np.float64]
 
 ITERATIONS = 200
@@ -38,11 +40,11 @@ def combined_places(lat_lon: Floats, weights: Sequence[float], combine: Literal[
     [[45.004, 17.0]]
     """
     share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    points = _vectors(np.asarray(lat_lon, dtype=np.float64))  # (M, N, 3)
+    points = unit_vectors(np.asarray(lat_lon, dtype=np.float64))  # (M, N, 3)
     place = _mean(points, share)
     if combine == "median":
         place = _median(points, share, place)
-    return _degrees(place)
+    return to_degrees(place)
 
 
 def _mean(points: Floats, share: Floats) -> Floats:
@@ -74,21 +76,21 @@ def _far(place: Floats, points: Floats, share: Floats) -> Floats:
 
 def _angle(place: Floats, points: Floats) -> Floats:
     """Measure `(M, N)` angles in radians, which the tangent of the half angle gives without loss of digits."""
-    apart, together = (np.linalg.norm(its, axis=-1) for its in (points - place, points + place))
-    found: Floats = 2 * np.arctan2(apart, together)
+    difference, total = (np.linalg.norm(vectors, axis=-1) for vectors in (points - place, points + place))
+    found: Floats = 2 * np.arctan2(difference, total)
     return found
 
 
 def _step(points: Floats, share: Floats, place: Floats) -> tuple[Floats, Floats]:
-    """Give the `(N, 3)` step in the tangent plane and its `(N,)` length in radians.
+    """Compute the `(N, 3)` step in the tangent plane and its `(N,)` length in radians.
 
     An answer at the place itself, which would hold it there for ever, is left out.
     """
     angle = _angle(place, points)  # (M, N)
-    apart = angle > CLOSE_RAD
+    separate = angle > CLOSE_RAD
     flat = points - np.sum(points * place, axis=-1, keepdims=True) * place
     direction = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), CLOSE_RAD)  # (M, N, 3) unit tangents
-    pull = np.where(apart, share[:, None], 0.0)  # (M, N)
+    pull = np.where(separate, share[:, None], 0.0)  # (M, N)
     inverse = np.sum(pull / np.maximum(angle, CLOSE_RAD), axis=0)
     step = np.sum(pull[..., None] * direction, axis=0) / np.maximum(inverse, CLOSE_RAD)[:, None]
     return step, np.linalg.norm(step, axis=-1)
@@ -100,18 +102,6 @@ def _walk(place: Floats, step: Floats) -> Floats:
     moved = np.cos(length) * place + np.sinc(length / np.pi) * step
     found: Floats = moved / np.linalg.norm(moved, axis=-1, keepdims=True)
     return found
-
-
-def _vectors(lat_lon: Floats) -> Floats:
-    latitude, longitude = np.radians(lat_lon[..., 0]), np.radians(lat_lon[..., 1])
-    level = np.cos(latitude)
-    return np.stack([level * np.cos(longitude), level * np.sin(longitude), np.sin(latitude)], axis=-1)
-
-
-def _degrees(vectors: Floats) -> Floats:
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    lat_lon: Floats = np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=-1))
-    return lat_lon
 
 
 def combined_candidates(
@@ -134,8 +124,8 @@ def combined_candidates(
     """
     standard = pd.concat(
         [
-            its.set_index(["record_id", "landmark"])["score"].pipe(_standardised, rows).rename(member)
-            for member, (its, rows) in enumerate(zip(candidates, predictions, strict=True))
+            table.set_index(["record_id", "landmark"])["score"].pipe(_standardised, rows).rename(member)
+            for member, (table, rows) in enumerate(zip(candidates, predictions, strict=True))
         ],
         axis=1,
     )
@@ -156,7 +146,7 @@ def _standardised(scores: "pd.Series[float]", predictions: pd.DataFrame) -> "pd.
 
 
 def combined_ranks(candidates: pd.DataFrame, predictions: Sequence[pd.DataFrame]) -> "pd.Series[int]":
-    """Say where the best-placed true landmark of each record stands.
+    """Rank the best-placed true landmark of each record.
 
     Args:
         candidates: what `combined_candidates` gave.

@@ -14,7 +14,7 @@ from waymark.inference.references import DEFAULT_ALIAS, LANDMARK, LOCATION, is_r
 from waymark.system.untrusted import read_document, regular_file
 
 if TYPE_CHECKING:
-    from waymark.inference.predictor import Guesser
+    from waymark.inference.predictor import Predictor
 
 TRAINED = Path("trained")
 REPORTS = Path("reports")
@@ -27,17 +27,17 @@ class Model(NamedTuple):
     """A model that is ready to answer."""
 
     name: str
-    guesser: "Guesser"
+    predictor: "Predictor"
 
     @property
     def places(self) -> bool:
         """Whether it says where a photo was taken."""
-        return self.guesser.locator.place_head is not None
+        return self.predictor.locator.place_head is not None
 
     @property
     def landmarks(self) -> bool:
         """Whether it says which landmark a photo shows."""
-        return self.guesser.locator.landmark_head is not None
+        return self.predictor.locator.landmark_head is not None
 
 
 class Models(NamedTuple):
@@ -78,7 +78,7 @@ def load_models(references: Sequence[str] = ()) -> Models:
         if found.landmark is None and model.landmarks:
             found = found._replace(landmark=model)
         if found == taken:
-            raise ModelError(f"{model.name} would answer nothing beside {taken.name}; leave out one of them")
+            raise ModelError(f"{model.name} adds nothing to {taken.name}; leave out one of them")
     return found
 
 
@@ -89,14 +89,16 @@ def load_model(reference: str | None) -> Model:
 
 
 def _load(files: ModelFiles) -> Model:
-    from waymark.inference.predictor import load_guesser  # late, for torch takes seconds that finding a model does not
+    from waymark.inference.predictor import (
+        load_predictor,
+    )  # late, for torch takes seconds that finding a model does not
 
-    return Model(files.name, load_guesser(files.checkpoint, files.calibration))
+    return Model(files.name, load_predictor(files.checkpoint, files.calibration))
 
 
 @contextmanager
 def model_files(reference: str | None, prefer: str = LOCATION) -> Iterator[ModelFiles]:
-    """Give the files of a model, for as long as the block lasts.
+    """Provide the files of a model, for as long as the block lasts.
 
     Args:
         reference: an exported file, a checkpoint, the folder of one, the name of a model in
@@ -153,11 +155,11 @@ def _located(reference: str) -> Path | None:
 def _default_models() -> Models:
     with TemporaryDirectory(prefix="waymark-") as folder:
         files = {name: _default(name, Path(folder) / name) for name in BEST}
-        contents = [(_digest(its), its) for its in files.values() if its is not None]
+        contents = [(_digest(found), found) for found in files.values() if found is not None]
         loaded: dict[str, Model] = {}
-        for digest, its in contents:
+        for digest, found in contents:
             if digest not in loaded:  # one model may have both names
-                loaded[digest] = _load(its)
+                loaded[digest] = _load(found)
     if not loaded:
         raise ModelError(NOTHING)
     in_order = [loaded[digest] for digest, _ in contents]
@@ -166,7 +168,7 @@ def _default_models() -> Models:
 
 
 def _digest(files: ModelFiles) -> str:
-    """Tell models apart by what they answer with, the checkpoint and its calibration, wherever these lie."""
+    """Compute the digest of what a model answers with, checkpoint and calibration, wherever these are."""
     whole = hashlib.sha256()
     for path in (files.checkpoint, *sorted(files.calibration.iterdir())):
         with path.open("rb") as file:
@@ -177,7 +179,7 @@ def _digest(files: ModelFiles) -> str:
 def _default(name: str, folder: Path) -> ModelFiles | None:
     """Take the champion of the registry, else the best on val of the last comparison, if any."""
     if registry_uri() is not None and _has_mlflow():
-        from waymark.inference.mlflow_model import download_registered  # late, for nobody else needs MLflow
+        from waymark.inference.registry import download_registered  # late, for nobody else needs MLflow
 
         folder.mkdir(exist_ok=True)
         if (champion := download_registered(f"{name}@{DEFAULT_ALIAS}", folder, missing_ok=True)) is not None:
@@ -196,19 +198,19 @@ def _trained(path: Path) -> ModelFiles:
 
 
 def trained_files(folder: Path, checkpoint: str = CHECKPOINT) -> ModelFiles:
-    """Take a checkpoint and the calibration beside it, in the same folder or in one named after it.
+    """Take a checkpoint and the calibration next to it, in the same folder or in one named after it.
 
     Raises:
         ModelError: one of them is missing.
     """
     whole = folder.resolve()
-    beside = [whole, whole.with_name(f"{whole.name}-calibration")]
+    places = [whole, whole.with_name(f"{whole.name}-calibration")]
     if not (whole / checkpoint).exists():
         raise ModelError(f"{folder} holds no {checkpoint}; give the folder that a model was trained to")
     regular_file(whole / checkpoint)
-    calibration = next((place for place in beside if (place / "calibration.json").exists()), None)
+    calibration = next((place for place in places if (place / "calibration.json").exists()), None)
     if calibration is None:
-        raise ModelError(f"{folder / checkpoint} has no calibration in {beside[1].name} beside it; run dvc repro")
+        raise ModelError(f"{folder / checkpoint} has no calibration in {places[1].name} next to it; run dvc repro")
     attribution = whole / ATTRIBUTION if (whole / ATTRIBUTION).exists() else None
     return ModelFiles(whole.name, whole / checkpoint, calibration, _metrics(whole), attribution)
 
@@ -221,7 +223,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 def _registered(reference: str, folder: Path) -> ModelFiles:
     _check_registry(reference)
-    from waymark.inference.mlflow_model import download_registered  # late, for nobody else needs MLflow
+    from waymark.inference.registry import download_registered  # late, for nobody else needs MLflow
 
     found = download_registered(reference, folder)
     assert found is not None

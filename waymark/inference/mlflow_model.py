@@ -1,12 +1,10 @@
-"""The registered model: from the bytes of pictures to place and landmark, and its way into and out of the registry.
+"""The registered model: from the bytes of pictures to place and landmark, and its way into the registry.
 
-MLflow loads this file as the model's code, and the weights as an artifact that is read
-without unpickling anything. No other module of the library knows MLflow.
+MLflow loads this file as the model's code, and the weights as an artifact that is read without unpickling anything.
 """
 
 import base64
 import binascii
-import logging
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -18,23 +16,15 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import numpy as np
 import pandas as pd
-from mlflow.artifacts import download_artifacts
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature, set_model
+from mlflow.models import ModelSignature, set_model
 from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import log_model
 from mlflow.pyfunc.model import PythonModel
-from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-from waymark.errors import ModelError
 from waymark.inference.answering import answer_bytes
 from waymark.inference.bundle import ModelFiles
-from waymark.inference.mlflow_artifacts import read_without_server
-from waymark.inference.predictor import load_guesser
-from waymark.inference.references import Reference, parse_reference, registry_uri
-from waymark.system.addresses import without_credentials
+from waymark.inference.predictor import load_predictor
 
 REQUIREMENTS = (
     "faiss-cpu", "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif",
@@ -78,12 +68,12 @@ class WaymarkModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load checkpoint and calibration."""
         paths = context.artifacts
-        self.guesser = load_guesser(Path(paths["checkpoint"]), Path(paths["calibration"]))
+        self.predictor = load_predictor(Path(paths["checkpoint"]), Path(paths["calibration"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Answer for each row."""
         views = pd.Series(map(_raw_views, model_input["views"]), index=model_input.index, dtype=object)
-        return _with_null(answer_bytes(self.guesser, model_input.assign(views=views)))
+        return _with_null(answer_bytes(self.predictor, model_input.assign(views=views)))
 
 
 def _with_null(answers: pd.DataFrame) -> pd.DataFrame:
@@ -128,76 +118,6 @@ def log_registered_model(files: ModelFiles, example: pd.DataFrame, registered_as
         registered_model_name=registered_as,
     )
     return info
-
-
-def download_registered(reference: str, folder: Path, *, missing_ok: bool = False) -> ModelFiles | None:
-    """Download a version from the registry.
-
-    Args:
-        reference: such as `champion`, `3` or `waymark-location@champion`.
-        folder: where its files go.
-        missing_ok: whether None is given where the registry has no such version.
-
-    Raises:
-        ModelError: the registry has no such version, cannot be reached, or holds a model of another kind.
-    """
-    wanted = parse_reference(reference)
-    read_without_server()
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # its migrations are no news
-    try:
-        store = MlflowClient(registry_uri())
-        found = _find(store, wanted)
-        if found is None and missing_ok:
-            return None
-        if found is None:
-            raise ModelError(f"the registry has no {reference}; {_known(store, wanted.model)}")
-        version_uri = f"models:/{found.name}/{found.version}"
-        local = Path(
-            download_artifacts(artifact_uri=version_uri, dst_path=str(folder), tracking_uri=str(registry_uri()))
-        )
-        artifacts = Model.load(str(local)).flavors["python_function"]["artifacts"]
-        parts = {part: local / its["path"] for part, its in artifacts.items()}
-        name = f"{found.name} version {found.version}"
-        figures = _figures(store, found)
-        return ModelFiles(name, parts["checkpoint"], parts["calibration"], figures, parts.get("attribution"))
-    except ModelError:
-        raise
-    except Exception as error:  # each kind of store has errors of its own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            without_credentials(f"{reference} cannot be read from the registry at {registry_uri()}: {reason}")
-        ) from error
-
-
-def _find(store: MlflowClient, wanted: Reference) -> ModelVersion | None:
-    try:
-        if wanted.alias is not None:
-            return store.get_model_version_by_alias(wanted.model, wanted.alias)
-        return store.get_model_version(wanted.model, str(wanted.version))
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter for an alias
-            return None
-        raise
-
-
-def _known(store: MlflowClient, model: str) -> str:
-    """Say what the registry has of a model."""
-    versions = sorted(int(found.version) for found in store.search_model_versions(f"name = '{model}'"))
-    if not versions:
-        return f"it has no version of {model}; register one with make run"
-    aliases = sorted(store.get_registered_model(model).aliases)
-    return f"it has {', '.join(aliases) or 'no alias'} and the versions {', '.join(map(str, versions))} of {model}"
-
-
-def _figures(store: MlflowClient, found: ModelVersion) -> dict[str, dict[str, float]]:
-    """Read the figures on val and test that the version's run was given."""
-    figures: dict[str, dict[str, float]] = {}
-    if found.run_id:
-        for key, value in sorted(store.get_run(found.run_id).data.metrics.items()):
-            split, _, name = key.partition(".")
-            if name and split in ("val", "test"):
-                figures.setdefault(split, {})[name] = value
-    return figures
 
 
 set_model(WaymarkModel())

@@ -46,9 +46,10 @@ class Guesses:
     candidate_scores: Floats  # (N, 5) of them
     rank: NDArray[np.int64]  # (N,) of the best true landmark among all, from 1 on; -1 where none is known
     attention: NDArray[np.float32] | None = None  # (N, V, h, w) from 0 to 1, where the network has a map
+    best_cells: Floats | None = None  # (N, k, 3) latitude, longitude, probability of the best cells, where asked for
 
 
-class Guesser:
+class Predictor:
     """Answers for records.
 
     Args:
@@ -56,7 +57,7 @@ class Guesser:
         calibration: of its certainty.
         index: training records by their embedding.
         cells: `cell` and `geometry` of the grid's cells, where the model has any and they were kept.
-        names: what people call landmarks, by their id, beside those that the network itself knows.
+        names: what people call landmarks, by their id, besides those that the network itself knows.
     """
 
     def __init__(
@@ -68,25 +69,31 @@ class Guesser:
         names: Mapping[str, str] | None = None,
     ) -> None:
         self.locator, self.calibration, self.index, self.cells = locator, calibration, index, cells
-        blueprint = locator.blueprint
-        self.names = {**dict(zip(blueprint.landmarks, blueprint.landmark_names, strict=True)), **(names or {})}
+        config = locator.config
+        self.names = {**dict(zip(config.landmarks, config.landmark_names, strict=True)), **(names or {})}
         self.recogniser = None if calibration.landmark is None else make_recogniser(locator, index)
 
-    def guess(self, batches: Iterable[Batch], truths: Truths | None = None) -> Guesses:
+    def predict(self, batches: Iterable[Batch], truths: Truths | None = None, *, best_cells: int = 0) -> Guesses:
         """Answer for each record of the batches, in order.
 
         Args:
             batches: records.
             truths: landmarks that each record shows, whose rank is asked for; None where nobody knows.
+            best_cells: how many cells are listed for each record, for heads that have any.
         """
         outputs = run(self.locator, batches, landmark=False)
         if not (outputs.embedding.isfinite().all() and outputs.place.isfinite().all()):
             raise ModelError("the network's numbers are NaN or infinite; train the model again")
         maps = None if outputs.maps is None else outputs.maps.numpy()
-        return Guesses(**self._places(outputs), **self._landmarks(outputs.embedding, truths), attention=maps)
+        head, cells = self.locator.place_head, None
+        if best_cells and isinstance(head, CellHead):
+            cells = _best_cells(head, outputs.place, self.calibration.temperature or 1.0, best_cells)
+        return Guesses(
+            **self._places(outputs), **self._landmarks(outputs.embedding, truths), attention=maps, best_cells=cells
+        )
 
     def attention(self, batch: Batch) -> Tensor | None:
-        """Give where a batch is looked at, `(B, V, h, w)` from 0 to 1; None for a network without such a map."""
+        """Find where a batch is looked at, `(B, V, h, w)` from 0 to 1; None for a network without such a map."""
         return run(self.locator, [batch], landmark=False).maps
 
     def _places(self, outputs: Outputs) -> dict[str, Any]:
@@ -125,7 +132,7 @@ class Guesser:
         landmark[~answered] = None
         return {
             "landmark": landmark,
-            "landmark_name": np.array([self.names.get(its, its) for its in landmark], dtype=object),
+            "landmark_name": np.array([self.names.get(one, one) for one in landmark], dtype=object),
             "best_landmark": candidates[:, 0],
             "landmark_score": scores[:, 0],
             "landmark_confidence": confidence,
@@ -146,14 +153,14 @@ def make_recogniser(locator: Locator, index: RetrievalIndex) -> Recogniser:
         raise ModelError("this model and its index know no landmark; calibrate the model again")
     return Recogniser(
         lambda embedding: head.scores(head(embedding)),
-        locator.blueprint.landmarks,
+        locator.config.landmarks,
         index.embedding[shown],
         index.landmark[shown],
     )
 
 
 def places(locator: Locator, outputs: Outputs) -> tuple[Floats, NDArray[np.int64]]:
-    """Give `(N, 2)` latitude, longitude in degrees and `(N,)` most probable classes."""
+    """Compute `(N, 2)` latitude, longitude in degrees and `(N,)` most probable classes."""
     place = locator.place(outputs.place)
     return place.lat_lon.numpy(), place.choice.numpy()
 
@@ -166,10 +173,10 @@ def difficulty_km(
     temperature: float,
     neighbours: int,
 ) -> Floats:
-    """Say how far off `(N, 2)` answers are expected to be, in km, before any radius is promised.
+    """Estimate how far off `(N, 2)` answers are, in km, before calibration.
 
     For cells it is the expected distance under their probabilities, for other heads the
-    distance to the training records that look most alike.
+    distance to the training records whose embeddings are nearest.
     """
     head = locator.place_head
     if not isinstance(head, CellHead):
@@ -189,8 +196,19 @@ def _highest_probability(head: CellHead, output: Tensor, temperature: float) -> 
     return highest
 
 
-def load_guesser(checkpoint: Path, calibration: Path) -> Guesser:
-    """Load a guesser from a checkpoint and the folder of its calibration, and ask it once.
+def _best_cells(head: CellHead, output: Tensor, temperature: float, count: int) -> Floats:
+    """List the `(N, k, 3)` latitude, longitude and probability of each record's best cells."""
+    found = []
+    for rows in row_chunks(*output.shape):
+        best = head.probabilities(output[rows], temperature).topk(min(count, len(head.cell_ids)), dim=1)
+        lat_lon = head.cells_deg(output[rows]).expand(len(best.indices), -1, -1)  # (B, K, 2)
+        places = lat_lon.gather(1, best.indices[..., None].expand(-1, -1, 2))
+        found.append(torch.cat([places, best.values[..., None]], dim=2))
+    return torch.cat(found).numpy() if found else np.empty((0, 0, 3))
+
+
+def load_predictor(checkpoint: Path, calibration: Path) -> Predictor:
+    """Load a predictor from a checkpoint and the folder of its calibration, and ask it once.
 
     Raises:
         ModelError: a file is missing or of another format, or the two do not make a model that answers.
@@ -198,20 +216,20 @@ def load_guesser(checkpoint: Path, calibration: Path) -> Guesser:
     locator = load_locator(checkpoint)
     known, index, cells, names = read_calibration(calibration, locator)
     try:
-        guesser = Guesser(locator, known, index, cells, names)
-        guesser.guess([_blank(locator)])
+        predictor = Predictor(locator, known, index, cells, names)
+        predictor.predict([_blank(locator)])
     except ModelError:
         raise
     except Exception as error:  # whatever a file may say, it ends here
         raise ModelError(
             f"{checkpoint} and {calibration} make no model that answers ({type(error).__name__}); calibrate it again"
         ) from error
-    return guesser
+    return predictor
 
 
 def _blank(locator: Locator) -> Batch:
     """Make a batch of one black record."""
-    slots, size_px = len(locator.blueprint.slots), locator.blueprint.size_px
+    slots, size_px = len(locator.config.slots), locator.config.size_px
     nowhere, unknown = torch.full((1, 2), torch.nan, dtype=torch.float64), torch.tensor([-1])
     views = torch.zeros(1, slots, 3, size_px, size_px, dtype=torch.uint8)
     return Batch(views, torch.ones(1, slots, dtype=torch.bool), nowhere, nowhere, unknown, unknown)

@@ -8,11 +8,23 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from waymark.system.addresses import is_web, same_server, sqlite_url
+from waymark.system.checkout import STORE, checkout
 
-LOCATION = "waymark-location"
-LANDMARK = "waymark-landmark"
+ENVIRONMENT = "WAYMARK_ENVIRONMENT"
+
+
+def environment_name(name: str) -> str:
+    """Name something on servers that several environments share: an experiment, a registered model, a pool, a branch.
+
+    It is the name itself, or where `WAYMARK_ENVIRONMENT` is set, such as to staging, the name with that at its end.
+    """
+    environment = os.environ.get(ENVIRONMENT, "")
+    return f"{name}-{environment}" if environment else name
+
+
+LOCATION = environment_name("waymark-location")
+LANDMARK = environment_name("waymark-landmark")
 DEFAULT_ALIAS = "champion"
-STORE = Path("mlflow.db")
 SERVICES = Path(".services")  # of a checkout: what `make up` keeps there
 URI, USERNAME, PASSWORD = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 REFERENCE = re.compile(
@@ -30,7 +42,7 @@ class Reference(NamedTuple):
 
 
 def is_reference(text: str) -> bool:
-    """Tell what may name a version from what can only be a path."""
+    """Check whether a text may name a version; others can only be paths."""
     return REFERENCE.fullmatch(text) is not None
 
 
@@ -53,19 +65,21 @@ def parse_reference(text: str) -> Reference:
     )
 
 
-def registry_uri(checkout: Path = Path(), *, must_exist: bool = True) -> str | None:
-    """Give the store: what the user's environment says, else the file at the root of the checkout.
+def registry_uri(*, must_exist: bool = True) -> str | None:
+    """Find the store: what the user's environment says, else the file at the root of the checkout.
+
+    The one place that says so: the same from a folder inside the checkout, from a night and from an experiment.
 
     Args:
-        checkout: its root.
         must_exist: whether None is given where there is neither.
     """
-    sign_in(checkout)
-    store = checkout / STORE
+    root = checkout()
+    sign_in(root)
+    store = root / STORE
     return os.environ.get(URI) or (sqlite_url(store.resolve()) if store.exists() or not must_exist else None)
 
 
-def sign_in(checkout: Path = Path()) -> None:
+def sign_in(root: Path = Path()) -> None:
     """Let MLflow's client know user and password, as it takes them from the environment.
 
     They are those in the address, which is left without them so that no message and no parameter shows them; or where
@@ -80,18 +94,18 @@ def sign_in(checkout: Path = Path()) -> None:
         os.environ.setdefault(USERNAME, unquote(parts.username))
         os.environ.setdefault(PASSWORD, unquote(parts.password or ""))
         os.environ[URI] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    elif USERNAME not in os.environ and (known := _clients(checkout)) and same_server(uri, known[URI]):
+    elif USERNAME not in os.environ and (known := _clients(root)) and same_server(uri, known[URI]):
         os.environ.update({name: known[name] for name in (USERNAME, PASSWORD)})
 
 
-def is_served_from(checkout: Path, uri: str) -> bool:
+def is_served_from(root: Path, uri: str) -> bool:
     """Whether an address is that of the server which `make up` started in the checkout."""
-    known = _clients(checkout)
+    known = _clients(root)
     return is_web(uri) and URI in known and same_server(uri, known[URI])
 
 
-def _clients(checkout: Path) -> dict[str, str]:
+def _clients(root: Path) -> dict[str, str]:
     try:
-        return dict(json.loads((checkout / SERVICES / "clients.json").read_text()))
+        return dict(json.loads((root / SERVICES / "clients.json").read_text()))
     except (FileNotFoundError, PermissionError, ValueError):
         return {}

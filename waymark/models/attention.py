@@ -5,11 +5,8 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from waymark.errors import ModelError
-
 Apply = Literal["residual", "product"]
 
-WAYS = ("residual", "product")
 MOST_RESPONSES = 512  # of the branch; a map for each of 81,313 classes would fill any memory
 
 
@@ -64,19 +61,5 @@ def attend(maps: Tensor, attention: Tensor, apply: Apply) -> Tensor:
 
     Returns:
         `(N, C, h, w)`.
-
-    Raises:
-        ModelError: there is no such way.
     """
-    return attention * maps if checked(apply) == "product" else (1 + attention) * maps
-
-
-def checked(apply: Apply) -> Apply:
-    """Give back a way to apply the map.
-
-    Raises:
-        ModelError: there is no such way.
-    """
-    if apply not in WAYS:
-        raise ModelError(f"unknown apply {apply!r}; known: {', '.join(WAYS)}")
-    return apply
+    return attention * maps if apply == "product" else (1 + attention) * maps

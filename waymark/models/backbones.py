@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from waymark.errors import ModelError, nearest_name
-from waymark.models.pooling import GRID, Levels, Pooling, build_pooling
+from waymark.models.pooling import Mean, PoolingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ CLASSIFIERS = ("fc.", "classifier.")  # prefixes of the tensors that a state dic
 LEVELS_PX = 256  # so large that no level of any network has lost its size to rounding
 ANOTHER = "set weights to default, none, or the path of a state dict of the same backbone"
 ASK_S = 10.0  # that the server of torchvision's weights has for an answer
+DEFAULT_POOLING = Mean()
 SCRATCH_BN_MOMENTUM = 0.1  # torchvision's mobile nets carry 0.01, which suits hundreds of epochs only
 
 
@@ -41,14 +42,13 @@ class Backbone(nn.Module):
         name: of a torchvision model.
         weights: `default` (torchvision's best, downloaded once), `none`, or a path of a state dict
             of that model, with or without its classifier.
-        pooling: `mean` over the map, `gem` (see `GeM`), `grid`, which keeps 7 x 7 places of the map,
-            as the classifier of VGG takes them, or `levels` (see `Levels`), which pools more than the last map.
+        pooling: how its maps become features.
 
     Raises:
-        ModelError: the name or the pooling is unknown, or the weights cannot be had.
+        ModelError: the name is unknown, or the weights cannot be had.
     """
 
-    def __init__(self, name: str, weights: str = "none", pooling: Pooling = "mean") -> None:
+    def __init__(self, name: str, weights: str = "none", pooling: PoolingOptions = DEFAULT_POOLING) -> None:
         super().__init__()
         if name not in backbone_names():
             raise ModelError(f"unknown backbone {name!r}; {nearest_name(name, backbone_names())}")
@@ -56,13 +56,9 @@ class Backbone(nn.Module):
         self.name = name
         features, channels = _without_classifier(network)
         self.features = features.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
-        self.levels = _ends_of_levels(self.features) if pooling == "levels" else []
-        if self.levels:
-            self.pooling: nn.Module = Levels(sum(channels for _, channels in self.levels))
-            self.width = 2 * sum(channels for _, channels in self.levels)
-        else:
-            self.pooling = build_pooling(pooling)
-            self.width = channels * GRID**2 if pooling == "grid" else channels
+        self.levels = _ends_of_levels(self.features) if pooling.all_levels else []
+        pooled = [channels for _, channels in self.levels] or [channels]
+        self.pooling, self.width = pooling.build(pooled), pooling.width(pooled)
         if weights == "none":
             for layer in self.features.modules():
                 if isinstance(layer, nn.BatchNorm2d):
@@ -106,7 +102,7 @@ class Backbone(nn.Module):
         return features.flatten(1)  # (N, width)
 
     def channels(self, stage: int) -> int:
-        """Tell how many channels the maps have that a stage gives: as many as its last convolution.
+        """Count how many channels the maps have that a stage gives: as many as its last convolution.
 
         Raises:
             ModelError: there is no such stage.
@@ -182,7 +178,7 @@ def _build(name: str, weights: str) -> nn.Module:
 
 
 def _url(name: str) -> str:
-    """Say where torchvision has its best weights."""
+    """Look up where torchvision has its best weights."""
     return str(zoo.get_model_weights(name).DEFAULT.url)
 
 
@@ -252,7 +248,7 @@ def _shape(value: object) -> torch.Size | None:
 
 
 def _without_classifier(network: nn.Module) -> tuple[nn.Module, int]:
-    """Take the classifier from the network, and say how many channels its last map has."""
+    """Take the classifier from the network, and count how many channels its last map has."""
     if isinstance(network, zoo.ResNet):
         channels = network.fc.in_features
         network.fc = nn.Identity()
@@ -269,7 +265,7 @@ def _without_classifier(network: nn.Module) -> tuple[nn.Module, int]:
 
 
 def _last_norm(network: nn.Module) -> nn.Module:
-    """Give what stands between pooling and features."""
+    """Return what stands between pooling and features."""
     return network.classifier if isinstance(network, zoo.ConvNeXt) else nn.Identity()
 
 

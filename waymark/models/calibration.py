@@ -128,7 +128,7 @@ class Radii:
     floor_km: Length
 
     def at(self, difficulty_km: NDArray[np.float64], factor: float | None) -> NDArray[np.float64]:
-        """Give the `(N,)` radii in km for a factor; NaN without one."""
+        """Compute the `(N,)` radii in km for a factor; NaN without one."""
         return (difficulty_km + self.floor_km) * (math.nan if factor is None else factor)
 
 
@@ -186,7 +186,7 @@ def fit_confidence(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Con
 
 
 def conformal_quantile(scores: NDArray[np.float64], share: float) -> float | None:
-    """Give the smallest score that a new one exceeds with a chance of at most 1 - share.
+    """Return the smallest score that a new one exceeds with a chance of at most 1 - share.
 
     Of n scores it is the ceil((n + 1) share)-th smallest; None where n is too small for one.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from waymark.metrics.functional import EARTH_RADIUS_KM
+from waymark.geo.sphere import EARTH_RADIUS_KM
 
 Answer = Literal["mean", "best", "median", "score"]
 
@@ -79,7 +79,7 @@ def geometric_median(probabilities: Tensor, positions_m: Tensor) -> Tensor:
 
 
 def _median_step(place: Tensor, weights: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the `(B, 2)` next places, and which are final."""
+    """Compute the `(B, 2)` next places, and which are final."""
     corner = _pick(positions, _distance_m(place, positions).argmin(dim=1))
     pull, curvature, here = _slope(corner, weights, positions)
     length = torch.linalg.vector_norm(pull, dim=1)
@@ -98,7 +98,7 @@ def _median_step(place: Tensor, weights: Tensor, positions: Tensor) -> tuple[Ten
 
 
 def _slope(place: Tensor, weights: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give how the expected distance falls around `(B, 2)` places, without the positions that lie there.
+    """Compute how the expected distance falls around `(B, 2)` places, without the positions that lie there.
 
     Returns:
         `(B, 2)` negative gradient, `(B, 3)` second derivatives xx, xy, yy, and the `(B,)` weight left out.
@@ -167,7 +167,7 @@ def highest_score(probabilities: Tensor, lat_lon: Tensor, scale_km: float) -> Te
 
 
 def _best_candidates(weights: Tensor, positions: Tensor, scale_km: float) -> tuple[Tensor, Tensor]:
-    """Give the `(B, 3)` cells' positions with the highest expected scores, and those."""
+    """Find the `(B, 3)` cells' positions with the highest expected scores, and those."""
     rows, cells = weights.shape
     found, scores = [], []
     if positions.ndim == 2:
@@ -194,7 +194,7 @@ def _local_mean(place: Tensor, weights: Tensor, positions: Tensor, scale_km: flo
 
 
 def _kernel(places: Tensor, positions: Tensor, scale_km: float) -> tuple[Tensor, Tensor]:
-    """Give the `(..., M, K)` scores from 0 to 1, and the great-circle distances in km, of `(..., M, 3)` places."""
+    """Compute the `(..., M, K)` scores from 0 to 1, and the great-circle distances in km, of `(..., M, 3)` places."""
     chord = torch.cdist(places, positions, compute_mode="donot_use_mm_for_euclid_dist")  # right also for near ones
     angle_km = 2 * EARTH_RADIUS_KM * torch.asin((chord / 2).clamp(max=1))
     return torch.exp(-angle_km / scale_km), angle_km
@@ -229,6 +229,6 @@ def _pick(positions: Tensor, choice: Tensor) -> Tensor:
 
 
 def _distance_m(place: Tensor, positions: Tensor) -> Tensor:
-    """Give the `(B, K)` distances of `(B, 2)` places to the positions in the plane."""
+    """Compute the `(B, K)` distances of `(B, 2)` places to the positions in the plane."""
     distance: Tensor = torch.linalg.vector_norm(positions - place[:, None], dim=2)
     return distance

@@ -40,7 +40,7 @@ class Join(nn.Module):
         return features.sum(dim=1) / present.sum(dim=1, keepdim=True).clamp(min=1)  # (B, C)
 
     def weights(self, features: Tensor, present: Tensor) -> Tensor:
-        """Say how much each view counts: `(B, V)`, which add up to 1, or to 0 without any view.
+        """Weigh each view: `(B, V)`, which add up to 1, or to 0 without any view.
 
         Raises:
             ModelError: views joined by `concat` are not weighed against each other.

@@ -38,7 +38,7 @@ class Land(nn.Module):
         self.register_buffer("outline", torch.zeros(0, dtype=torch.uint8))
         self._shore: _Shore | None = None
 
-    def remember(self, land: GeoSeries) -> None:
+    def adapt(self, land: GeoSeries) -> None:
         """Keep an outline, in any CRS.
 
         Raises:
@@ -114,7 +114,7 @@ class _Shore:
         return np.concatenate([self._metres(lat_lon[:half]), self._metres(lat_lon[half:])])
 
     def _ashore(self, xy_m: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give the `(B, 2)` nearest points of the edges."""
+        """Compute the `(B, 2)` nearest points of the edges."""
         edge = self.edges.nearest(shapely.points(xy_m))
         start, along = self.start[edge], self.end[edge] - self.start[edge]
         length = np.maximum((along * along).sum(axis=1), 1e-12)

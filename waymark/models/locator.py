@@ -1,100 +1,26 @@
 """The network: views to features, features to a place and to a landmark. Its checkpoint is the whole model."""
 
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from waymark.errors import ModelError
-from waymark.images.decode import Fit
 from waymark.images.transforms import normalise
 from waymark.models.attention import AttentionBranch, attend
 from waymark.models.backbones import Backbone
-from waymark.models.heads import (
-    AttentionHead,
-    LandmarkHead,
-    Place,
-    PlaceHead,
-    build_landmark_head,
-    build_place_head,
-)
-from waymark.models.joining import Join, Views
+from waymark.models.config import ModelConfig, from_blueprint
+from waymark.models.heads import AttentionHead, LandmarkHead, Place, PlaceHead
+from waymark.models.joining import Join
 from waymark.models.land import Land
-from waymark.models.pooling import Pooling
-from waymark.system.untrusted import CLOSED, checked, regular_file
+from waymark.system.untrusted import checked, regular_file
 
-FORMAT = 3
-MOST_PIXELS = 4096**2  # of all views of a record together: more would take many gigabytes to answer for
-MOST_VIEWS = 64
+FORMAT = 4
+OLDER = 3  # with a blueprint in place of the configuration
 OUTLINE = "land.outline"  # the one tensor whose length is its own
-
-Side = Annotated[int, Field(gt=0, le=4096)]
-Count = Annotated[int, Field(ge=0, le=10_000_000)]
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """What a locator is built from, in plain values.
-
-    Args:
-        backbone: name of the torchvision model.
-        views: how the features of the views are joined.
-        slots: heading in degrees of each slot, None for a position.
-        head: name of the head for places, None without one.
-        head_options: of that head.
-        classes: number of cells, for heads that have any.
-        crs: in which that head answers.
-        landmark_head: name of the head for landmarks, None without one.
-        landmark_options: of that head.
-        landmarks: the landmarks that it tells apart, in the order of its classes.
-        landmark_names: what people call them, in the same order.
-        shard_px: side of the squares that pictures are brought to first, as in the shards.
-        size_px: side of the pictures that the network sees, at most `shard_px`.
-        fit: how pictures become squares, as in the shards.
-        target: table that the model learns from.
-        snap_to_land: whether answers off the land are moved to its nearest point.
-        pooling: how the backbone's last map becomes features.
-        embedding: features that the heads see; None for all that the joined views have.
-
-    Raises:
-        ModelError: the views would take too much memory, or are larger than their pictures; or a landmark has no name,
-            or stands twice.
-    """
-
-    __pydantic_config__: ClassVar[Any] = CLOSED
-
-    backbone: str
-    views: Views
-    slots: Annotated[tuple[float | None, ...], Field(min_length=1, max_length=MOST_VIEWS)]
-    head: str | None
-    classes: Count
-    crs: Annotated[str, Field(max_length=100_000)]
-    shard_px: Side
-    size_px: Side
-    target: str
-    head_options: dict[str, Any] = field(default_factory=dict)
-    snap_to_land: bool = False
-    fit: Fit = "crop"
-    landmark_head: str | None = None
-    landmark_options: dict[str, Any] = field(default_factory=dict)
-    landmarks: tuple[str, ...] = ()
-    landmark_names: tuple[str, ...] = ()
-    pooling: Pooling = "mean"
-    embedding: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.slots) * self.size_px**2 > MOST_PIXELS or self.size_px > self.shard_px:
-            raise ModelError(
-                f"{len(self.slots)} views of {self.size_px} px are more than pictures of {self.shard_px} px hold, or"
-                f" than {MOST_PIXELS:,} pixels; set a smaller size_px"
-            )
-        count = len(self.landmarks)
-        if count != len(self.landmark_names) or count != len(set(self.landmarks)):
-            raise ModelError("landmarks and their names do not match, or one stands twice; train the model again")
 
 
 class Seen(NamedTuple):
@@ -116,29 +42,34 @@ class Locator(nn.Module):
     """All views of a record go through one backbone; their features are joined for one head or two.
 
     Args:
-        blueprint: what to build.
+        config: what to build.
         weights: of the backbone.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, blueprint: Blueprint, weights: str = "none") -> None:
+    def __init__(self, config: ModelConfig, weights: str = "none") -> None:
         super().__init__()
-        self.blueprint = blueprint
-        self.backbone = Backbone(blueprint.backbone, weights, blueprint.pooling)
+        self.config = config
+        self.backbone = Backbone(config.backbone, weights, config.pooling)
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("std", torch.ones(3))
-        self.join = Join(blueprint.views, self.backbone.width, len(blueprint.slots))
-        self.neck = None if blueprint.embedding is None else _neck(self.join.width, blueprint.embedding)
-        self.width = self.join.width if blueprint.embedding is None else blueprint.embedding
-        self.place_head = _place_head(blueprint, self.width)
-        self.landmark_head = _landmark_head(blueprint, self.width)
+        self.join = Join(config.views, self.backbone.width, len(config.slots))
+        self.neck = None if config.embedding is None else _neck(self.join.width, config.embedding)
+        self.width = self.join.width if config.embedding is None else config.embedding
+        place, landmark, _ = config.head.parts()
+        self.place_head: PlaceHead | None = None
+        if place is not None:
+            self.place_head = place.build(self.width, cells=config.classes, crs=config.crs)
+        self.landmark_head: LandmarkHead | None = None
+        if landmark is not None:
+            self.landmark_head = landmark.build(self.width, landmarks=len(config.landmarks))
         self.branch: AttentionBranch | None = None
         if isinstance(self.landmark_head, AttentionHead):
-            channels = self.backbone.channels(self.landmark_head.stage)
+            channels = self.backbone.channels(self.landmark_head.options.stage)
             self.branch = AttentionBranch(channels, self.landmark_head.outputs)
-        self.land = Land(blueprint.crs) if blueprint.snap_to_land else None
+        self.land = Land(config.crs) if config.snap_to_land else None
 
     def see(self, views: Tensor, present: Tensor) -> Seen:
         """Turn views into what the heads see.
@@ -153,10 +84,10 @@ class Locator(nn.Module):
         pictures = normalise(views[present], self.mean, self.std)  # (present views, 3, H, W)
         if self.branch is None or not isinstance(self.landmark_head, AttentionHead):
             return Seen(self._joined(self.backbone(pictures), present))
-        head = self.landmark_head
-        map_in = self.backbone.before(pictures, head.stage)
+        stage, apply = self.landmark_head.options.stage, self.landmark_head.options.apply
+        map_in = self.backbone.before(pictures, stage)
         logits, found = self.branch(map_in)  # (present views, C), (present views, 1, h, w)
-        features = self.backbone.after(attend(map_in, found, head.apply_as), head.stage)
+        features = self.backbone.after(attend(map_in, found, apply), stage)
         maps = found.new_zeros(*present.shape, *found.shape[2:])
         maps[present] = found[:, 0]
         spread = logits.new_zeros(*present.shape, logits.shape[1])  # (B, V, C)
@@ -176,7 +107,7 @@ class Locator(nn.Module):
         return self.see(views, present).embedding
 
     def answer(self, seen: Seen) -> Output:
-        """Give the raw output of the heads."""
+        """Compute the raw output of the heads."""
         nothing = seen.embedding.new_zeros(len(seen.embedding), 0)
         place = nothing if self.place_head is None else self.place_head(seen.embedding)
         landmark = nothing if self.landmark_head is None else self.landmark_head(seen.embedding)
@@ -189,41 +120,25 @@ class Locator(nn.Module):
         return self.answer(self.see(views, present))
 
     def place(self, output: Tensor) -> Place:
-        """Answer for each record of the place head's raw output, on land where the blueprint says so.
+        """Answer for each record of the place head's raw output, on land where the configuration asks for it.
 
         Raises:
             ModelError: the network has no head for places.
         """
         if self.place_head is None:
-            raise ModelError("this model knows landmarks only; ask one with a head for places where a photo was taken")
+            raise ModelError("this model knows landmarks only; to place a photo, ask one with a head for places")
         place = self.place_head.place(output)
         return place if self.land is None else place._replace(lat_lon=self.land.nearest(place.lat_lon))
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, from which alone the model can be loaded."""
-        content = {"format": FORMAT, "blueprint": asdict(self.blueprint), "state": self.state_dict()}
+        content = {"format": FORMAT, "config": asdict(self.config), "state": self.state_dict()}
         torch.save(content, path)
 
 
 def _neck(width: int, embedding: int) -> nn.Module:
     """Bring the features to fewer, as ArcFace's authors do (Deng et al. 2019, section 3.2: linear, batch norm)."""
     return nn.Sequential(nn.Linear(width, embedding), nn.BatchNorm1d(embedding))
-
-
-def _place_head(blueprint: Blueprint, width: int) -> PlaceHead | None:
-    if blueprint.head is None:
-        return None
-    return build_place_head(
-        blueprint.head, width, cells=blueprint.classes, crs=blueprint.crs, options=blueprint.head_options
-    )
-
-
-def _landmark_head(blueprint: Blueprint, width: int) -> LandmarkHead | None:
-    if blueprint.landmark_head is None:
-        return None
-    return build_landmark_head(
-        blueprint.landmark_head, width, landmarks=len(blueprint.landmarks), options=blueprint.landmark_options
-    )
 
 
 def load_locator(path: Path) -> Locator:
@@ -235,19 +150,21 @@ def load_locator(path: Path) -> Locator:
         ModelError: the file is missing or no checkpoint of this format.
     """
     content = _read_checkpoint(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, OLDER):
         raise ModelError(f"{path} is no checkpoint of format {FORMAT}; train the model again")
     try:
-        blueprint = checked(content.get("blueprint"), Blueprint, "its blueprint")
+        config = content.get("config") if content["format"] == FORMAT else from_blueprint(content["blueprint"])
         with torch.device("meta"):
-            locator = Locator(blueprint)
+            locator = Locator(checked(config, ModelConfig, "its configuration"))
         _check_state(content.get("state"), locator.state_dict())
         locator.load_state_dict(content["state"], assign=True)
     except ModelError as error:
         raise ModelError(f"{path} is no model of Waymark: {error}; train the model again") from error
-    except Exception as error:  # a head raises anything on options that are none
+    except Exception as error:  # a backbone raises anything on options that are none
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ModelError(f"{path} does not hold what its blueprint says ({reason}); train the model again") from error
+        raise ModelError(
+            f"{path} does not hold what its configuration asks for ({reason}); train the model again"
+        ) from error
     return locator.eval()
 
 
@@ -269,14 +186,14 @@ def _read_checkpoint(path: Path) -> Any:
 
 
 def _check_state(state: Any, wanted: dict[str, Tensor]) -> None:
-    """Refuse tensors of other names, shapes or types, larger than their bytes, or that are no numbers."""
+    """Refuse tensors of other names, shapes or types, larger than their bytes, or NaN."""
     if not isinstance(state, dict) or set(state) != set(wanted):
-        raise ModelError("it has other tensors than its blueprint")
+        raise ModelError("its tensors are not those of its configuration")
     for name, tensor in state.items():
         like = wanted[name]
         same = isinstance(tensor, Tensor) and tensor.dtype == like.dtype and tensor.layout == like.layout
         if not same or (tensor.shape != like.shape and name != OUTLINE) or tensor.is_meta:
-            raise ModelError(f"{name} is not the tensor of its blueprint")
+            raise ModelError(f"{name} is not the tensor of its configuration")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ModelError(f"{name} is larger than its bytes")
         if tensor.is_floating_point() and not tensor.isfinite().all():

@@ -67,7 +67,7 @@ def cosface_logits(cosine: Tensor, target: Tensor, *, scale: float, margin: Marg
     >>> cosface_logits(torch.tensor([[0.5, 0.25]]), torch.tensor([1]), scale=8.0, margin=0.25)
     tensor([[4., 0.]])
     """
-    return _with_margin(cosine, target, scale, margin, lambda own, its: own - its)
+    return _with_margin(cosine, target, scale, margin, lambda own, by: own - by)
 
 
 def sphereface_logits(cosine: Tensor, target: Tensor, *, scale: float, margin: Margin) -> Tensor:
@@ -120,12 +120,12 @@ def _with_margin(
     cosine = cosine.to(torch.promote_types(cosine.dtype, torch.float32)).clamp(-1, 1)
     column = target[:, None]
     own = cosine.gather(1, column)  # (B, 1)
-    its = torch.as_tensor(margin, dtype=own.dtype, device=own.device)
-    return scale * cosine.scatter(1, column, moved(own, its if its.ndim == 0 else its[column]))
+    by = torch.as_tensor(margin, dtype=own.dtype, device=own.device)
+    return scale * cosine.scatter(1, column, moved(own, by if by.ndim == 0 else by[column]))
 
 
 def dynamic_margins(counts: Tensor, *, power: float = -0.25, low: float = 0.05, high: float = 0.5) -> Tensor:
-    """Give rare classes wide margins: a n^power + b, with a and b such that they reach from low to high.
+    """Assign rare classes wide margins: a n^power + b, with a and b such that they reach from low to high.
 
     Ha et al. 2020, Google Landmark Recognition 2020 Competition Third Place Solution, "dynamic margins".
     A class without any image counts as one with a single image; classes that are all alike get the middle.

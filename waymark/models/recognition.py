@@ -22,7 +22,7 @@ CANDIDATES = 5
 BLOCK = 4096  # training records that are compared at once
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))  # of retrieval, of which `auto` chooses
 EVEN = 0.5
-STILL = 1e-9  # scores that spread less do not vary
+STILL = 1e-6  # scores that spread less do not vary: a cosine of float32 is known to 1e-7
 AUTO_PRECISION = 0.9  # of the answers on val, where `auto` asks for one
 FEW = 10  # answers on val; with fewer, nine of ten right is chance
 SLACK = 1e-4  # below a score: sums in float32 change a little with the batch that a record comes in
@@ -91,7 +91,7 @@ class LandmarkIndex:
         self.embedding, self.label, self.landmarks = embedding[order], label[order], landmarks
 
     def highest_cosines(self, embedding: Tensor) -> Floats:
-        """Give the `(M, landmarks)` highest cosine of `(M, D)` embeddings to a record of each landmark.
+        """Compute the `(M, landmarks)` highest cosine of `(M, D)` embeddings to a record of each landmark.
 
         It is -1, the lowest that there is, for a landmark without any record.
         """
@@ -157,12 +157,12 @@ class Recogniser:
         return Recognised(candidates, scores, rank)
 
     def known(self, truths: Truths) -> list[list[int]]:
-        """Give the numbers of the landmarks that each record shows, without those that are unknown."""
-        return [[self.numbers[name] for name in its if name in self.numbers] for its in truths]
+        """Return the numbers of the landmarks that each record shows, without those that are unknown."""
+        return [[self.numbers[name] for name in labels if name in self.numbers] for labels in truths]
 
 
 def fuse(evidence: Evidence, fusion: Fusion) -> Floats:
-    """Give the `(N, L)` scores: (1 - w) of the head and w of the index, each with mean 0 and deviation 1 on val.
+    """Compute the `(N, L)` scores: (1 - w) of the head and w of the index, each with mean 0 and deviation 1 on val.
 
     For a landmark that is no class of the head, the index speaks for both.
 
@@ -178,22 +178,22 @@ def fuse(evidence: Evidence, fusion: Fusion) -> Floats:
 
 
 def ranks(fused: Floats, known: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Give the `(N,)` rank of the best true landmark among `(N, L)` scores; -1 where none is known.
+    """Compute the `(N,)` rank of the best true landmark among `(N, L)` scores; -1 where none is known.
 
     >>> ranks(np.array([[0.1, 0.7, 0.7], [0.3, 0.2, 0.1]]), [[0, 2], []]).tolist()
     [2, -1]
     """
     found = np.full(len(fused), -1, dtype=np.int64)
-    for row, its in enumerate(known):
-        if its:
-            best = min(its, key=lambda number: (-fused[row, number], number))
+    for row, numbers in enumerate(known):
+        if numbers:
+            best = min(numbers, key=lambda number: (-fused[row, number], number))
             score = fused[row, best]
             found[row] = 1 + (fused[row] > score).sum() + (fused[row, :best] == score).sum()
     return found
 
 
 def _best(fused: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
-    """Give the `(N, count)` numbers and scores of the best; of equal ones the first, which a partial sort lets be."""
+    """List the `(N, count)` numbers and scores of the best; of equal ones the first, which a partial sort ignores."""
     left, rows = fused.copy(), np.arange(len(fused))
     numbers = np.empty((len(fused), count), dtype=np.int64)
     for place in range(count):
@@ -230,7 +230,7 @@ def fit_recognition(
             fused = fuse(evidence, fusion)
             scores[place, rows] = fused.max(axis=1)
             right[place, rows] = ranks(fused, known[rows]) == 1
-    shown = np.array([len(its) > 0 for its in truths], dtype=bool)
+    shown = np.array([len(labels) > 0 for labels in truths], dtype=bool)
     place = max(range(len(weights)), key=lambda at: _merit(weights[at], scores[at], right[at], shown))
     wanted = wanted_precision(precision, shown)
     found = rejection(scores[place], right[place], wanted)
@@ -240,12 +240,13 @@ def fit_recognition(
 
 
 def _standards(recogniser: Recogniser, embedding: Tensor) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Give mean and standard deviation of the winning scores of the head, and of the index."""
+    """Return mean and standard deviation of the winning scores of the head, and of the index."""
     highest = np.concatenate(
-        [np.stack([its.max(axis=1) for its in evidence]) for _, evidence in recogniser.evidence(embedding)], axis=1
+        [np.stack([scores.max(axis=1) for scores in evidence]) for _, evidence in recogniser.evidence(embedding)],
+        axis=1,
     )  # (2, N)
     means, deviations = highest.mean(axis=1).tolist(), highest.std(axis=1).tolist()
-    head, index = zip(means, (its if its > STILL else 1.0 for its in deviations), strict=True)
+    head, index = zip(means, (deviation if deviation > STILL else 1.0 for deviation in deviations), strict=True)
     return head, index
 
 
@@ -267,7 +268,7 @@ class Rejection(NamedTuple):
 
 
 def wanted_precision(precision: Precision, shown: NDArray[np.bool_]) -> float | None:
-    """Say which share of the answers shall be right; None never refuses.
+    """Determine which share of the answers must be right; None never refuses.
 
     Args:
         precision: that share; None for any; `auto` is 0.9 where validation holds a record without a landmark, without

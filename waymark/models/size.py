@@ -19,7 +19,7 @@ def size_of(locator: Locator, checkpoint: Path) -> dict[str, float]:
         `parameters_millions`, `checkpoint_mb` (1,000,000 bytes), and `gmacs`: thousand million products that are
         added up, in convolutions and layers, for one record with all its views.
     """
-    slots, side = len(locator.blueprint.slots), locator.blueprint.size_px
+    slots, side = len(locator.config.slots), locator.config.size_px
     views = torch.zeros(1, slots, 3, side, side, dtype=torch.uint8, device=locator.mean.device)
     present = torch.ones(1, slots, dtype=torch.bool, device=locator.mean.device)
     learning = locator.training

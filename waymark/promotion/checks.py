@@ -1,4 +1,7 @@
-"""Whether a challenger takes the champion's place: checks that it must pass, each with its figures."""
+"""What a challenger must show to take the champion's place: checks that it must pass, each with its figures.
+
+Imports nothing at first that takes long: a form and `--help` show the fields of `Gate`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,12 +10,41 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from waymark.metrics.figures import landmark_figures
-from waymark.metrics.intervals import paired_difference, paired_gap
-from waymark.promotion.gate import Gate
-
 Question = Literal["places", "landmarks"]
 EXAMPLES = 5
+
+
+def _field(default: Any, description: str, **bounds: float) -> Any:
+    """Describe a field of a form, and what it takes."""
+    return field(default=default, metadata={"description": description, **bounds})
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a challenger must show before it takes the champion's place."""
+
+    least_records: int = _field(
+        50,
+        "Records that both models must be scored on at least: of places those with coordinates, of landmarks those"
+        " that show one.",
+        ge=2,
+    )
+    confidence: float = _field(0.95, "Share of the bootstrap resamples between the ends of an interval.", gt=0, lt=1)
+    resamples: int = _field(1000, "Bootstrap resamples.", ge=100)
+    seed: int = _field(1, "Seed of the resamples.")
+    margin: float = _field(
+        0.0,
+        "How much better the challenger must be, as a share of the champion's mean error or GAP: 0.02 for 2 %.",
+        ge=0,
+    )
+    largest_slice_loss: float = _field(
+        0.25,
+        "How much worse it may be in any region or class group, as a share of the champion's figure there, where that"
+        " is more than chance.",
+        ge=0,
+    )
+    least_slice: int = _field(10, "Records of a region or class group below which it is not judged.", ge=2)
+    latency_s: float = _field(2.0, "Longest time in seconds that the challenger may take for a record.", gt=0)
 
 
 @dataclass(frozen=True)
@@ -40,17 +72,12 @@ class Verdict:
     reason: str
     checks: tuple[Check, ...]
 
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that speak against it."""
-        return tuple(check for check in self.checks if not check.passed)
-
 
 def verdict_of(checks: Sequence[Check]) -> Verdict:
     """Promote where every check is passed; the reason is what failed, or else what the challenger does better."""
     failed = [check for check in checks if not check.passed]
-    told = failed or [check for check in checks if check.name == "better"] or list(checks)
-    return Verdict(not failed, "; ".join(check.line for check in told), tuple(checks))
+    reasons = failed or [check for check in checks if check.name == "better"] or checks
+    return Verdict(not failed, "; ".join(check.line for check in reasons), tuple(checks))
 
 
 def check_leaks(seen: pd.DataFrame) -> Check:
@@ -65,8 +92,8 @@ def check_leaks(seen: pd.DataFrame) -> Check:
     leaks = seen[(seen["way"] != "picture") | (seen["split"] == "train")]
     counts = {str(way): int(count) for way, count in leaks["way"].value_counts().items()}
     examples = [
-        f"{its.record_id} (by {its.way}: {its.seen_record_id} of {its.split})"
-        for its in leaks.head(EXAMPLES).itertuples()
+        f"{leak.record_id} (by {leak.way}: {leak.seen_record_id} of {leak.split})"
+        for leak in leaks.head(EXAMPLES).itertuples()
     ]
     figures = {"records": len(leaks), **counts, "examples": examples}
     if not len(leaks):
@@ -74,7 +101,7 @@ def check_leaks(seen: pd.DataFrame) -> Check:
     ways = ", ".join(f"{count} by {way}" for way, count in counts.items())
     line = (
         f"it leaks: {len(leaks)} of its own test records were trained or calibrated on ({ways}), such as"
-        f" {', '.join(examples[:3])}; mend the split and train again"
+        f" {', '.join(examples[:3])}; fix the split and train again"
     )
     return Check("leaks", False, line, figures)
 
@@ -87,8 +114,8 @@ def check_records(counted: int, left_out: dict[str, int], gate: Gate) -> Check:
         left_out: how many were not, by the reason.
         gate: with `least_records`.
     """
-    told = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-    line = f"{counted} test records are left that neither has seen" + (f" (left out: {told})" if told else "")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+    line = f"{counted} test records are left that neither has seen" + (f" (left out: {reasons})" if reasons else "")
     passed = counted >= gate.least_records
     if not passed:
         line += f", fewer than {gate.least_records}; add data, raise the test fraction, or lower least_records"
@@ -116,12 +143,12 @@ def check_better(
         return Check("better", False, f"nothing can be shown: {against}, and too few records or groups", figures)
     wanted = gate.margin * theirs
     passed = pair["high"] < -wanted if question == "places" else pair["low"] > wanted
-    told = (
+    found = (
         f"{against} on {pair['records']} records, difference {_change(question, pair['value'])}"
         f" ({_change(question, pair['low'])} to {_change(question, pair['high'])} at {gate.confidence:.0%})"
     )
     by = f" by {gate.margin:.1%}" if gate.margin else ""
-    return Check("better", bool(passed), told if passed else f"it is not shown to be better{by}: {told}", figures)
+    return Check("better", bool(passed), found if passed else f"it is not shown to be better{by}: {found}", figures)
 
 
 def check_slices(
@@ -202,6 +229,8 @@ def check_smoke(fault: str | None) -> Check:
 def _figure(question: Question, rows: pd.DataFrame) -> float | None:
     if question == "places":
         return float(rows["distance_km"].mean()) if len(rows) else None
+    from waymark.metrics.figures import landmark_figures  # late, for torch takes seconds
+
     gap = landmark_figures(rows)["gap"]
     return None if gap is None else float(gap)
 
@@ -209,20 +238,23 @@ def _figure(question: Question, rows: pd.DataFrame) -> float | None:
 def _pair(
     question: Question, challenger: pd.DataFrame, champion: pd.DataFrame, groups: "pd.Series[Any]", gate: Gate
 ) -> dict[str, Any] | None:
-    """Give value, low and high of the challenger's figure minus the champion's, and what was drawn."""
-    compare, name = (
-        (paired_difference, "difference_km") if question == "places" else (paired_gap, "difference_gap")
-    )  # fmt: skip
+    """Compute value, low and high of the challenger's figure minus the champion's, and what was drawn."""
+    from waymark.metrics.intervals import paired_difference, paired_gap  # late, for torch takes seconds
+
+    places = question == "places"
+    compare, name = (paired_difference, "difference_km") if places else (paired_gap, "difference_gap")
     drawn = {"resamples": gate.resamples, "confidence": gate.confidence, "seed": gate.seed}
     found = compare(challenger, champion, groups, **drawn)  # type: ignore[arg-type]
     return None if found is None else {"records": found["records"], "unit": found["unit"], **found[name]}
 
 
 def _against(question: Question, ours: float | None, theirs: float | None) -> str:
-    """Say the figures of challenger and champion."""
+    """Write the figures of challenger and champion."""
     name, unit, digits = ("mean error", " km", 1) if question == "places" else ("GAP", "", 3)
-    told = ["none" if its is None or not np.isfinite(its) else f"{its:.{digits}f}" for its in (ours, theirs)]
-    return f"{name} {told[0]}{unit} against {told[1]}{unit}"
+    shown = [
+        "none" if figure is None or not np.isfinite(figure) else f"{figure:.{digits}f}" for figure in (ours, theirs)
+    ]
+    return f"{name} {shown[0]}{unit} against {shown[1]}{unit}"
 
 
 def _change(question: Question, figure: float) -> str:

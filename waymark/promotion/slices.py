@@ -1,4 +1,4 @@
-"""Parts of a test in which a model is judged apart, so that a good mean hides no bad region or class."""
+"""Parts of a test in which a model is judged separately, so that a good mean hides no bad region or class."""
 
 from typing import Any
 
@@ -44,13 +44,13 @@ def place_slices(lat_lon: NDArray[np.float64], regions: gpd.GeoDataFrame, least:
 def _halved(rows: NDArray[np.int64], lat_lon: NDArray[np.float64], smallest: int) -> list[tuple[str, Any]]:
     queue, done = [rows], []
     while queue:
-        its = queue.pop(0)
-        halves = _halves(its, lat_lon) if len(its) >= 2 * smallest else []
+        part = queue.pop(0)
+        halves = _halves(part, lat_lon) if len(part) >= 2 * smallest else []
         if halves and min(map(len, halves)) >= smallest:
             queue += halves
         else:
-            done.append(its)
-    return [("" if len(done) == 1 else _bounds(lat_lon[its]), its) for its in done]
+            done.append(part)
+    return [("" if len(done) == 1 else _bounds(lat_lon[part]), part) for part in done]
 
 
 def _halves(rows: NDArray[np.int64], lat_lon: NDArray[np.float64]) -> list[NDArray[np.int64]]:
@@ -63,20 +63,20 @@ def _halves(rows: NDArray[np.int64], lat_lon: NDArray[np.float64]) -> list[NDArr
 
 
 def _bounds(places: NDArray[np.float64]) -> str:
-    """Say within which degrees places lie.
+    """Write within which degrees places lie.
 
     >>> _bounds(np.array([[44.11, -1.5], [45.3, 2.04]]))
     '44.1N-45.3N 1.5W-2.0E'
     """
     low, high = places.min(axis=0), places.max(axis=0)
     (south, north), (west, east) = zip(low, high, strict=True)
-    latitude = "-".join(f"{abs(its):.1f}{'N' if its >= 0 else 'S'}" for its in (south, north))
-    longitude = "-".join(f"{abs(its):.1f}{'E' if its >= 0 else 'W'}" for its in (west, east))
+    latitude = "-".join(f"{abs(degrees):.1f}{'N' if degrees >= 0 else 'S'}" for degrees in (south, north))
+    longitude = "-".join(f"{abs(degrees):.1f}{'E' if degrees >= 0 else 'W'}" for degrees in (west, east))
     return f"{latitude} {longitude}"
 
 
 def landmark_slices(landmark: "pd.Series[Any]", trained: "pd.Series[Any]") -> NDArray[np.object_]:
-    """Say of each record whether its landmark is frequent or rare in training: head, middle, tail or unseen.
+    """Tell for each record whether its landmark is frequent or rare in training: head, middle, tail or unseen.
 
     Args:
         landmark: `(N,)` first landmark of each record, null for one without.

@@ -122,7 +122,7 @@ def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landma
 def _best_cell(locator: Locator, output: Output) -> tuple[Tensor, str]:
     head = locator.place_head
     if not isinstance(head, CellHead):
-        raise ModelError(f"the head {locator.blueprint.head} has no cells to explain; ask a model with cells")
+        raise ModelError(f"the head {locator.config.head.name} has no cells to explain; ask a model with cells")
     score, choice = head.logits(output.place)[0].max(dim=0)
     return score, f"cell {int(head.cell_ids[choice])}"
 
@@ -131,7 +131,7 @@ def _best_landmark(locator: Locator, output: Output) -> tuple[Tensor, str]:
     if locator.landmark_head is None:
         raise ModelError("this model has no landmarks to explain; ask one with a head for landmarks")
     score, choice = locator.landmark_head.scores(output.landmark)[0].max(dim=0)
-    return score, f"landmark {locator.blueprint.landmark_names[int(choice)]}"
+    return score, f"landmark {locator.config.landmark_names[int(choice)]}"
 
 
 def _check_views(present: Tensor) -> None:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from waymark.metrics.wilson import wilson_interval
-from waymark.promotion.gate import Gate
 
-ENOUGH = Gate().least_records  # records, or groups of them, as promotion asks for
+ENOUGH = 50  # records, or groups of them, as promotion asks for
 TITLES = {
     "places": {
         "yes": "{model} is better than always answering the same place",

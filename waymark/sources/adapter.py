@@ -1,10 +1,11 @@
-"""What every source gives: records, names of landmarks, and where they come from."""
+"""What every source offers: its options, and records with the names of landmarks and where they come from."""
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -60,8 +61,48 @@ class Found:
 
 
 class Source(Protocol):
-    """A source of records; its settings are its own fields."""
+    """A source of records."""
 
     def fetch(self, folder: Path) -> Fetched:
-        """Put the pictures into `folder`, an existing and empty one, and tell what is in it."""
+        """Put the pictures into `folder`, an existing and empty one, and list what is in it."""
         ...
+
+    def tidy(self) -> None:
+        """Remove what only an interruption would have needed."""
+        ...
+
+
+class SourceOptions(ABC):
+    """Options of a source: a section of configuration parses into them, and they build it.
+
+    A source is a subclass of its options that also knows where to read. It can be chosen as soon as its module is
+    imported.
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[str | None] = None  # what of the user's it reads; None where it needs nothing
+
+    def check(self, path: Path) -> None:  # noqa: B027  # most read whatever lies there
+        """Refuse what lies at a path of the user, which exists, where this source would not read it."""
+
+    @abstractmethod
+    def build(self, path: Path, *, work: Path, mirrored: Path | None = None) -> Source:
+        """Build the source.
+
+        Args:
+            path: folder or file of the user, for sources that read one.
+            work: folder for what must survive an interruption.
+            mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of it.
+        """
+
+    def given(self) -> dict[str, Any]:
+        """List the options by name."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]  # each source is a dataclass
+
+    def tidy(self) -> None:  # noqa: B027  # most keep nothing
+        """Remove what only an interruption would have needed."""
+
+
+def known_sources() -> dict[str, type[SourceOptions]]:
+    """List the options of all sources by name."""
+    return {options.name: options for options in SourceOptions.__subclasses__()}

@@ -12,7 +12,7 @@ RAW = "raw"
 
 
 def guess_source(path: Path) -> str:
-    """Tell by what lies there which source it is.
+    """Guess the source by what lies there.
 
     `records.parquet` is what the stage download wrote; a table with a column `path` lists pictures; `data.csv`, here
     or in the folders within, lists quadruplets; all else is a tree of photos.

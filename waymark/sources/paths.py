@@ -11,22 +11,22 @@ NAME_BYTES, PATH_BYTES = 255, 3500  # what file systems take of a name, and of a
 
 
 def exists(path: Path) -> bool:
-    """Tell whether there is anything, behind links."""
+    """Check whether there is anything, behind links."""
     return os.path.exists(path)
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether there is a regular file, behind links."""
+    """Check whether there is a regular file, behind links."""
     return os.path.isfile(path)
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether there is a folder, behind links."""
+    """Check whether there is a folder, behind links."""
     return os.path.isdir(path)
 
 
 def real_roots(folder: Path, mirrored: Path | None = None) -> tuple[str, ...]:
-    """Give the folders, without links, to which links in a folder may lead.
+    """Return the folders, without links, to which links in a folder may lead.
 
     Args:
         folder: that people bring.
@@ -36,7 +36,7 @@ def real_roots(folder: Path, mirrored: Path | None = None) -> tuple[str, ...]:
 
 
 def leads_out(path: Path, roots: tuple[str, ...]) -> bool:
-    """Tell whether links on the way to a file lead out of the folders that people mean to share."""
+    """Check whether links on the way to a file lead out of the folders that people mean to share."""
     real = os.path.realpath(path)
     return all(os.path.commonpath([real, root]) != root for root in roots)
 
@@ -53,7 +53,7 @@ class Finder:
         self._listed: dict[Path, dict[str, str]] = {}
 
     def find(self, relative: str) -> Path:
-        """Give the path that opens; where there is none, the name as it is."""
+        """Return the path that opens; where there is none, the name as it is."""
         here = self.root
         for part in relative.split("/"):
             here = here / (part if part.isascii() or os.path.lexists(here / part) else self._named(here, part))

@@ -3,40 +3,62 @@
 import logging
 import math
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from waymark.data.names import one_form
 from waymark.data.records import records_table
 from waymark.errors import SourceError
 from waymark.images.exif import PhotoFacts, read_facts
-from waymark.sources.adapter import Fetched, Found
+from waymark.options.named import STRICT
+from waymark.sources.adapter import Fetched, Found, SourceOptions
+from waymark.sources.guessing import check_source
 from waymark.sources.walking import PHOTOS, Photo, Walk, walk_photos
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PhotosSource:
-    """Photos in a folder and the folders in it, one record for each.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Photos(SourceOptions):
+    """Options of the source `photos`.
 
     Args:
-        path: the folder.
         label: `folder` makes the name of a photo's folder its landmark.
         group: what is never split apart: the photos that one folder has of one day, those
             of one folder, or nothing.
         heading: whether the direction that a photo brings along becomes its view's heading.
             Off by default: a model takes few different headings for those of a rig.
-        mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of the folder.
     """
 
-    path: Path
+    name: ClassVar[str] = "photos"
+    reads: ClassVar[str | None] = "the folder of your photos"
+
     label: Literal["none", "folder"] = "none"
     group: Literal["folder_day", "folder", "none"] = "folder_day"
     heading: bool = False
+
+    def check(self, path: Path) -> None:
+        """Refuse a folder whose pictures a table lists, or that holds quadruplets."""
+        check_source(path, self.name)
+
+    def build(self, path: Path, *, work: Path, mirrored: Path | None = None) -> "PhotosSource":
+        """Build the source."""
+        return PhotosSource(path, mirrored=mirrored, **self.given())
+
+
+@dataclass(frozen=True, config=STRICT)
+class PhotosSource(Photos):
+    """Photos in a folder and the folders in it, one record for each.
+
+    Args:
+        path: the folder.
+        mirrored: as of `SourceOptions.build`.
+    """
+
+    path: Path
     mirrored: Path | None = None
 
     def fetch(self, folder: Path) -> Fetched:
@@ -80,15 +102,15 @@ class PhotosSource:
 
     def _row(self, photo: Photo, facts: PhotoFacts) -> dict[str, Any]:
         name = PurePosixPath(photo.name)
-        its_folder = "" if name.parent == PurePosixPath() else str(name.parent)
+        parent = "" if name.parent == PurePosixPath() else str(name.parent)
         width, height = facts.dimensions or (None, None)
         return {
             "record_id": str(name),
             "views": [{"path": f"images/{name}", "heading_deg": facts.heading_deg if self.heading else None}],
-            "landmarks": [name.parent.name] if self.label == "folder" and its_folder else [],
+            "landmarks": [name.parent.name] if self.label == "folder" and parent else [],
             "latitude": facts.latitude,
             "longitude": facts.longitude,
-            "group": self._group(its_folder, facts.captured_at),
+            "group": self._group(parent, facts.captured_at),
             "width": width,
             "height": height,
             "captured_at": facts.captured_at,
@@ -96,11 +118,11 @@ class PhotosSource:
             "licence": facts.copyright,
         }
 
-    def _group(self, its_folder: str, captured_at: str | None) -> str | None:
+    def _group(self, parent: str, captured_at: str | None) -> str | None:
         if self.group == "none":
             return None
         day = captured_at[:10] if captured_at and self.group == "folder_day" else ""
-        return f"{its_folder}/{day}"
+        return f"{parent}/{day}"
 
 
 def _gps(facts: PhotoFacts) -> str:

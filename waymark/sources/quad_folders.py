@@ -76,12 +76,12 @@ def _parts(folder: Path) -> list[Part]:
         return []
     for inside in divided:
         if not (inside / TABLE).is_file():
-            raise SourceError(f"{inside} has no {TABLE}, as the folders beside it have; add it, or move it away")
+            raise SourceError(f"{inside} has no {TABLE}, as the folders next to it have; add it, or move it away")
     return [Part(inside / TABLE, inside.name.lower()) for inside in divided]
 
 
 def _split_folders(folder: Path) -> list[Path]:
-    """Give the folders of train, val and test, in the order in which their places stay."""
+    """Return the folders of train, val and test, in the order in which their places stay."""
     inside = [path for path in _folders_in(folder) if path.name.lower() in SPLIT_FOLDERS]
     return sorted(inside, key=lambda path: (SPLIT_FOLDERS.index(path.name.lower()), path.name))
 

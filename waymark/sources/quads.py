@@ -4,17 +4,21 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from waymark.data.names import one_form
 from waymark.data.records import records_table
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
-from waymark.sources.adapter import Fetched, Found
+from waymark.options.kinds import PathText
+from waymark.options.named import STRICT
+from waymark.sources.adapter import Fetched, Found, SourceOptions
+from waymark.sources.guessing import check_source
 from waymark.sources.paths import NAME_BYTES, leads_out, real_roots
 from waymark.sources.quad_folders import (
     HEADINGS,
@@ -51,21 +55,49 @@ COUNTED = (
 )
 
 
-@dataclass(frozen=True)
-class QuadsSource:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Quads(SourceOptions):
+    """Options of the source `quads`.
+
+    Args:
+        folders: names of the folders that hold a `data.csv` each, the first first where two know a place; null takes
+            all, in the order of their names.
+        missing_views: `keep` masks a view that is missing, `drop` drops its place.
+    """
+
+    name: ClassVar[str] = "quads"
+    reads: ClassVar[str | None] = "the folder that holds data.csv and images/<uuid>/, or to a folder of such folders"
+
+    folders: tuple[PathText, ...] | None = None
+    missing_views: Literal["keep", "drop"] = "keep"
+
+    @field_validator("folders")
+    @classmethod
+    def _some(cls, folders: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if folders is not None and len(set(folders)) != max(1, len(folders)):
+            raise ValueError("must name each folder once, or be null for all")
+        return folders
+
+    def check(self, path: Path) -> None:
+        """Refuse a folder without quadruplets, or whose pictures a table lists."""
+        find_parts(path, self.folders)
+        check_source(path, self.name)
+
+    def build(self, path: Path, *, work: Path, mirrored: Path | None = None) -> "QuadsSource":
+        """Build the source."""
+        return QuadsSource(path, mirrored=mirrored, **self.given())
+
+
+@dataclass(frozen=True, config=STRICT)
+class QuadsSource(Quads):
     """Places with four views each, one record for each place.
 
     Args:
         path: a folder with `data.csv` and pictures, or a folder of such folders.
-        folders: names of those folders in `path`, whose order says which copy of a place stays;
-            all, in the order of their names, by default.
-        missing_views: whether a place that lacks a view is kept, with that view masked, or dropped.
-        mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of the folder.
+        mirrored: as of `SourceOptions.build`.
     """
 
     path: Path
-    folders: tuple[str, ...] | None = None
-    missing_views: Literal["keep", "drop"] = "keep"
     mirrored: Path | None = None
 
     def fetch(self, folder: Path) -> Fetched:
@@ -94,7 +126,7 @@ class QuadsSource:
         if not rows:
             raise SourceError(
                 f"no place of {self.path} has its views ({_listed(counts)}); they are looked for in"
-                f" images/<uuid>/0.jpg, 90.jpg, 180.jpg, 270.jpg beside {TABLE}"
+                f" images/<uuid>/0.jpg, 90.jpg, 180.jpg, 270.jpg next to {TABLE}"
             )
         origin = {
             "name": "quads",
@@ -105,7 +137,7 @@ class QuadsSource:
         return Found(Fetched(records_table(rows), origin=origin, counts=dict(counts)), pictures)
 
     def _places(self, counts: Counter[str]) -> Iterator[tuple[dict[str, Any], list[Path]]]:
-        """Give the rows that stay, with the files of their views; count the others."""
+        """Return the rows that stay, with the files of their views; count the others."""
         counts.update(dict.fromkeys(COUNTED, 0))
         uuids: set[str] = set()
         panoramas: dict[str, tuple[Part, str | None]] = {}  # and where each was seen first

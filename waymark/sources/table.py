@@ -1,16 +1,18 @@
 """A CSV or Parquet file that lists pictures, with what is known of each."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from waymark.data.names import one_form
 from waymark.data.records import records_table
 from waymark.errors import SourceError
 from waymark.images.decode import upright_dimensions
-from waymark.sources.adapter import Fetched, Found
+from waymark.options.kinds import PathText
+from waymark.options.named import STRICT
+from waymark.sources.adapter import Fetched, Found, SourceOptions
 from waymark.sources.paths import Finder, exists, is_file, leads_out, list_folder, real_roots
 from waymark.sources.rows import (
     check_columns,
@@ -24,18 +26,34 @@ from waymark.sources.tables import TABLES, Table, read_table, shown
 COLUMNS = ("path", "latitude", "longitude", "landmark", "group", "split")
 
 
-@dataclass(frozen=True)
-class TableSource:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class TableOptions(SourceOptions):
+    """Options of the source `table`.
+
+    Args:
+        file: name of the table in the folder, where that holds several.
+    """
+
+    name: ClassVar[str] = "table"
+    reads: ClassVar[str | None] = "a table or to the folder that holds it"
+
+    file: PathText | None = None
+
+    def build(self, path: Path, *, work: Path, mirrored: Path | None = None) -> "TableSource":
+        """Build the source."""
+        return TableSource(path, mirrored=mirrored, **self.given())
+
+
+@dataclass(frozen=True, config=STRICT)
+class TableSource(TableOptions):
     """Pictures listed in a table, one record for each row.
 
     Args:
         path: the table, or the folder that holds it and its pictures.
-        file: name of the table in the folder, where it holds several.
-        mirrored: what `path` links to, where it was made to stand for that; else links may not lead out of the folder.
+        mirrored: as of `SourceOptions.build`.
     """
 
     path: Path
-    file: str | None = None
     mirrored: Path | None = None
 
     def fetch(self, folder: Path) -> Fetched:
@@ -75,7 +93,7 @@ class TableSource:
         return Found(Fetched(records_table(rows), origin=origin, counts=counts), pictures)
 
     def _roots(self, folder: Path) -> tuple[str, ...]:
-        """Give the folders to which links may lead; beside a table that is named itself its pictures lie."""
+        """List the folders to which links may lead; next to a table that is named itself its pictures lie."""
         mirrored = self.mirrored.parent if self.mirrored is not None and is_file(self.mirrored) else self.mirrored
         return real_roots(folder, mirrored)
 
@@ -106,7 +124,7 @@ class TableSource:
 
 
 def is_table(path: Path) -> bool:
-    """Tell tables by their name, where they are no notes that a device made."""
+    """Recognise tables by their name, unless they are notes that a device made."""
     return path.suffix.lower() in TABLES and not path.name.startswith(".")
 
 
@@ -133,7 +151,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
             raise SourceError(f"{where} is empty; name a picture, or take the row out")
         path = relative_path(text, where)
         if (other := first.setdefault(path, number)) != number:
-            raise SourceError(f"{table.path}, row {number}: record_id {shown(path)} stands twice, as in row {other}")
+            raise SourceError(f"{table.path}, row {number}: duplicate record_id {shown(path)}, as in row {other}")
         landmark = texts["landmark"][place]
         rows[path] = {
             "record_id": path,

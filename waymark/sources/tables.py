@@ -57,12 +57,12 @@ class Table(NamedTuple):
     decimal_commas: bool = False
 
     def find(self, names: Sequence[str]) -> str | None:
-        """Give the first column with one of these names, in capitals or not."""
+        """Return the first column with one of these names, in capitals or not."""
         known = {str(name).casefold(): str(name) for name in self.frame.columns}
         return next((known[name] for name in names if name in known), None)
 
     def needed(self, names: Sequence[str], called: str) -> str:
-        """Give the first column with one of these names, of which people know one.
+        """Return the first column with one of these names, of which people know one.
 
         Raises:
             SourceError: there is none.
@@ -183,7 +183,7 @@ def _parquet(path: Path) -> Table:
         table = pq.read_table(path)
         table.validate(full=True)  # else a text that is no UTF-8 is found only when it is looked at
         names = _distinct(table.column_names, path)
-        frame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)  # else 3 is 3.0 beside an empty cell
+        frame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)  # else 3 is 3.0 next to an empty cell
     except SourceError:
         raise
     except Exception as error:  # pyarrow raises anything on hostile bytes; this is its border
@@ -210,7 +210,7 @@ def _csv(path: Path) -> Table:
 
 
 def _header(text: str, path: Path | None = None) -> tuple[list[str], str, int]:
-    """Give the header, what separates its cells, and how many rows go before what lies below it."""
+    """Return the header, what separates its cells, and how many rows go before what lies below it."""
     if marked := SEPARATOR_LINE.match(text):
         return _first(text, marked[1], 1), marked[1], 2
     headers = {separator: _tried(text, separator) for separator in SEPARATORS}
@@ -248,7 +248,7 @@ def _first(text: str, separator: str, skipped: int) -> list[str]:
 
 
 def _rows(text: str, separator: str, skipped: int) -> Iterator[tuple[int, int, list[str]]]:
-    """Give number, last line and cells of each row that is not skipped."""
+    """Return number, last line and cells of each row that is not skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     for number, row in enumerate(reader, start=1):
         if number > skipped:
@@ -276,7 +276,7 @@ def _distinct(names: Sequence[str], path: Path) -> list[str]:
     for name in filter(None, cleaned):
         if (other := seen.setdefault(name.casefold(), name)) is not name or cleaned.count(name) > 1:
             if other == name:
-                raise SourceError(f"{path} has the column {shown(name)} twice; keep one of them, or name them apart")
+                raise SourceError(f"{path} has the column {shown(name)} twice; keep one of them, or rename one")
             raise SourceError(
                 f"{path} has the columns {shown(other)} and {shown(name)}, which differ in capitals alone; keep one"
             )
@@ -297,7 +297,7 @@ def _decoded(data: bytes, path: Path) -> str:
 
 
 def _marked(data: bytes) -> str | None:
-    """Tell an encoding by the mark at its beginning, or by the NULs of UTF-16 between plain letters."""
+    """Detect an encoding by the mark at its beginning, or by the NULs of UTF-16 between plain letters."""
     for mark, encoding in MARKS:
         if data.startswith(mark):
             return encoding

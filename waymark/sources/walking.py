@@ -56,7 +56,7 @@ class Walk(NamedTuple):
     skipped: Counter[str]
 
     def summary(self) -> str:
-        """Say what was skipped, such as `2 raw, 1 videos`."""
+        """List what was skipped, such as `2 raw, 1 videos`."""
         return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.skipped.items()))
 
 
@@ -83,7 +83,7 @@ def walk_photos(root: Path, mirrored: Path | None = None) -> Walk:
             continue
         photo = Photo(path, one_form(path.relative_to(root).as_posix()))
         if (other := photos.setdefault(photo.name, photo)) is not photo:
-            one, two = (os.fsencode(its.path.relative_to(root)) for its in (other, photo))
+            one, two = (os.fsencode(each.path.relative_to(root)) for each in (other, photo))
             raise SourceError(
                 f"{root} holds {photo.name!r} twice, in two Unicode forms: {one!r} and {two!r}; rename one"
             )
@@ -91,7 +91,7 @@ def walk_photos(root: Path, mirrored: Path | None = None) -> Walk:
 
 
 def walk(root: Path, roots: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
-    """Give all files below a folder, and the folders that are not entered, each with its kind.
+    """Return all files below a folder, and the folders that are not entered, each with its kind.
 
     Args:
         root: the folder.
@@ -113,7 +113,7 @@ def walk(root: Path, roots: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
 
 
 def kind_of(path: Path, roots: tuple[str, ...]) -> str:
-    """Say what a path is, without opening it: `photo`, `folder`, or the reason why it is neither.
+    """Classify a path, without opening it: `photo`, `folder`, or the reason why it is neither.
 
     Args:
         path: in a folder.
@@ -132,5 +132,5 @@ def kind_of(path: Path, roots: tuple[str, ...]) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell by its name what its owner does not see, or what a device made."""
+    """Recognise by its name what its owner does not see, or what a device made."""
     return name.startswith(".") or name.lower() in DEVICES

@@ -1,1 +1,1 @@
-"""The machine, and what comes from outside: processes, memory, paths, terminals, files that somebody else made."""
+"""The machine and the outside: worker processes, memory, addresses, terminals, untrusted files."""

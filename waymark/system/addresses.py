@@ -1,4 +1,4 @@
-"""Addresses: of databases that are files, of servers, and with what nobody else may read."""
+"""Addresses of databases and servers, with and without credentials."""
 
 import re
 from pathlib import Path
@@ -10,28 +10,28 @@ HIDDEN = "***@"
 
 
 def sqlite_url(path: Path, driver: str = "sqlite") -> str:
-    """Write the address of a database file, whatever characters its path has.
+    """Return the address of a database file, for any characters in its path.
 
-    SQLAlchemy takes what follows a `?` for options, so that such a path is written as a URI of SQLite.
+    SQLAlchemy treats what follows a `?` as options, so such a path is written as a URI of SQLite.
 
     >>> sqlite_url(Path("/home/you/waymark/mlflow.db"))
     'sqlite:////home/you/waymark/mlflow.db'
     >>> sqlite_url(Path("/home/you/what?/mlflow.db"))
     'sqlite+pysqlite:///file:///home/you/what%3F/mlflow.db?uri=true'
     """
-    from sqlalchemy.engine import URL, make_url  # late, for it comes with the extra "workflow"
+    from sqlalchemy.engine import URL, make_url  # here, because it is part of the extra "workflow"
 
     path = path.absolute()
     plain = URL.create(driver, database=str(path))
     text = plain.render_as_string()
     if make_url(text) == plain:
         return text
-    driver = "sqlite+pysqlite" if driver == "sqlite" else driver  # else MLflow makes the folder file:/
+    driver = "sqlite+pysqlite" if driver == "sqlite" else driver  # otherwise MLflow creates a folder file:/
     return URL.create(driver, database=path.as_uri(), query={"uri": "true"}).render_as_string()
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Read the file from the address of a database; None where it is no file.
+    """Return the file of a database address; None if it is not a file.
 
     >>> sqlite_path("sqlite:///file:///home/you/what%3F/mlflow.db?uri=true")
     PosixPath('/home/you/what?/mlflow.db')
@@ -47,12 +47,12 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def is_web(url: str) -> bool:
-    """Whether an address is that of a web server."""
+    """Check whether an address is that of a web server."""
     return url.startswith(("http://", "https://"))
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two addresses lead to the same server, by whichever name of this machine.
+    """Check whether two addresses are the same server, under any name of this machine.
 
     >>> same_server("http://localhost:5000", "http://127.0.0.1:5000/")
     True
@@ -67,7 +67,7 @@ def _place(url: str) -> tuple[str | None, int | None]:
 
 
 def without_credentials(text: str) -> str:
-    """Hide user names and passwords of the addresses in a text, for messages.
+    """Mask user names and passwords of the addresses in a text, for messages.
 
     >>> without_credentials("git fetch https://me:secret@example.org/waymark: not found")
     'git fetch https://***@example.org/waymark: not found'

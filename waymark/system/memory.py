@@ -1,4 +1,4 @@
-"""How much memory there is for this process, and a limit on what it takes."""
+"""Memory that is available to this process, and limits on it."""
 
 import resource
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """Memory that can be had without swapping: the machine's, or what is left of a container's or job's limit.
+    """Return the memory available without swapping: of the machine, or the rest of the limit of a container or job.
 
     Args:
-        proc: where the kernel tells of processes and memory.
-        cgroups: where it tells of control groups, of version 1 or 2.
+        proc: mount point of proc.
+        cgroups: mount point of control groups, version 1 or 2.
     """
     machine = _fields(proc / "meminfo")["MemAvailable:"] * 1024
     return max(0, min([machine, *_left_in_groups(proc, cgroups)]))
 
 
 def _left_in_groups(proc: Path, cgroups: Path) -> Iterator[int]:
-    """What each group that this process belongs to may still take; cached files do not count, they make room."""
+    """Yield what each control group of this process may still use; cached files do not count."""
     for line in (proc / "self" / "cgroup").read_text().splitlines():
         _, controllers, name = line.split(":", 2)
         if controllers == "":
@@ -30,13 +30,13 @@ def _left_in_groups(proc: Path, cgroups: Path) -> Iterator[int]:
             cached = "total_inactive_file"
         else:
             continue
-        inner = root / name.lstrip("/")  # in a container it may be that only `root` is to be seen
+        inner = root / name.lstrip("/")  # in a container possibly only `root` is visible
         for group in [inner, *inner.parents][: len(inner.relative_to(root).parts) + 1]:
             try:
                 limit = (group / most).read_text().strip()
                 if limit != "max":
                     yield int(limit) - int((group / used).read_text()) + _fields(group / "memory.stat")[cached]
-            except (OSError, KeyError):  # the root has no limit of its own
+            except (OSError, KeyError):  # the root has no limit
                 continue
 
 
@@ -45,9 +45,9 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def limit_memory(more_bytes: int) -> None:
-    """Let this process take so much memory more than it has, 0 for any; beyond, allocations fail.
+    """Limit the additional memory of this process, 0 for no limit; beyond, allocations fail.
 
-    Python and Pillow raise a `MemoryError` then, and other libraries what they like.
+    Python and Pillow then raise a `MemoryError`, and other libraries other errors.
     """
     if not more_bytes:
         return

@@ -1,4 +1,4 @@
-"""The one place that starts processes: the kernel ends each of them with the process that started it."""
+"""Start processes that the kernel kills together with the process that started them."""
 
 import ctypes
 import os
@@ -15,15 +15,15 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
-_libc = ctypes.CDLL(None)  # loaded before any fork: little may be done between fork and exec
+_libc = ctypes.CDLL(None)  # loaded before any fork: little is allowed between fork and exec
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to end this process when its parent dies: nobody cleans up after kill -9.
+    """Ask the kernel to kill this process when its parent dies: nothing else cleans up after kill -9.
 
     Args:
-        parent: id of the process that must still be the parent; where it has died before the kernel was asked, this
-            process ends now.
+        parent: id of the process that must still be the parent; if it died before the kernel was asked, this process
+            exits now.
     """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent:
@@ -31,7 +31,7 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def die_with(pid: int) -> None:
-    """End this process as soon as another one ends, which need not be its parent.
+    """Exit this process as soon as another one exits, which need not be its parent.
 
     Raises:
         ProcessLookupError: there is no such process.
@@ -46,7 +46,7 @@ def die_with(pid: int) -> None:
 
 
 def run_command(command: Sequence[str | os.PathLike[str]], **options: Any) -> "subprocess.CompletedProcess[Any]":
-    """Run a command to its end, like `subprocess.run`, but that its exit code is never an exception."""
+    """Run a command like `subprocess.run`, except that its exit code never raises."""
     return subprocess.run(command, check=False, preexec_fn=_bound(), **options)
 
 
@@ -57,7 +57,7 @@ def start_command(
 
     Args:
         command: program and arguments.
-        prepare: called in the child before the program begins.
+        prepare: called in the child before the program starts.
         options: of `subprocess.Popen`.
     """
     child: subprocess.Popen[Any] = _from_lasting_thread(
@@ -67,7 +67,7 @@ def start_command(
 
 
 def begin_worker(_: int = 0) -> None:
-    """Bind a process that multiprocessing started to its parent; `worker_init_fn` of a `DataLoader`."""
+    """Bind a process of multiprocessing to its parent; `worker_init_fn` of a `DataLoader`."""
     parent = parent_process()
     die_with_parent(None if parent is None else parent.pid)
 
@@ -98,13 +98,13 @@ class _Spawn(context.SpawnContext):
     Process = _Process
 
 
-SPAWN = _Spawn()  # the context to give to every pool
+SPAWN = _Spawn()  # the context of every pool
 
 
 def _from_lasting_thread(begin: Callable[[], Any]) -> Any:
-    """Start a process from a thread that lasts as long as this process does.
+    """Start a process from a thread that lives as long as this process.
 
-    The kernel ends a child when the *thread* that started it ends.
+    The kernel kills a child when the *thread* that started it exits.
     """
     started: Future[Any] = Future()
     _orders().put((started, begin))
@@ -120,7 +120,7 @@ def _orders() -> "SimpleQueue[tuple[Future[Any], Callable[[], Any]]]":
             started, begin = orders.get()
             try:
                 started.set_result(begin())
-            except BaseException as error:  # whoever waits for the process is told
+            except BaseException as error:  # raised in the caller
                 started.set_exception(error)
             del started, begin
 
@@ -128,4 +128,4 @@ def _orders() -> "SimpleQueue[tuple[Future[Any], Callable[[], Any]]]":
     return orders
 
 
-os.register_at_fork(after_in_child=_orders.cache_clear)  # threads do not come along
+os.register_at_fork(after_in_child=_orders.cache_clear)  # threads do not survive a fork

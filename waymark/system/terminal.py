@@ -1,15 +1,15 @@
-"""Text that others wrote, made safe to show: names in a model, of files and landmarks, in a table, in EXIF."""
+"""Make untrusted text safe to print: names in models, files, tables and EXIF."""
 
 import logging
 import unicodedata
 from typing import TextIO
 
-OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (text direction among them), surrogates, separators of lines
-JOINERS = {"\u200c", "\u200d"}  # of format, yet part of how Persian, Hindi and emoji are written
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (such as text direction), surrogates, line separators
+JOINERS = {"\u200c", "\u200d"}  # format characters that Persian, Hindi and emoji need
 
 
 def printable(text: str) -> str:
-    r"""Show characters that a terminal would obey as escapes: none moves its cursor, colours it or turns its text.
+    r"""Escape characters that a terminal would obey: none moves its cursor, changes colours or the text direction.
 
     >>> print(printable("Tower\x1b[31m\nanswered by champion"))
     Tower\x1b[31m\nanswered by champion
@@ -28,25 +28,25 @@ def _escaped(character: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Do the same for a text of several lines, which stay lines."""
+    """Do the same for each line of a text."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def one_line(text: object) -> str:
-    """Put what a message says, an error's among them, on one printable line."""
+    """Convert a message, such as an error, to one printable line."""
     return printable(" ".join(str(text).split()))
 
 
 class PrintableFormatter(logging.Formatter):
-    """Messages of a log as they are, but printable."""
+    """Formats log messages unchanged, but printable."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the lines of a record."""
+        """Return the lines of a record."""
         return printable_lines(super().format(record))
 
 
 def log_to(stream: TextIO | None, level: int) -> None:
-    """Write the messages of a log to a stream, None for stderr."""
+    """Write log messages to a stream, None for stderr."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -1,6 +1,6 @@
-"""Read files of models that somebody else may have made: what they say is checked before it is used.
+"""Read untrusted model files: their content is validated before it is used.
 
-Whatever such a file holds, the answer is its content or a `ModelError`, in time and memory that its size bounds.
+The result is the content of the file or a `ModelError`, in time and memory bounded by its size.
 """
 
 import stat
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 LONGEST_DOCUMENT = 10_000_000  # bytes of JSON
 LONGEST_TEXT = 4096  # characters of a name
-SMALL, AMPLE = 1 << 30, 64  # bytes that a table may take in memory: 1 GiB, or 64 times its file
-ROWS = 4096  # of a table that are read at once
+LONGEST_REASON = 500
+SMALL, AMPLE = 1 << 30, 64  # bytes of memory for a table: 1 GiB, or 64 times its file
+ROWS = 4096  # of a table, read at once
 
 T = TypeVar("T")
 
 
 class Config(TypedDict):
-    """What pydantic is told by a dataclass's `__pydantic_config__`."""
+    """Type of the `__pydantic_config__` of a dataclass."""
 
     extra: str
     allow_inf_nan: bool
@@ -32,10 +33,10 @@ CLOSED = Config(extra="forbid", allow_inf_nan=False, str_max_length=LONGEST_TEXT
 
 
 def regular_file(path: Path) -> Path:
-    """Give back the path of a file; a device or a pipe could be read for ever.
+    """Return the path if it is a regular file; a device or a pipe could be endless.
 
     Raises:
-        ModelError: it is something else than a file, or cannot be looked at.
+        ModelError: it is not a regular file, or not accessible.
     """
     try:
         mode = path.stat().st_mode
@@ -49,20 +50,20 @@ def regular_file(path: Path) -> Path:
 
 
 def read_document(path: Path, kind: type[T]) -> T:
-    """Read a JSON file as a dataclass, or another type that pydantic knows.
+    """Read a JSON file as a dataclass, or another type that pydantic supports.
 
     Raises:
-        ModelError: the file is too long, no JSON, or says something else.
+        ModelError: the file is too long, not JSON, or has other content.
     """
     with regular_file(path).open("rb") as file:
         return parse_document(file.read(LONGEST_DOCUMENT + 1), kind, str(path))
 
 
 def parse_document(text: bytes, kind: type[T], name: str) -> T:
-    """Read JSON as a dataclass, or another type that pydantic knows; `name` says whose it is.
+    """Read JSON as a dataclass, or another type that pydantic supports; `name` is for messages.
 
     Raises:
-        ModelError: the text is too long, no JSON, or says something else.
+        ModelError: the text is too long, not JSON, or has other content.
     """
     if len(text) > LONGEST_DOCUMENT:
         raise ModelError(f"{name} has more than {LONGEST_DOCUMENT:,} bytes, and is not what Waymark wrote")
@@ -70,35 +71,37 @@ def parse_document(text: bytes, kind: type[T], name: str) -> T:
 
 
 def checked(content: Any, kind: type[T], name: str) -> T:
-    """Check plain values against a dataclass, or another type that pydantic knows; `name` says whose they are.
+    """Validate plain values as a dataclass, or another type that pydantic supports; `name` is for messages.
 
     Raises:
-        ModelError: they say something else.
+        ModelError: they are invalid.
     """
     return _validated("validate_python", content, kind, name)
 
 
 def _validated(how: str, content: Any, kind: type[T], name: str) -> T:
-    from pydantic import TypeAdapter, ValidationError  # late, for a command whose arguments are wrong needs none
+    from pydantic import TypeAdapter, ValidationError  # here, because a command with wrong arguments does not need it
 
     try:
-        found: T = getattr(TypeAdapter(kind), how)(content)
+        found: T = getattr(TypeAdapter(kind), how)(content, strict=False)
         return found
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:100]
-        raise ModelError(f"{name} is not what Waymark wrote ({where}{': ' * bool(where)}{first['msg']})") from None
+        raise ModelError(
+            f"{name} is not what Waymark wrote ({where}{': ' * bool(where)}{first['msg'][:LONGEST_REASON]})"
+        ) from None
 
 
 def read_table(path: Path, schema: "pa.Schema | None" = None) -> "pa.Table":
-    """Read a Parquet file, whose few bytes may say that they are very many.
+    """Read a Parquet file, which may expand to far more than its size.
 
     Args:
         path: the file.
         schema: names and types of the columns that it must have; None for any.
 
     Raises:
-        ModelError: it is no such table, or would take far more memory than its size.
+        ModelError: it is not such a table, or would need far more memory than its size.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -113,27 +116,27 @@ def read_table(path: Path, schema: "pa.Schema | None" = None) -> "pa.Table":
             if pa.types.is_nested(column.type) and column.type != whole.field(column.name).type:
                 raise ModelError(f"{path}: {column.name} is {whole.field(column.name).type}, not {column.type}")
         texts = [column.name for column in whole if pa.types.is_binary(column.type) or pa.types.is_string(column.type)]
-        file = pq.ParquetFile(path, read_dictionary=texts)  # a text that is repeated stands in memory once
+        file = pq.ParquetFile(path, read_dictionary=texts)  # a repeated text is in memory once
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         if sum(max(group.total_byte_size, 0) for group in groups) > allowed:
-            raise ModelError(f"{path} would take more than {allowed / 1e9:.1f} GB of memory")
+            raise ModelError(f"{path} would need more than {allowed / 1e9:.1f} GB of memory")
         batches, taken = [], 0
         for batch in file.iter_batches(ROWS, columns=wanted.names):
             batches.append(batch)
             taken += sum(_bytes_of(column) for column in batch.columns)
             if taken > allowed:
-                raise ModelError(f"{path} would take more than {allowed / 1e9:.1f} GB of memory")
+                raise ModelError(f"{path} would need more than {allowed / 1e9:.1f} GB of memory")
         read = pa.schema([file.schema_arrow.field(name) for name in wanted.names])
         return pa.Table.from_batches(batches, read).cast(wanted)
     except ModelError:
         raise
-    except Exception as error:  # Arrow raises anything on bytes that are no table
+    except Exception as error:  # Arrow raises anything on invalid bytes
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path} is no table that Waymark wrote ({type(error).__name__}: {reason})") from error
+        raise ModelError(f"{path} is not a table that Waymark wrote ({type(error).__name__}: {reason})") from error
 
 
 def _bytes_of(column: "pa.Array") -> int:
-    """Count what a column takes once its texts stand in it as often as they are repeated."""
+    """Compute the size of a column with all repeated texts written out."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

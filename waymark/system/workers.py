@@ -1,4 +1,4 @@
-"""Work shared out among processes, any of which may crash, hang or be killed without taking the others along."""
+"""Distribute work among processes, any of which may crash, hang or be killed without affecting the others."""
 
 import logging
 import os
@@ -16,23 +16,23 @@ from waymark.system.processes import SPAWN
 
 logger = logging.getLogger(__name__)
 
-MOST_FAILURES = 5  # in a row, of all processes at once and before anything was done
+MOST_FAILURES = 5  # in a row, of all processes at once and before any result
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Lost(NamedTuple):
-    """What comes of an item whose process ended or hung, and how."""
+    """Result of an item whose process crashed or hung, with the reason."""
 
     reason: str
 
 
 def available_workers(memory_bytes: int = 0) -> int:
-    """Count the processes that may work at once: one for each CPU, as far as there is memory for them.
+    """Return the number of processes: one for each CPU, as far as the memory suffices.
 
     Args:
-        memory_bytes: what each may come to need.
+        memory_bytes: largest need of each.
     """
     cpus = len(os.sched_getaffinity(0))
     return min(cpus, max(1, available_bytes() // memory_bytes)) if memory_bytes else cpus
@@ -47,18 +47,18 @@ def in_processes(
     workers: int | None = None,
     memory_bytes: int = 0,
 ) -> Iterator[R | Lost]:
-    """Work on items in processes of their own, in order.
+    """Process items in worker processes, in order.
 
-    Where a process ends or hangs, the other items of its chunk are worked on again, each alone. Where all end at once,
-    or none can be started, others are started, half as many; where they fail again and again, all that is left is lost.
+    If a process crashes or hangs, the other items of its chunk are processed again, one by one. If all crash at once,
+    or none can be started, half as many are started; if they keep failing, all remaining items are lost.
 
     Args:
         work: what to do with an item; it and its result are pickled.
-        items: in the order wanted.
+        items: in order.
         chunk: items that a process takes at once.
-        timeout_s: for each item; a process that takes longer is ended.
+        timeout_s: for each item; a process that takes longer is killed.
         workers: number of processes; by default `available_workers`.
-        memory_bytes: what each may need beyond what it has at its start; more is a `MemoryError`. 0 is no limit.
+        memory_bytes: additional memory of each after its start; more raises a `MemoryError`. 0 is no limit.
     """
     workers = workers or available_workers(memory_bytes)
     done = failures = 0
@@ -69,10 +69,10 @@ def in_processes(
                 yield result
                 done, failures = done + 1, 0
         except BrokenProcessPool as error:
-            reason = f"no process could be had: {error or error.__cause__}"
+            reason = f"no process could be started: {error or error.__cause__}"
             logger.warning("all %d processes at work ended: %s", workers, error or error.__cause__)
             workers, failures = max(1, workers // 2), failures + (done == before)
-            if failures == MOST_FAILURES:  # it may be this item; where the next does no better, it is not
+            if failures == MOST_FAILURES:  # this item may be the cause; if the next fails, too, it is not
                 yield Lost(reason)
                 done += 1
     yield from (Lost(reason) for _ in items[done:])
@@ -94,7 +94,7 @@ def _in_one_pool(
         timeout = None if timeout_s is None else timeout_s * len(part)
         try:
             return pool.schedule(_work_on, args=(work, list(part)), timeout=timeout)
-        except RuntimeError as error:  # the pool broke before
+        except RuntimeError as error:  # the pool was broken before
             raise BrokenProcessPool(str(error)) from error
 
     try:

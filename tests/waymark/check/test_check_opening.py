@@ -82,7 +82,7 @@ def test_what_download_wrote_is_read_where_it_lies(tmp_path):
 
 def test_errors_name_the_remedy(folder, tmp_path):
     picture(folder, "a.jpg")
-    with pytest.raises(SourceError, match="gone does not exist; give a folder"):
+    with pytest.raises(SourceError, match="gone does not exist; name a folder"):
         check(tmp_path / "gone", out=tmp_path / "check.html")
     with pytest.raises(SourceError, match=r"source 'quad' is unknown: did you mean 'quads'\?"):
         check(folder, source="quad", out=tmp_path / "check.html")
@@ -111,9 +111,9 @@ def test_swapped_columns_stop_the_filter_and_the_page_says_so(folder, tmp_path):
     found = check(folder, out=tmp_path / "check.html", region="HRV", workers=1)
     assert found.kept is None
     assert "exchange the two columns" in found.stopped
-    assert "the filter would stop: latitude and longitude look swapped" in found.text()
+    assert "the filter would fail: latitude and longitude look swapped" in found.text()
     assert [(finding.kind, finding.count) for finding in found.findings] == [("swapped", 4)]
-    assert "it would stop" in found.page.read_text()
+    assert "it would fail" in found.page.read_text()
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}

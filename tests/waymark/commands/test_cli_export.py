@@ -72,7 +72,7 @@ def test_only_an_exported_file_is_written_over(folder, tmp_path):
     run("export", tmp_path / "tiny.waymark")
     photo = views(folder)[0].read_bytes()
     (tmp_path / "photo.jpg").write_bytes(photo)
-    assert "exists and is no exported model" in run("export", tmp_path / "photo.jpg", code=1).stderr
+    assert "exists and is not an exported model" in run("export", tmp_path / "photo.jpg", code=1).stderr
     assert (tmp_path / "photo.jpg").read_bytes() == photo
 
 

@@ -118,11 +118,11 @@ def test_what_the_sources_leave_out_is_named_and_not_answered(tmp_path):
     result = run("photos/castle.png", str(raw), "--each", "--json", model="single")
     assert result.exit_code == 1
     assert [row["images"] for row in json.loads(result.stdout)["answers"]] == [["photos/castle.png"]]
-    assert "castle.NEF: raw files are not decoded; give a JPEG of it" in result.stderr
+    assert "castle.NEF: raw files are not decoded; convert it to JPEG" in result.stderr
     os.mkfifo(tmp_path / "pipe.jpg")
     result = run("photos/castle.png", str(tmp_path / "pipe.jpg"), "--each", model="single")
     assert result.exit_code == 1
-    assert "pipe.jpg is no regular file" in result.stderr
+    assert "pipe.jpg is not a regular file" in result.stderr
 
 
 def test_a_picture_is_shown_as_the_model_sees_it(tmp_path):
@@ -191,7 +191,9 @@ def test_the_drawn_picture_is_the_photo_with_a_band_below_it():
 
 def test_originals_are_never_written_to():
     before = Path("photos/bridge.jpg").read_bytes()
-    assert "never changed" in refusal("photos/bridge.jpg", "--draw", "photos/../photos/bridge.jpg", model="single")
+    assert "is one of the images; write to another file" in refusal(
+        "photos/bridge.jpg", "--draw", "photos/../photos/bridge.jpg", model="single"
+    )
     assert Path("photos/bridge.jpg").read_bytes() == before
 
 
@@ -202,10 +204,10 @@ def test_originals_are_never_written_to():
         (["photos"], "photos is a folder; name its pictures, or use waymark predict"),
         ([*views(), "--headings", "0,90"], "--headings names 2 for 4 images"),
         ([*views(), "--headings", "N,E,S,W"], "write degrees such as 0,90,180,270"),
-        ([*views(), "photos/castle.png"], "takes 4 views of a place, and 5 images are given; --each"),
+        ([*views(), "photos/castle.png"], "takes 4 views of a place, and 5 images are named; --each"),
         ([*views(), "--each", "--headings", "0,90,180,270"], "leave out one of them"),
         ([*views(), "--each", "--draw", "x.jpg"], "ask for one place at a time"),
-        ([*views(), "--draw", "x.txt"], "no picture format is called '.txt'"),
+        ([*views(), "--draw", "x.txt"], "'.txt' is not a picture format"),
         ([*views(), "--json", "--geojson", "-"], "both write to stdout"),
         (["quads/place-0/0.jpg", "photos/broken.jpg"], "photos/broken.jpg: "),
     ],
@@ -265,7 +267,7 @@ def test_a_place_of_four_views_is_answered_by_both_models():
     (place,), (landmark,) = answers(*views()), answers(views()[0], model="arcface")
     assert (said["latitude"], said["landmark_score"]) == (place["latitude"], landmark["landmark_score"])
     assert (
-        "arcface takes 1 view of a place; of 4 the others were not used" in run(*views(), model="tiny arcface").stderr
+        "arcface takes 1 view of a place; the rest of the 4 were not used" in run(*views(), model="tiny arcface").stderr
     )
 
 
@@ -307,4 +309,4 @@ def test_attention_is_drawn_beside_the_picture():
 
 
 def test_two_models_that_answer_the_same_are_refused():
-    assert "strict would answer nothing beside arcface" in refusal("photos/castle.png", model="arcface strict")
+    assert "strict adds nothing to arcface" in refusal("photos/castle.png", model="arcface strict")

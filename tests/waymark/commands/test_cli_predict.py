@@ -153,7 +153,7 @@ def test_views_beyond_the_models_are_said_to_be_unused(folder, tmp_path):
     write_quads(tmp_path / "places", 1)
     table, said = predicted(folder, "places", model="single")
     assert table["views"].tolist() == [1]
-    assert "single takes 1 views of a place; of 4 the others were not used" in said
+    assert "single takes 1 views of a place; the rest of the 4 were not used" in said
 
 
 def refusal(folder, *arguments):
@@ -164,22 +164,22 @@ def refusal(folder, *arguments):
 
 
 def test_folders_that_say_nothing_clear_are_refused(folder, tmp_path):
-    assert "waymark: absent is no folder" in refusal(folder, "absent")
+    assert "waymark: absent is not a folder" in refusal(folder, "absent")
     (tmp_path / "empty").mkdir()
-    assert "empty holds no picture" in refusal(folder, "empty")
+    assert "empty has no picture" in refusal(folder, "empty")
     write_quads(tmp_path / "mixed", 1)
     write_picture(tmp_path / "mixed/cover.jpg", 5)
-    assert "say --layout quads or photos" in refusal(folder, "mixed")
+    assert "set --layout quads or photos" in refusal(folder, "mixed")
     assert len(find_queries(tmp_path / "mixed", "quads")) == 1
     assert len(find_queries(tmp_path / "mixed", "photos")) == 5
     write_quads(tmp_path / "twice/train", 1)
     write_quads(tmp_path / "twice/val", 1)
-    assert "have one name" in refusal(folder, "twice")
+    assert "have the same name" in refusal(folder, "twice")
     write_picture(tmp_path / "loose/a.jpg", 5)
-    assert "loose holds no place" in refusal(folder, "loose", "--layout", "quads")
+    assert "loose has no place" in refusal(folder, "loose", "--layout", "quads")
     write_quads(tmp_path / "double", 1)
     shutil.copy(tmp_path / "double/place-0/90.jpg", tmp_path / "double/place-0/90.png")
-    assert "two pictures of one heading" in refusal(folder, "double")
+    assert "two pictures of the same heading" in refusal(folder, "double")
 
 
 def test_what_is_no_photo_is_left_out_and_counted_as_in_the_source(folder, tmp_path):
@@ -201,7 +201,7 @@ def test_what_is_no_photo_is_left_out_and_counted_as_in_the_source(folder, tmp_p
     )
     assert f"skipped: {counted}ideos" in said.splitlines()
     (tmp_path / "photos/a.jpg").unlink()
-    with pytest.raises(SourceError, match=r"photos holds no picture \(skipped: 1 broken links, 5 hidden"):
+    with pytest.raises(SourceError, match=r"photos has no picture \(skipped: 1 broken links, 5 hidden"):
         find_queries(tmp_path / "photos", "auto")
 
 

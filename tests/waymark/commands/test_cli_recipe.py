@@ -62,7 +62,7 @@ def test_a_recipe_learns_from_a_folder_of_ones_own(tmp_path, monkeypatch, given,
     result = run("use", "mine", "--path", given.format(home=home))
     expected = OF_FOLDER.replace("path: input ", f"path: {written.format(home=home)} ")
     assert Path("params.yaml").read_text() == expected
-    assert f"learns from {written.format(home=home)[1:-1]}" in result.stderr
+    assert f"with the data in {written.format(home=home)[1:-1]}" in result.stderr
 
 
 def test_a_path_that_a_recipe_cannot_learn_from_is_refused():
@@ -70,10 +70,10 @@ def test_a_path_that_a_recipe_cannot_learn_from_is_refused():
     Path("recipes/server.yaml").write_text(OF_FOLDER.replace("photos", "gldv2"))
     for recipe in ("croatia", "photos"):
         Path(f"recipes/{recipe}.yaml").unlink()
-    assert "there is no " in run("use", "mine", "--path", "nowhere", code=1).stderr
-    assert "recipes/mine.yaml is no folder" in run("use", "mine", "--path", "recipes/mine.yaml", code=1).stderr
+    assert "does not exist; name the folder" in run("use", "mine", "--path", "nowhere", code=1).stderr
+    assert "recipes/mine.yaml is not a folder" in run("use", "mine", "--path", "recipes/mine.yaml", code=1).stderr
     refused = run("use", "server", "--path", "recipes", code=1).stderr
-    assert "brings its own pictures (download.source: gldv2); --path goes with mine" in refused
+    assert "has a source of its own (download.source: gldv2); --path works with mine" in refused
     Path("a\nb").mkdir()
     assert "rename it" in run("use", "mine", "--path", "a\nb", code=1).stderr
     assert Path("params.yaml").read_text() == OWN
@@ -109,13 +109,13 @@ def test_a_recipe_in_place_changes_nothing():
     run("use", "croatia")
     result = run("use", "croatia")
     assert result.stdout == ""
-    assert "is recipes/croatia.yaml already" in result.stderr
+    assert "is already recipes/croatia.yaml" in result.stderr
 
 
 def test_what_is_no_recipe_is_refused(tmp_path, monkeypatch):
     assert "did you mean 'croatia'?" in run("use", "croatian", code=1).stderr
     Path("recipes/broken.yaml").write_text("region: [")
-    assert "recipes/broken.yaml is no valid YAML" in run("use", "broken", code=1).stderr
+    assert "recipes/broken.yaml is not valid YAML" in run("use", "broken", code=1).stderr
     assert Path("params.yaml").read_text() == OWN
     assert not Path("params.yaml.before").exists()
     (tmp_path / "elsewhere").mkdir()

@@ -139,7 +139,7 @@ def test_what_does_not_count_is_said(tables):
     truth.loc[:1, "latitude"] = np.nan
     figures, said = score(predictions, truth.iloc[:-5])
     assert figures["records"] == RECORDS - 7
-    assert "2 rows of truth.csv have no place and do not count" in said
+    assert "2 rows of truth.csv have no place and are ignored" in said
     assert "7 predictions have no truth and do not count" in said
     assert figures["mean_km"] == pytest.approx(km[2:-5].mean(), rel=1e-6)
 
@@ -159,10 +159,10 @@ def test_swapped_columns_are_found(tables):
 def test_tables_that_say_nothing_clear_are_refused(tables):
     predictions, truth, _ = tables
     assert "no column latitude; it has uuid" in refusal(predictions[["uuid", "longitude"]], truth)
-    assert "stands twice" in refusal(pd.concat([predictions, predictions.head(1)]), truth)
+    assert "duplicate" in refusal(pd.concat([predictions, predictions.head(1)]), truth)
     assert "have no id in common" in refusal(predictions.assign(uuid=predictions["uuid"] + "x"), truth)
     assert "is 'north', no number" in refusal(predictions.assign(latitude="north"), truth)
-    assert "which is no place" in refusal(predictions.assign(longitude=400.0), truth)
+    assert "is not a place" in refusal(predictions.assign(longitude=400.0), truth)
     assert "no column split; leave out --split" in refusal(predictions, truth, "--split", "test")
     assert "no row with a place" in refusal(predictions, truth.assign(latitude=""))
     assert "absent.csv does not exist" in run("absent.csv", "truth.csv").stderr
@@ -278,10 +278,10 @@ def test_places_and_landmarks_are_scored_together_or_what_there_is(tables, worke
     assert any(line.split()[:3] == ["top1", "100.0", "%"] for line in printed)
     figures, said = score(predictions, truth)
     assert "gap" not in figures
-    assert "predictions.csv names no landmark, so only places are scored" in said
+    assert "predictions.csv has no landmarks, so only places are scored" in said
     figures, said = score(both.drop(columns=["latitude", "longitude"]), truth)
     assert "mean_km" not in figures
-    assert "predictions.csv has no place, so only landmarks are scored" in said
+    assert "predictions.csv has no places, so only landmarks are scored" in said
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -325,4 +325,4 @@ def test_landmarks_that_cannot_be_ranked_are_refused(worked):
     predictions.loc[2, "landmark_score"] = None
     assert "the answer '4' for 'b' has no number in landmark_score" in refusal(predictions, truth)
     nothing = predictions[["id"]].assign(latitude=1.0, longitude=2.0)
-    assert "names no landmark; it needs the columns landmark and landmark_score" in refusal(nothing, truth)
+    assert "has no landmarks; it needs the columns landmark and landmark_score" in refusal(nothing, truth)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from waymark.cli import app
 from waymark.inference.bundle import unpack_exported
 from waymark.inference.lookup import load_model
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 from waymark.models.calibration_files import save_calibration
 
 TOWER = [f"tower/{number}.png" for number in range(3)]
@@ -100,7 +100,7 @@ def test_a_taught_file_can_be_taught_again(tmp_path):
     one, two = tmp_path / "one.waymark", tmp_path / "two.waymark"
     run("teach", "Toranj", *TOWER, "--out", one)
     run("teach", "Most", "others/60.png", "--model", one, "--out", two)
-    names = load_model(str(two)).guesser.names
+    names = load_model(str(two)).predictor.names
     assert (names["Toranj"], names["Most"], names["L1"]) == ("Toranj", "Most", LANDMARKS["L1"])
     first, second = answers(two, "new/tower.png", "others/60.png")
     assert (first["landmark"], second["landmark"]) == ("Toranj", "Most")
@@ -110,15 +110,15 @@ def test_a_name_is_known_in_whatever_form_it_is_written(tmp_path):
     out = tmp_path / "cafe.waymark"
     composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     run("teach", decomposed, *TOWER, "--out", out)
-    assert load_model(str(out)).guesser.names[composed] == composed
+    assert load_model(str(out)).predictor.names[composed] == composed
     result = run("teach", composed, *TOWER, "--model", out, "--out", tmp_path / "again.waymark", code=1)
-    assert "knows the landmark Café already" in result.stderr
+    assert "already has the landmark Café" in result.stderr
 
 
 def test_few_pictures_are_advised_against(tmp_path):
     said = run("teach", "Toranj", TOWER[0], "--out", tmp_path / "one.waymark").stderr
-    assert "3 pictures or more" in said
-    assert "one picture cannot be tried" in said
+    assert "3 or more pictures" in said
+    assert "one picture cannot be tested" in said
     assert "or more" not in run("teach", "Toranj", *TOWER, "--out", tmp_path / "three.waymark").stderr
 
 
@@ -146,20 +146,20 @@ def test_each_picture_is_tried_as_if_only_the_others_had_been_shown(folder, tmp_
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["L1", *TOWER], "knows the landmark L1 already (Stari most); give another --id"),
-        (["L9", *TOWER], "knows the landmark L9 already (Svjetionik)"),
-        (["Stari most", *TOWER], "knows a landmark called Stari most already"),
-        (["Toranj", *TOWER, "--model", "cells"], "cells knows no landmarks"),
+        (["L1", *TOWER], "already has the landmark L1 (Stari most); choose another --id"),
+        (["L9", *TOWER], "already has the landmark L9 (Svjetionik)"),
+        (["Stari most", *TOWER], "already has a landmark called Stari most"),
+        (["Toranj", *TOWER, "--model", "cells"], "cells has no landmarks"),
         (["Toranj", "broken.jpg", *TOWER], "broken.jpg: no known picture format"),
         (["Toranj", "absent.jpg"], "absent.jpg does not exist"),
         (["", *TOWER], "the name is empty"),
         ([" \u3000", *TOWER], "the name is empty"),
-        (["Toranj ", *TOWER], "the name 'Toranj ' holds characters that nobody sees"),
-        (["To\x1b[31mranj", *TOWER], r"the name 'To\x1b[31mranj' holds characters that nobody sees"),
-        (["To\u202eranj", *TOWER], "holds characters that nobody sees"),
-        (["T" * 201, *TOWER], "the name has 201 characters; give at most 200"),
+        (["Toranj ", *TOWER], "the name 'Toranj ' contains invisible characters"),
+        (["To\x1b[31mranj", *TOWER], r"the name 'To\x1b[31mranj' contains invisible characters"),
+        (["To\u202eranj", *TOWER], "contains invisible characters"),
+        (["T" * 201, *TOWER], "the name has 201 characters; use at most 200"),
         (["Toranj", *TOWER, "--id", ""], "--id is empty"),
-        (["Toranj", TOWER[0], f"tower/../{TOWER[0]}"], "an image is given twice"),
+        (["Toranj", TOWER[0], f"tower/../{TOWER[0]}"], "an image is named twice"),
     ],
 )
 def test_what_cannot_be_taught_is_said_in_one_line(tmp_path, arguments, says):
@@ -171,14 +171,14 @@ def test_what_cannot_be_taught_is_said_in_one_line(tmp_path, arguments, says):
 
 def test_a_model_whose_index_has_no_say_of_its_classes_learns_landmarks_by_it(folder, tmp_path):
     shutil.copytree(folder / "trained/arcface", tmp_path / "sure")
-    guesser = load_guesser(folder / "trained/arcface/model.ckpt", folder / "trained/arcface-calibration")
+    predictor = load_predictor(folder / "trained/arcface/model.ckpt", folder / "trained/arcface-calibration")
     (tmp_path / "sure-calibration").mkdir()
-    fusion = replace(guesser.calibration.landmark, retrieval_weight=0.0, head=(0.04, 0.03), index=(0.4, 0.15))
-    calibration = replace(guesser.calibration, landmark=fusion)
+    fusion = replace(predictor.calibration.landmark, retrieval_weight=0.0, head=(0.04, 0.03), index=(0.4, 0.15))
+    calibration = replace(predictor.calibration, landmark=fusion)
     ids = [str(row) for row in range(6)]
-    save_calibration(calibration, guesser.index, ids, tmp_path / "sure-calibration")
+    save_calibration(calibration, predictor.index, ids, tmp_path / "sure-calibration")
     run("teach", "Toranj", *TOWER, "--model", tmp_path / "sure", "--out", tmp_path / "taught.waymark")
-    assert load_model(str(tmp_path / "taught.waymark")).guesser.calibration.landmark.retrieval_weight == 0
+    assert load_model(str(tmp_path / "taught.waymark")).predictor.calibration.landmark.retrieval_weight == 0
     (unknown,), (known,) = (answers(tmp_path / name, "new/tower.png") for name in ("sure", "taught.waymark"))
     assert unknown["landmark"] != "Toranj" == known["landmark"]
 
@@ -186,5 +186,5 @@ def test_a_model_whose_index_has_no_say_of_its_classes_learns_landmarks_by_it(fo
 def test_only_an_exported_model_is_written_over(folder, tmp_path):
     photo = tmp_path / "0.png"
     shutil.copy(folder / "tower/0.png", photo)
-    assert "exists and is no exported model" in run("teach", "Toranj", *TOWER, "--out", photo, code=1).stderr
+    assert "exists and is not an exported model" in run("teach", "Toranj", *TOWER, "--out", photo, code=1).stderr
     assert photo.read_bytes() == (folder / "tower/0.png").read_bytes()

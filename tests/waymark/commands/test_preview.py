@@ -155,7 +155,7 @@ def test_without_a_region_only_squares_with_records_are_shown(table, tmp_path, c
         ("latitude,longitude\n,\n", "has no record with coordinates"),
         (
             "latitude,longitude\n95,16\n",
-            "row 2: latitude 95, longitude 16, which is no place on Earth; .* look swapped",
+            "row 2: latitude 95, longitude 16 is not a place on Earth; .* look swapped",
         ),
         ("latitude,Latitude,longitude\n45,45,16\n", "'latitude' and 'Latitude', which differ in capitals"),
         ("latitude,longitude\n45,16\n1_0,16\n", "row 3: latitude is '1_0', no number"),

@@ -299,15 +299,15 @@ def test_rules_count_after_copies_and_exclusions_are_gone():
     names = ["arch"] * 6 + ["dome"] * 3
     records = records_table([row(f"r{number}", landmarks=[name]) for number, name in enumerate(names)])
     content = {f"images/r{number}.jpg": "same" if number < 4 else number for number in range(9)}
-    kept, dropped = select(records, Rules(min_images=2, largest=1, exclude=["r5"]), lambda _: content)
+    kept, dropped = select(records, Rules(min_images=2, largest=1, exclude=["r5"]), None, lambda _: content)
     assert kept["record_id"].to_pylist() == ["r6", "r7", "r8"]
     assert dropped["r4"] == "not among the largest: landmark arch has 2"
 
 
 def test_rules_see_chunks_and_slices_as_they_see_one_table(many):
-    whole, _ = select(many, Rules(min_images=100, largest=20, exclude=["L38", "r00003"]), lambda _: {})
+    whole, _ = select(many, Rules(min_images=100, largest=20, exclude=["L38", "r00003"]), None, lambda _: {})
     parts = pa.concat_tables([many.slice(0, 7), many.slice(7, 5000), many.slice(5007)])
-    cut, _ = select(parts, Rules(min_images=100, largest=20, exclude=["L38", "r00003"]), lambda _: {})
+    cut, _ = select(parts, Rules(min_images=100, largest=20, exclude=["L38", "r00003"]), None, lambda _: {})
     assert cut.equals(whole)
     assert Counter(whole["landmarks"].to_pylist()[0]) == {"L19": 1}
 
@@ -317,7 +317,7 @@ def test_a_hundred_thousand_records_take_seconds():
     records = records_table([row(f"r{number:06}", landmarks=[name]) for number, name in enumerate(names)])
     digests = {f"images/r{number:06}.jpg": str(number) for number in range(100_000)}
     start = time.process_time()
-    kept, _ = select(records, Rules(min_images=20, max_images=19, largest=4000), lambda _: digests)
+    kept, _ = select(records, Rules(min_images=20, max_images=19, largest=4000), None, lambda _: digests)
     assert kept.num_rows == 4000 * 19
     assert time.process_time() - start < 10
 
@@ -350,7 +350,7 @@ def test_rules_go_one_after_the_other_and_each_says_why(mixed, croatia):
         asked.append(records["record_id"].to_pylist())
         return {f"images/{name}.jpg": "same" if name in ("first", "copy") else name for name in asked[0]}
 
-    kept, dropped = select(mixed, Rules(croatia, min_images=2, exclude=["named"]), digests)
+    kept, dropped = select(mixed, Rules(min_images=2, exclude=["named"]), croatia, digests)
     assert asked == [["copy", "dome-1", "first", "other"]]  # those that places and names leave, once
     assert kept["record_id"].to_pylist() == ["copy", "other"]
     assert count_reasons(dropped) == {"excluded by name": 1, "null island": 1, "outside the region": 1,
@@ -359,7 +359,7 @@ def test_rules_go_one_after_the_other_and_each_says_why(mixed, croatia):
 
 
 def test_without_rules_only_faults_go(mixed):
-    kept, dropped = select(mixed, Rules(), lambda records: {})
+    kept, dropped = select(mixed, Rules(), None, lambda records: {})
     assert dropped.keys() == {"island"}
     assert kept.num_rows == mixed.num_rows - 1
 
@@ -368,7 +368,7 @@ def test_fraction_limits_and_seed_reach_their_rules():
     records = records_table([row(f"r{number:03}", landmarks=[f"L{number % 3}"]) for number in range(90)])
 
     def kept(**rules):
-        return select(records, Rules(**rules), lambda records: {})[0]["record_id"].to_pylist()
+        return select(records, Rules(**rules), None, lambda records: {})[0]["record_id"].to_pylist()
 
     assert 20 < len(kept(fraction=0.5)) < 70
     assert kept(fraction=0.5) != kept(fraction=0.5, seed=2)

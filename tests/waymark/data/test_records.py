@@ -38,7 +38,7 @@ def test_names_are_in_one_form_and_paths_open_what_they_name():
     assert landmarks_table(records_table([given]), {"Café": decomposed}).to_pylist() == [
         {"landmark": "Café", "name": "Café", "images": 1}
     ]
-    with pytest.raises(SourceError, match="record_id 'Café' stands twice"):
+    with pytest.raises(SourceError, match="duplicate record_id 'Café'"):
         records_table([given, row("Café")])
 
 
@@ -54,7 +54,7 @@ def test_building_records_leaves_the_rows_as_they_were():
 
 
 def test_two_records_of_one_id_are_refused():
-    with pytest.raises(SourceError, match="record_id 'a' stands twice"):
+    with pytest.raises(SourceError, match="duplicate record_id 'a'"):
         records_table([row("a"), row("b"), row("a")])
 
 

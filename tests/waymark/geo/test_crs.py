@@ -50,19 +50,19 @@ def test_empty_input_gives_empty_output():
 
 @pytest.mark.parametrize("bad", [(np.nan, 16.0), (np.inf, 16.0), (90.1, 0.0), (0.0, -180.1)])
 def test_points_off_the_earth_raise_and_name_the_first(bad):
-    with pytest.raises(CoordinateError, match=r"point 1 .* and 1 more of 3 is no place on Earth"):
+    with pytest.raises(CoordinateError, match=r"point 1 .* and 1 more of 3 is not a place on Earth"):
         project([ZAGREB, bad, bad], "EPSG:8857")
 
 
 def test_swapped_points_are_named_and_the_swap_is_told():
     with pytest.raises(CoordinateError, match=r"point 1 \(latitude 15.982, longitude 45.815\).*swap latitude and long"):
         project([SPLIT, ZAGREB[::-1]], HTRS)
-    with pytest.raises(CoordinateError, match="no place on Earth; swap latitude and longitude"):
+    with pytest.raises(CoordinateError, match="not a place on Earth; swap latitude and longitude"):
         project([(139.7, 35.7)], "EPSG:8857")
 
 
 def test_null_island_is_outside_and_a_swap_is_not_proposed():
-    with pytest.raises(CoordinateError, match=r"outside the area of use of HTRS96.*leave it out or set crs: auto"):
+    with pytest.raises(CoordinateError, match=r"outside the area of use of HTRS96.*remove it or set crs: auto"):
         project([(0.0, 0.0)], HTRS)
 
 
@@ -94,17 +94,17 @@ def test_unproject_checks_the_area_of_use_unless_told_not_to():
         unproject([(0.0, 0.0)], HTRS)
     assert abs(unproject([(0.0, 0.0)], HTRS, anywhere=True)[0, 0]) < 1e-6
     for xy_m in [(np.nan, 0.0), (1e9, 1e9)]:
-        with pytest.raises(CoordinateError, match="is no place on Earth in EPSG:3765"):
+        with pytest.raises(CoordinateError, match="is not a place on Earth in EPSG:3765"):
             unproject([xy_m], HTRS, anywhere=True)
 
 
 @pytest.mark.parametrize(
     ("crs", "message"),
     [
-        ("EPSG:4326", "no map in metres .*degree.*take one such as EPSG:3765, or auto"),
-        ("EPSG:2263", "no map in metres .*foot"),
-        ("EPSG:999999", "unknown to PROJ; take a code"),
-        ("Croatia", "unknown to PROJ; take a code"),
+        ("EPSG:4326", "not a projection in metres .*degree.*use one such as EPSG:3765, or auto"),
+        ("EPSG:2263", "not a projection in metres .*foot"),
+        ("EPSG:999999", "unknown to PROJ; use a code"),
+        ("Croatia", "unknown to PROJ; use a code"),
     ],
 )
 def test_crs_that_is_unknown_or_not_metric_is_refused_with_a_remedy(crs, message):

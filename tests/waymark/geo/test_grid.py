@@ -198,7 +198,7 @@ def test_a_grid_without_cells_or_crs_is_refused(grid):
 @pytest.mark.parametrize(
     ("spacing", "message"),
     [
-        ({}, "set one of spacing_m, spacing_deg and cells, the others null; set: none"),
+        ({}, "set exactly one of spacing_m, spacing_deg and cells, the others null; set: none"),
         ({"spacing_m": 1000, "cells": 5}, "set: spacing_m, cells"),
         ({"spacing_m": 0}, "spacing_m is 0; it must be a number above 0"),
         ({"spacing_m": float("nan")}, "spacing_m is nan"),
@@ -208,7 +208,7 @@ def test_a_grid_without_cells_or_crs_is_refused(grid):
         ({"cells": 0}, "cells is 0; it must be a whole number from 1"),
         ({"cells": 2.5}, "cells is 2.5; it must be a whole number"),
         ({"cells": 1_000_000}, r"cells is 1e\+06; it must be a whole number"),
-        ({"spacing_m": 10}, "more than 200,000 cells; take more than 52"),
+        ({"spacing_m": 10}, "more than 200,000 cells; use more than 52"),
         ({"spacing_deg": 1e-4}, "more than 200,000 cells"),
     ],
 )

@@ -301,8 +301,8 @@ def test_with_places_only_their_squares_are_laid(croatia, records):
     [
         ({"min_records": 0}, "min_records is 0; it must be 1 or more"),
         ({"max_records": 4}, "max_records is 4, below min_records 5; raise it"),
-        ({"min_spacing_m": 50_000}, "spacing_m is 40000 and min_spacing_m 50000; the widest"),
-        ({"min_spacing_m": 0.5}, "at least 1 m wide"),
+        ({"min_spacing_m": 50_000}, "spacing_m is 40000 and min_spacing_m 50000; spacing_m must"),
+        ({"min_spacing_m": 0.5}, "and that at least 1 m"),
         ({"spacing_m": float("nan")}, "spacing_m is nan"),
         ({"spacing_m": 10, "min_spacing_m": 5}, "more than 200,000 cells"),
     ],

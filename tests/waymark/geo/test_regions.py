@@ -79,11 +79,11 @@ def test_what_a_caller_does_to_a_region_leaves_the_next_one_alone():
         ("HR", "did you mean 'HRV'"),
         ("Kroatia", "did you mean 'HRV'"),
         ("HVR", "did you mean 'HRV'"),
-        ("VAT", "Holy See.*has no outline here; give the path of a file, or set region: null"),
+        ("VAT", "Holy See.*has no outline here; name a file, or set region: null"),
         ("TKL", "Tokelau.*has no outline here"),
-        ("nowhere at all", "give an alpha-3 code such as HRV, or give the path"),
-        ("", "give an alpha-3 code"),
-        ("outlines/none.gpkg", "does not exist; give the path of a vector file"),
+        ("nowhere at all", "use an alpha-3 code such as HRV, or name a file"),
+        ("", "use an alpha-3 code"),
+        ("outlines/none.gpkg", "does not exist; name a vector file"),
         (Path("HRV"), "region file HRV does not exist"),
     ],
 )
@@ -120,12 +120,12 @@ def test_bad_files_are_refused(tmp_path):
     without_crs = tmp_path / "none.parquet"
     gpd.GeoDataFrame(geometry=[SQUARE]).to_parquet(without_crs)
     cases = {
-        text: "cannot be read .*give GeoPackage",
+        text: "cannot be read .*use GeoPackage",
         plain: "cannot be read",
-        empty: "is empty; give a file with at least one polygon",
-        without_crs: "names no CRS; write one",
+        empty: "is empty; use a file with at least one polygon",
+        without_crs: "has no CRS; set one",
         write(tmp_path / "points.gpkg", [Point(1, 2)]): "no polygon, only Point; draw the outline",
-        write(tmp_path / "metres.gpkg", [box(4e5, 5e6, 5e5, 6e6)]): "off the Earth; it says its CRS is EPSG:4326",
+        write(tmp_path / "metres.gpkg", [box(4e5, 5e6, 5e5, 6e6)]): "beyond the Earth; its CRS is EPSG:4326",
     }
     for path, message in cases.items():
         with pytest.raises(RegionError, match=message) as caught:

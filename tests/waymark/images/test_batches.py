@@ -307,7 +307,7 @@ def test_without_a_size_it_is_the_shards_own(shards, examples):
 def test_a_size_above_the_shards_is_refused_before_anything_is_read(shards, examples):
     its = loaders(shards, size_px=SIZE_PX + 1)
     for load in (its.training, its.evaluation):
-        with pytest.raises(ModelError, match=r"shards hold 16 px; set resize\.size_px to 17 or more"):
+        with pytest.raises(ModelError, match=r"shards have 16 px; set resize\.size_px to 17 or more"):
             load(examples)
 
 

@@ -60,7 +60,7 @@ def test_what_takes_more_memory_is_a_status(tmp_path):
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "picture", "PNG", compress_level=1)
     command = [sys.executable, "-c", DECODE, str(tmp_path / "picture"), str(2 * SIDE * SIDE), "crop"]
     done = run_command(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith("giant takes more memory than a picture of max_pixels")
+    assert done.stdout.startswith("giant needs more memory than a picture of max_pixels")
 
 
 @pytest.mark.parametrize(("form", "part"), [("WEBP", 2), ("AVIF", 2), ("JPEG2000", 3), ("PNG", 1)])

@@ -96,7 +96,7 @@ def test_a_picture_that_kills_its_decoder_costs_only_itself(tmp_path, monkeypatc
         *["ok", "unreadable", "ok", "ok"],
     ]
     assert colours(pictures) == [0, None, 2, 3, 4, 5, None, 7, 8, None, 10, 11]
-    assert "ended its decoder" in pictures[1].reason
+    assert "crashed its decoder" in pictures[1].reason
     assert [record.getMessage().split()[0] for record in caplog.records] == ["001.png", "006.png"]
 
 

@@ -58,7 +58,7 @@ def test_what_is_no_file_is_never_opened(tmp_path):
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "folder.jpg").mkdir()
     for name in ("pipe.jpg", "zero.jpg", "folder.jpg"):
-        with pytest.raises(OSError, match="no file but a folder, pipe or device"):
+        with pytest.raises(OSError, match="not a file but a folder, pipe or device"):
             read_bytes(tmp_path, name)
         assert read_picture(tmp_path / name, 8, max_pixels=10**6).status == "unreadable"
 

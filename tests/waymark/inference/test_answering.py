@@ -34,7 +34,7 @@ from waymark.inference.answering import (
     cell_probabilities,
     join_answers,
 )
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +45,22 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def guesser(folder):
+def predictor(folder):
     tiny = make_tiny_model(folder / "trained")
-    return load_guesser(tiny.checkpoint, tiny.calibration)
+    return load_predictor(tiny.checkpoint, tiny.calibration)
 
 
 def load(folder, name, **entry):
     tiny = make_tiny_model(folder / "trained", name, **entry)
-    return load_guesser(tiny.checkpoint, tiny.calibration)
+    return load_predictor(tiny.checkpoint, tiny.calibration)
 
 
 @pytest.fixture(scope="module")
 def recogniser(folder):
     """A model of landmarks alone, of which some answers are refused."""
-    guesser = load(folder, "arcface", slots=(None,), head=None, landmark="arcface", threshold=None)
+    predictor = load(folder, "arcface", slots=(None,), head=None, landmark="arcface", threshold=None)
     queries = make_queries(folder)
-    scores = answer_files(guesser, queries, read(queries)).table["landmark_score"]
+    scores = answer_files(predictor, queries, read(queries)).table["landmark_score"]
     return load(folder, "choosy", slots=(None,), head=None, landmark="arcface", threshold=float(scores.median()))
 
 
@@ -81,7 +81,7 @@ def read(queries):
     )
 
 
-def from_shards(folder, guesser, queries):
+def from_shards(folder, predictor, queries):
     """Answer as `evaluate` does: from the shards of `resize`, through the loaders of records."""
     shards = folder / "shards"
     shards.mkdir(exist_ok=True)
@@ -102,26 +102,26 @@ def from_shards(folder, guesser, queries):
         nowhere,
         *[np.full(count, -1, dtype=np.int64)] * 2,
     )
-    blueprint = guesser.locator.blueprint
+    config = predictor.locator.config
     # In one batch, as the files are: in batches of another size the kernels round otherwise.
-    loaders = RecordLoaders(Shards(shards), blueprint.slots, count, size_px=blueprint.size_px)
-    return guesser.guess(loaders.evaluation(examples))
+    loaders = RecordLoaders(Shards(shards), config.slots, count, size_px=config.size_px)
+    return predictor.predict(loaders.evaluation(examples))
 
 
-@pytest.mark.parametrize("model", ["guesser", "recogniser", "joint"])
+@pytest.mark.parametrize("model", ["predictor", "recogniser", "joint"])
 def test_files_bytes_and_shards_give_the_same_numbers(folder, model, request):
-    guesser, queries = request.getfixturevalue(model), make_queries(folder)
-    files = answer_files(guesser, queries, read(queries)).table
+    predictor, queries = request.getfixturevalue(model), make_queries(folder)
+    files = answer_files(predictor, queries, read(queries)).table
     rows = [[path.read_bytes() for path in query.pictures] for query in queries]
-    sent = answer_bytes(guesser, pd.DataFrame({"views": rows, "headings_deg": [list(HEADINGS)] * len(rows)}))
-    evaluated = from_shards(folder, guesser, queries)
+    sent = answer_bytes(predictor, pd.DataFrame({"views": rows, "headings_deg": [list(HEADINGS)] * len(rows)}))
+    evaluated = from_shards(folder, predictor, queries)
     assert files["name"].tolist() == [query.name for query in queries]
     asked = "landmark_score" if model == "recogniser" else "latitude"
     assert files[asked].round(3).nunique() == len(queries)  # else equal answers would say nothing
     assert sent.columns.tolist() == [*COLUMNS, "error"]
     for name in (*PLACE, "landmark_score"):
         np.testing.assert_allclose(files[name], sent[name], atol=1e-6, err_msg=name)
-        assert files[name].isna().all() == (name != "cell" and name not in what(guesser))
+        assert files[name].isna().all() == (name != "cell" and name not in what(predictor))
     for name in ("landmark", "landmark_name"):
         assert files[name].tolist() == sent[name].tolist()
     np.testing.assert_allclose(files[["latitude", "longitude"]], evaluated.lat_lon, atol=1e-5)
@@ -132,10 +132,10 @@ def test_files_bytes_and_shards_give_the_same_numbers(folder, model, request):
     assert files["landmark"].tolist() == evaluated.landmark.tolist()
 
 
-def what(guesser):
+def what(predictor):
     """Name the columns that a model answers."""
-    places = PLACE if guesser.locator.place_head is not None else ()
-    return (*places, *(LANDMARK if guesser.locator.landmark_head is not None else ()))
+    places = PLACE if predictor.locator.place_head is not None else ()
+    return (*places, *(LANDMARK if predictor.locator.landmark_head is not None else ()))
 
 
 def test_a_landmark_has_its_name_and_a_refused_one_is_none_but_keeps_its_score(folder, recogniser):
@@ -152,13 +152,13 @@ def test_a_landmark_has_its_name_and_a_refused_one_is_none_but_keeps_its_score(f
         assert row["landmark_name"] == names.get(row["landmark"])
 
 
-def test_two_models_answer_each_its_question(folder, guesser, recogniser, tmp_path):
+def test_two_models_answer_each_its_question(folder, predictor, recogniser, tmp_path):
     """One takes four views and the other a single one, which here is broken."""
     one, other = make_queries(folder, 2)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     blind = Query("blind", (tmp_path / "broken.jpg", *one.pictures[1:]), HEADINGS)
     queries = [one, blind, other]
-    place, landmark = (answer_files(model, queries, read(queries)) for model in (guesser, recogniser))
+    place, landmark = (answer_files(model, queries, read(queries)) for model in (predictor, recogniser))
     assert landmark.table.index.tolist() == [0, 2]
     joined = join_answers(place, landmark)
     assert joined.table.columns.tolist() == ["name", *COLUMNS, BEST, "views"]
@@ -170,16 +170,16 @@ def test_two_models_answer_each_its_question(folder, guesser, recogniser, tmp_pa
     assert [picture.path.name for picture in joined.undecodable] == ["broken.jpg"]
     (photo,) = make_queries(folder, 1)
     alone = [Query("other way", photo.pictures[1:2], (None,)), photo]
-    turned = join_answers(answer_files(guesser, [], iter([])), answer_files(recogniser, alone, read(alone)))
+    turned = join_answers(answer_files(predictor, [], iter([])), answer_files(recogniser, alone, read(alone)))
     assert turned.table["name"].tolist() == ["other way", photo.name]
     assert turned.table["cell"].tolist() == [-1, -1]
 
 
-def test_attention_is_that_of_the_view(folder, joint, guesser, recogniser, monkeypatch):
+def test_attention_is_that_of_the_view(folder, joint, predictor, recogniser, monkeypatch):
     (query,) = make_queries(folder, 1)
     pixels = [picture.pixels for picture in read([query])]
     assert [its.ndim for its in attention_maps(joint, pixels, HEADINGS)] == [2] * 4
-    assert attention_maps(guesser, pixels, HEADINGS) == [None] * 4
+    assert attention_maps(predictor, pixels, HEADINGS) == [None] * 4
     for model in (joint, recogniser):  # a map that says how bright the view is
         monkeypatch.setattr(model, "attention", lambda batch: batch.views.float().mean(dim=2, keepdim=False) / 255)
     turned = attention_maps(joint, pixels[::-1], HEADINGS[::-1])
@@ -190,24 +190,24 @@ def test_attention_is_that_of_the_view(folder, joint, guesser, recogniser, monke
     assert others == [None] * 3
 
 
-def test_the_headings_say_which_view_is_which(folder, guesser):
+def test_the_headings_say_which_view_is_which(folder, predictor):
     (query,) = make_queries(folder, 1)
     turned = Query("turned", query.pictures[::-1], query.headings_deg[::-1])
     wrong = Query("wrong", query.pictures[::-1], query.headings_deg)
     queries = [query, turned, wrong]
-    table = answer_files(guesser, queries, read(queries)).table
+    table = answer_files(predictor, queries, read(queries)).table
     assert table["longitude"][0] == pytest.approx(table["longitude"][1], abs=1e-5)
     assert abs(table["longitude"][0] - table["longitude"][2]) > 1e-3
 
 
-def test_a_view_that_cannot_be_decoded_is_as_one_that_is_not_there(folder, guesser, tmp_path):
+def test_a_view_that_cannot_be_decoded_is_as_one_that_is_not_there(folder, predictor, tmp_path):
     (query,) = make_queries(folder, 1)
     (tmp_path / "broken.jpg").write_bytes(query.pictures[1].read_bytes()[:300])
     broken = Query("broken", (query.pictures[0], tmp_path / "broken.jpg", *query.pictures[2:]), HEADINGS)
     three = Query("three", (query.pictures[0], *query.pictures[2:]), (0.0, 180.0, 270.0))
     nothing = Query("nothing", (tmp_path / "broken.jpg", tmp_path / "absent.jpg"), (0.0, 90.0))
     queries = [broken, nothing, three]
-    answers = answer_files(guesser, queries, read(queries))
+    answers = answer_files(predictor, queries, read(queries))
     assert answers.table["name"].tolist() == ["broken", "three"]
     assert answers.table["views"].tolist() == [3, 3]
     one, other = answers.table[["latitude", "longitude"]].to_numpy()
@@ -216,28 +216,28 @@ def test_a_view_that_cannot_be_decoded_is_as_one_that_is_not_there(folder, guess
     assert found == [("broken.jpg", True), ("broken.jpg", True), ("absent.jpg", True)]
 
 
-def test_answers_keep_their_order_over_batches(folder, guesser, monkeypatch):
+def test_answers_keep_their_order_over_batches(folder, predictor, monkeypatch):
     queries = make_queries(folder)
-    whole = answer_files(guesser, queries, read(queries)).table
+    whole = answer_files(predictor, queries, read(queries)).table
     monkeypatch.setattr(answering, "BATCH_SIZE", 2)
-    parts = answer_files(guesser, queries, read(queries)).table
+    parts = answer_files(predictor, queries, read(queries)).table
     np.testing.assert_allclose(parts[["latitude", "longitude"]], whole[["latitude", "longitude"]], atol=1e-5)
 
 
-def test_no_picture_at_all_gives_an_empty_table_of_the_same_columns(guesser):
-    answers = answer_files(guesser, [], iter([]))
+def test_no_picture_at_all_gives_an_empty_table_of_the_same_columns(predictor):
+    answers = answer_files(predictor, [], iter([]))
     assert answers.table.columns.tolist() == ["name", *COLUMNS, BEST, "views"]
     assert answers.table.empty
 
 
-def test_what_is_wrong_with_one_row_costs_no_other_its_answer(folder, guesser):
+def test_what_is_wrong_with_one_row_costs_no_other_its_answer(folder, predictor):
     one, other = ([path.read_bytes() for path in query.pictures] for query in make_queries(folder, 2))
-    whole = answer_bytes(guesser, pd.DataFrame({"views": [one, other], "headings_deg": [list(HEADINGS)] * 2}))
+    whole = answer_bytes(predictor, pd.DataFrame({"views": [one, other], "headings_deg": [list(HEADINGS)] * 2}))
     assert whole["error"].tolist() == [None, None]
-    three = answer_bytes(guesser, pd.DataFrame({"views": [one[:1] + one[2:]], "headings_deg": [[0.0, 180.0, 270.0]]}))
+    three = answer_bytes(predictor, pd.DataFrame({"views": [one[:1] + one[2:]], "headings_deg": [[0.0, 180.0, 270.0]]}))
     views = [one, [one[0], b"no picture", *one[2:]], [b"no picture"], [], None, [None], one, other, "text"]
     headings = [list(HEADINGS)] * 6 + [["north"] * 4, list(HEADINGS), None]
-    answers = answer_bytes(guesser, pd.DataFrame({"views": views, "headings_deg": headings}))
+    answers = answer_bytes(predictor, pd.DataFrame({"views": views, "headings_deg": headings}))
     assert answers.columns.tolist() == [*COLUMNS, "error"]
     assert answers["error"].tolist() == [
         None,
@@ -257,18 +257,18 @@ def test_what_is_wrong_with_one_row_costs_no_other_its_answer(folder, guesser):
     assert (lost["cell"] == -1).all()
 
 
-def test_rows_that_are_all_wrong_have_answers_of_the_same_columns(guesser):
-    answers = answer_bytes(guesser, pd.DataFrame({"views": [[b""], []]}))
+def test_rows_that_are_all_wrong_have_answers_of_the_same_columns(predictor):
+    answers = answer_bytes(predictor, pd.DataFrame({"views": [[b""], []]}))
     assert answers.columns.tolist() == [*COLUMNS, "error"]
     assert answers["error"].notna().all()
     assert answers["latitude"].isna().all()
 
 
-def test_cells_have_the_probabilities_behind_the_answer(folder, guesser, monkeypatch):
+def test_cells_have_the_probabilities_behind_the_answer(folder, predictor, monkeypatch):
     (query,) = make_queries(folder, 1)
-    row = answer_files(guesser, [query], read([query])).table.iloc[0]
+    row = answer_files(predictor, [query], read([query])).table.iloc[0]
     pixels = [picture.pixels for picture in read([query])]
-    points = cell_probabilities(guesser, pixels, HEADINGS)
+    points = cell_probabilities(predictor, pixels, HEADINGS)
     assert points["probability"].sum() == pytest.approx(1)
     assert points["probability"].is_monotonic_decreasing
     assert points["cell"][0] == row["cell"]
@@ -276,17 +276,17 @@ def test_cells_have_the_probabilities_behind_the_answer(folder, guesser, monkeyp
     places = points.set_index("cell").loc[list(CELLS), ["latitude", "longitude"]]
     np.testing.assert_allclose(places, CENTRES, atol=1e-6)
     assert set(points.geom_type) == {"Point"}
-    monkeypatch.setattr(guesser, "cells", cell_outlines().iloc[::-1], raising=False)
-    polygons = cell_probabilities(guesser, pixels, HEADINGS)
+    monkeypatch.setattr(predictor, "cells", cell_outlines().iloc[::-1], raising=False)
+    polygons = cell_probabilities(predictor, pixels, HEADINGS)
     assert polygons.contains(points.geometry).all()  # each cell has its own outline
 
 
 def test_a_model_without_cells_has_no_probabilities(folder, tmp_path):
     tiny = make_tiny_model(tmp_path, slots=(None,), head="coordinates")
-    guesser = load_guesser(tiny.checkpoint, tiny.calibration)
+    predictor = load_predictor(tiny.checkpoint, tiny.calibration)
     query = Query("photo", (folder / "quads/place-0/90.jpg",), (None,))
-    row = answer_files(guesser, [query], read([query])).table.iloc[0]
+    row = answer_files(predictor, [query], read([query])).table.iloc[0]
     assert np.isfinite(row["latitude"])
     assert row["cell"] == -1
     assert np.isnan(row["probability"])
-    assert cell_probabilities(guesser, [picture.pixels for picture in read([query])], (None,)) is None
+    assert cell_probabilities(predictor, [picture.pixels for picture in read([query])], (None,)) is None

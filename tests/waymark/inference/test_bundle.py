@@ -12,7 +12,7 @@ from tiny_model import METRICS, make_tiny_model
 from waymark.errors import ModelError
 from waymark.inference.bundle import MANIFEST, ModelFiles, export_model, is_exported, unpack_exported
 from waymark.inference.lookup import load_model
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +69,12 @@ def test_an_exported_model_is_the_model(exported, files, tmp_path):
         name: (files.calibration / name).read_bytes() for name in names
     }
     assert (unpacked.name, unpacked.metrics, unpacked.attribution) == ("tiny", METRICS, None)
-    name, guesser = load_model(str(exported))
+    name, predictor = load_model(str(exported))
     assert name == "tiny"
-    direct = load_guesser(files.checkpoint, files.calibration)
-    assert guesser.calibration == direct.calibration
+    direct = load_predictor(files.checkpoint, files.calibration)
+    assert predictor.calibration == direct.calibration
     for key, value in direct.locator.state_dict().items():
-        np.testing.assert_array_equal(guesser.locator.state_dict()[key], value)
+        np.testing.assert_array_equal(predictor.locator.state_dict()[key], value)
 
 
 def test_the_same_model_gives_the_same_bytes(exported, files, tmp_path):

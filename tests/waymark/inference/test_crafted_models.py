@@ -75,18 +75,18 @@ def refusal(path):
         ("slots", (0.0,) * 100_000, "slots: Tuple should have at most 64 items"),
         ("slots", (), "slots: Tuple should have at least 1 item"),
         ("classes", 10**30, "classes: Input should be less than or equal to 10000000"),
-        ("classes", 9_999_999, "place_head.cell_ids is not the tensor of its blueprint"),
-        ("embedding", 1_000_000, "it has other tensors than its blueprint"),
+        ("classes", 9_999_999, "place_head.cell_ids is not the tensor of its configuration"),
+        ("embedding", 60_000, "its tensors are not those of its configuration"),
         ("crs", "banana", "make no model that answers"),
         ("backbone", "resnet81", "unknown backbone 'resnet81'"),
-        ("head_options", {"banana": 1}, "unexpected keyword argument 'banana'"),
-        ("head", "x" * 5000, "head: String should have at most 4096 characters"),
+        ("head", {"name": "cells", "banana": 1}, "head.cells.banana: Unexpected keyword argument"),
+        ("head", "x" * 5000, "head: Input tag 'xxx"),
         ("extra", 1, "extra: Unexpected keyword argument"),
     ],
 )
-def test_a_blueprint_that_no_training_wrote_is_refused(model, field, value, says):
+def test_a_config_that_no_training_wrote_is_refused(model, field, value, says):
     content = torch.load(model / "model.ckpt", weights_only=True)
-    content["blueprint"][field] = value
+    content["config"][field] = value
     torch.save(content, model / "model.ckpt")
     assert says in refusal(model)
 
@@ -96,13 +96,13 @@ def test_a_blueprint_that_no_training_wrote_is_refused(model, field, value, says
     [
         (torch.zeros(()).expand(3, 2304), "is larger than its bytes"),
         (torch.full((3, 2304), torch.nan), "holds NaN or infinite numbers"),
-        (torch.zeros(3, 2304, dtype=torch.float64), "is not the tensor of its blueprint"),
-        (torch.zeros(3, 2304).to_sparse(), "is not the tensor of its blueprint"),
-        (torch.zeros(2304, 3), "is not the tensor of its blueprint"),
-        ("text", "is not the tensor of its blueprint"),
+        (torch.zeros(3, 2304, dtype=torch.float64), "is not the tensor of its configuration"),
+        (torch.zeros(3, 2304).to_sparse(), "is not the tensor of its configuration"),
+        (torch.zeros(2304, 3), "is not the tensor of its configuration"),
+        ("text", "is not the tensor of its configuration"),
     ],
 )
-def test_a_tensor_that_its_blueprint_does_not_ask_for_is_refused(model, tensor, says):
+def test_a_tensor_that_its_config_does_not_ask_for_is_refused(model, tensor, says):
     content = torch.load(model / "model.ckpt", weights_only=True)
     assert content["state"]["place_head.linear.weight"].shape == (3, 2304)
     content["state"]["place_head.linear.weight"] = tensor

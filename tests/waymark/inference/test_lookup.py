@@ -125,9 +125,9 @@ def test_each_question_goes_to_the_first_model_that_answers_it(references, expec
 @pytest.mark.parametrize(
     ("references", "says"),
     [
-        (["joint", "arcface"], "arcface would answer nothing beside joint"),
-        (["tiny", "arcface", "joint"], "joint would answer nothing beside tiny and arcface"),
-        (["tiny", "tiny"], "tiny would answer nothing"),
+        (["joint", "arcface"], "arcface adds nothing to joint"),
+        (["tiny", "arcface", "joint"], "joint adds nothing to tiny and arcface"),
+        (["tiny", "tiny"], "tiny adds nothing"),
     ],
 )
 def test_a_model_that_would_answer_nothing_is_refused(references, says):

@@ -47,8 +47,8 @@ def registry(tmp_path_factory):
 def threshold(folder):
     """Between the scores of the two places, so that one of them is refused."""
     make_tiny_model(folder / "measured", "arcface", head=None, landmark="arcface")
-    guesser = load_model(str(folder / "measured/arcface")).guesser
-    return float(answer_bytes(guesser, rows(folder))["landmark_score"].mean())
+    predictor = load_model(str(folder / "measured/arcface")).predictor
+    return float(answer_bytes(predictor, rows(folder))["landmark_score"].mean())
 
 
 @pytest.fixture(autouse=True)
@@ -128,9 +128,9 @@ def test_a_version_is_named_by_alias_or_number(reference):
 def test_a_version_that_is_not_there_is_refused_with_what_is(reference):
     with pytest.raises(ModelError) as caught:
         load_model(reference)
-    assert f"the registry has no {reference}; it has" in str(caught.value)
-    expected = "no version of another" if reference.startswith("another") else f"champion and the versions 1 of {NAME}"
-    assert expected in str(caught.value)
+    known = f"the models {LANDMARK}, {NAME}" if reference.startswith("another") else "champion and the versions 1"
+    name, _, wanted = reference.replace("/", "@").rpartition("@")
+    assert str(caught.value) == f"the registry has no {wanted} of {name or NAME}; it has {known}"
 
 
 def test_a_registry_that_cannot_be_read_ends_in_one_line(registry, monkeypatch):

@@ -11,7 +11,7 @@ from torch import nn
 
 from waymark.errors import ModelError
 from waymark.geo import unproject
-from waymark.inference.predictor import Guesser, load_guesser
+from waymark.inference.predictor import Predictor, load_predictor
 from waymark.models import decoding
 from waymark.models.calibration import Radii, RetrievalIndex, unit_length
 from waymark.models.calibration_files import Calibration, save_calibration
@@ -28,7 +28,7 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture(params=["cells", "hybrid", "coordinates"])
-def guesser(world, request):
+def predictor(world, request):
     locator = make_locator(world, request.param)
     if request.param == "hybrid":
         nn.init.normal_(locator.place_head.offset.weight, std=0.05)  # else it has no offsets
@@ -39,15 +39,15 @@ def guesser(world, request):
     batch = next(iter(data.train_dataloader()))
     locator.train()(batch.views, batch.present)  # else an untrained net sees nothing
     seen = run(locator, data.loaders.evaluation(world.train))
-    return Guesser(locator, CALIBRATION, RetrievalIndex(unit_length(seen.embedding), world.train.lat_lon))
+    return Predictor(locator, CALIBRATION, RetrievalIndex(unit_length(seen.embedding), world.train.lat_lon))
 
 
-def guess(guesser, world, batch_size=4):
-    return guesser.guess(make_data(world, batch_size=batch_size).val_dataloader())
+def guess(predictor, world, batch_size=4):
+    return predictor.predict(make_data(world, batch_size=batch_size).val_dataloader())
 
 
-def test_guesses_are_those_of_the_head_put_together_by_hand(guesser, world):
-    locator, guesses = guesser.locator.eval(), guess(guesser, world)
+def test_guesses_are_those_of_the_head_put_together_by_hand(predictor, world):
+    locator, guesses = predictor.locator.eval(), guess(predictor, world)
     for row, batch in enumerate(make_data(world, batch_size=1).val_dataloader()):
         with torch.inference_mode():
             embedding = locator.embed(batch.views, batch.present)
@@ -58,30 +58,30 @@ def test_guesses_are_those_of_the_head_put_together_by_hand(guesser, world):
         def apart_km(place, lat_lon=lat_lon):
             return SPHERE.inv(place[1], place[0], lat_lon[1], lat_lon[0])[2] / 1000
 
-        if locator.blueprint.head != "coordinates":
+        if locator.config.head.name != "coordinates":
             chances = (output[0, :4].double() / 1.7).softmax(dim=0)
             best = int(chances.argmax())
             assert guesses.cell[row] == best * 10
             assert guesses.probability[row] == pytest.approx(float(chances[best]), abs=1e-4)
             cells = unproject(locator.place_head.positions_m.numpy(), HTRS)
-            if locator.blueprint.head == "hybrid":
+            if locator.config.head.name == "hybrid":
                 bare, cells = cells, unproject(locator.place_head.cells_m(output)[0].numpy(), HTRS)
                 assert np.abs(cells - bare).max() > 0.01
             hard_km = sum(float(chance) * apart_km(cell) for chance, cell in zip(chances, cells, strict=True))
         else:
             assert guesses.cell[row] == -1
             assert np.isnan(guesses.probability[row])
-            alike = guesser.index.embedding @ unit_length(embedding)[0]
+            alike = predictor.index.embedding @ unit_length(embedding)[0]
             hard_km = np.mean([apart_km(world.train.lat_lon[near]) for near in np.argsort(-alike)[:3]])
         assert guesses.radius_50_km[row] == pytest.approx(0.8 * (hard_km + 2.5), rel=1e-3)
     assert np.isnan(guesses.radius_90_km).all()
     assert len(set(guesses.radius_50_km)) == len(world.val)
 
 
-def test_a_guesser_answers_on_land_where_its_blueprint_says_so(world):
+def test_a_predictor_answers_on_land_where_its_config_says_so(world):
     index = RetrievalIndex(np.eye(24, dtype=np.float32), world.train.lat_lon)
     free, ashore = (
-        guess(Guesser(make_locator(world, "cells", answer="best", snap_to_land=snap), CALIBRATION, index), world)
+        guess(Predictor(make_locator(world, "cells", answer="best", snap_to_land=snap), CALIBRATION, index), world)
         for snap in (False, True)
     )
     west, south, east, north = ISLAND.total_bounds
@@ -89,41 +89,41 @@ def test_a_guesser_answers_on_land_where_its_blueprint_says_so(world):
     assert (np.abs(free.lat_lon - ashore.lat_lon) > 0.01).any(axis=1).all()
 
 
-def test_the_cells_outlines_come_with_the_calibration(guesser, world, tmp_path):
-    guesser.locator.save(tmp_path / "model.ckpt")
+def test_the_cells_outlines_come_with_the_calibration(predictor, world, tmp_path):
+    predictor.locator.save(tmp_path / "model.ckpt")
     record_ids = list(world.train.record_ids)
-    save_calibration(CALIBRATION, guesser.index, record_ids, tmp_path)
-    assert load_guesser(tmp_path / "model.ckpt", tmp_path).cells is None
-    save_calibration(CALIBRATION, guesser.index, record_ids, tmp_path, cells=QUARTERS.assign(area_km2=1.0)[::-1])
-    cells = load_guesser(tmp_path / "model.ckpt", tmp_path).cells
+    save_calibration(CALIBRATION, predictor.index, record_ids, tmp_path)
+    assert load_predictor(tmp_path / "model.ckpt", tmp_path).cells is None
+    save_calibration(CALIBRATION, predictor.index, record_ids, tmp_path, cells=QUARTERS.assign(area_km2=1.0)[::-1])
+    cells = load_predictor(tmp_path / "model.ckpt", tmp_path).cells
     assert list(cells.columns) == ["cell", "geometry"]
     assert cells.crs == QUARTERS.crs
     kept = cells.set_index("cell").geometry
     assert all(kept[row.cell].equals(row.geometry) for row in QUARTERS.itertuples())
 
 
-def test_chunks_change_no_guess(guesser, world, monkeypatch):
-    before = guess(guesser, world)
+def test_chunks_change_no_guess(predictor, world, monkeypatch):
+    before = guess(predictor, world)
     monkeypatch.setattr(decoding, "CHUNK", 24)
-    after = guess(guesser, world)
+    after = guess(predictor, world)
     for name in PLACES:
         np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-9)
 
 
-def test_guesses_do_not_depend_on_the_batches(guesser, world):
-    one, other = guess(guesser, world, 1), guess(guesser, world, 7)
+def test_guesses_do_not_depend_on_the_batches(predictor, world):
+    one, other = guess(predictor, world, 1), guess(predictor, world, 7)
     np.testing.assert_allclose(one.lat_lon, other.lat_lon, atol=1e-4)
     np.testing.assert_array_equal(one.cell, other.cell)
 
 
-def test_a_guesser_from_its_files_gives_the_same_guesses(guesser, world, tmp_path):
-    before = guess(guesser, world)
-    guesser.locator.save(tmp_path / "model.ckpt")
-    save_calibration(guesser.calibration, guesser.index, list(world.train.record_ids), tmp_path)
-    loaded = load_guesser(tmp_path / "model.ckpt", tmp_path)
+def test_a_predictor_from_its_files_gives_the_same_guesses(predictor, world, tmp_path):
+    before = guess(predictor, world)
+    predictor.locator.save(tmp_path / "model.ckpt")
+    save_calibration(predictor.calibration, predictor.index, list(world.train.record_ids), tmp_path)
+    loaded = load_predictor(tmp_path / "model.ckpt", tmp_path)
     assert loaded.calibration == CALIBRATION
-    np.testing.assert_array_equal(loaded.index.embedding, guesser.index.embedding)
-    np.testing.assert_array_equal(loaded.index.lat_lon, guesser.index.lat_lon)
+    np.testing.assert_array_equal(loaded.index.embedding, predictor.index.embedding)
+    np.testing.assert_array_equal(loaded.index.lat_lon, predictor.index.lat_lon)
     after = guess(loaded, world)
     for name in before.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
@@ -134,7 +134,9 @@ def test_a_temperature_changes_the_probability_and_not_the_answer(world):
     locator = make_locator(world, "cells")
     locator.place_head.linear.weight.data *= 30
     index = RetrievalIndex(np.eye(24, dtype=np.float32), world.train.lat_lon)
-    cool, warm = (guess(Guesser(locator, Calibration(heat, 3, CALIBRATION.radii), index), world) for heat in (0.5, 5.0))
+    cool, warm = (
+        guess(Predictor(locator, Calibration(heat, 3, CALIBRATION.radii), index), world) for heat in (0.5, 5.0)
+    )
     np.testing.assert_array_equal(cool.lat_lon, warm.lat_lon)
     assert (cool.probability > warm.probability).all()
     assert (cool.radius_50_km != warm.radius_50_km).all()
@@ -142,7 +144,7 @@ def test_a_temperature_changes_the_probability_and_not_the_answer(world):
 
 def refusal(folder):
     with pytest.raises(ModelError) as caught:
-        load_guesser(folder / "model.ckpt", folder)
+        load_predictor(folder / "model.ckpt", folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -153,7 +155,7 @@ def test_a_calibration_that_is_missing_or_of_another_format_is_refused(world, tm
     assert "calibration.json is missing; calibrate the model first" in refusal(tmp_path)
     index = RetrievalIndex(np.eye(24, locator.width, dtype=np.float32), world.train.lat_lon)
     save_calibration(CALIBRATION, index, list(world.train.record_ids), tmp_path)
-    assert load_guesser(tmp_path / "model.ckpt", tmp_path).calibration == CALIBRATION
+    assert load_predictor(tmp_path / "model.ckpt", tmp_path).calibration == CALIBRATION
     whole = (tmp_path / "calibration.json").read_text()
     for broken in (
         "{",

@@ -8,7 +8,7 @@ from tiny_model import CENTRES, HEADINGS, LANDMARKS, NEW, make_tiny_model
 
 from waymark.errors import ModelError
 from waymark.images.batches import Batch
-from waymark.inference.predictor import load_guesser
+from waymark.inference.predictor import load_predictor
 from waymark.models.calibration import RetrievalIndex, unit_length
 from waymark.models.calibration_files import save_calibration
 
@@ -39,17 +39,17 @@ def change(model, folder, **changes):
     content = json.loads((folder / "calibration.json").read_text())
     content["landmark"].update(changes)
     (folder / "calibration.json").write_text(json.dumps(content))
-    return load_guesser(model.checkpoint, folder)
+    return load_predictor(model.checkpoint, folder)
 
 
-def fused_by_hand(guesser, model, weight):
+def fused_by_hand(predictor, model, weight):
     """Scores of L1, L2 and L9, from the network and the files as they lie there."""
     content = json.loads((model.calibration / "calibration.json").read_text())["landmark"]
     rows = pq.read_table(model.calibration / "index.parquet").to_pylist()
     queries = batch()
     with torch.inference_mode():
-        seen = guesser.locator.see(queries.views, queries.present)
-        output = guesser.locator.answer(seen).landmark[:, :2]
+        seen = predictor.locator.see(queries.views, queries.present)
+        output = predictor.locator.answer(seen).landmark[:, :2]
     found = []
     for looks, raw in zip(seen.embedding.double(), output.double(), strict=True):
         looks = looks / looks.norm()
@@ -68,10 +68,10 @@ def fused_by_hand(guesser, model, weight):
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_landmarks_are_those_of_head_and_index_put_together_by_hand(model, weight, tmp_path):
-    guesser = change(model, tmp_path, retrieval_weight=weight)
-    guesses = guesser.guess([batch()], TRUTHS)
+    predictor = change(model, tmp_path, retrieval_weight=weight)
+    guesses = predictor.predict([batch()], TRUTHS)
     assert guesses.candidates.shape == guesses.candidate_scores.shape == (5, 5)
-    for row, fused in enumerate(fused_by_hand(guesser, model, weight)):
+    for row, fused in enumerate(fused_by_hand(predictor, model, weight)):
         order = sorted(fused, key=lambda name: -fused[name])
         np.testing.assert_allclose(guesses.candidate_scores[row, :3], [fused[name] for name in order], atol=2e-4)
         close = np.diff(sorted(fused.values())).min() < 1e-3
@@ -83,13 +83,13 @@ def test_landmarks_are_those_of_head_and_index_put_together_by_hand(model, weigh
         assert guesses.landmark_score[row] == guesses.candidate_scores[row, 0]
     assert np.isnan(guesses.candidate_scores[:, 3:]).all()
     assert len(set(guesses.landmark_score)) == 5
-    assert (guesser.guess([batch()]).rank == -1).all()
+    assert (predictor.predict([batch()]).rank == -1).all()
 
 
 def test_an_answer_below_the_threshold_is_refused_and_keeps_its_score(model, tmp_path):
-    scores = load_guesser(model.checkpoint, model.calibration).guess([batch()]).landmark_score
+    scores = load_predictor(model.checkpoint, model.calibration).predict([batch()]).landmark_score
     threshold = float(np.sort(scores)[2])
-    guesses = change(model, tmp_path, threshold=threshold).guess([batch()])
+    guesses = change(model, tmp_path, threshold=threshold).predict([batch()])
     refused = scores < threshold
     assert refused.sum() == 2
     assert [its is None for its in guesses.landmark] == refused.tolist()
@@ -99,9 +99,9 @@ def test_an_answer_below_the_threshold_is_refused_and_keeps_its_score(model, tmp
 
 
 def test_a_model_without_a_head_for_places_answers_none(model):
-    guesser = load_guesser(model.checkpoint, model.calibration)
-    guesses = guesser.guess([batch()])
-    there = guesser.locator.place_head is not None
+    predictor = load_predictor(model.checkpoint, model.calibration)
+    guesses = predictor.predict([batch()])
+    there = predictor.locator.place_head is not None
     assert np.isfinite(guesses.lat_lon).all() == np.isfinite(guesses.radius_90_km).all() == there
     assert np.isnan(guesses.lat_lon).all() == np.isnan(guesses.radius_50_km).all() == (not there)
     assert (guesses.cell == -1).all()
@@ -110,7 +110,7 @@ def test_a_model_without_a_head_for_places_answers_none(model):
 
 def test_a_model_without_a_head_for_landmarks_names_none(tmp_path):
     model = make_tiny_model(tmp_path, head="cells")
-    guesses = load_guesser(model.checkpoint, model.calibration).guess([batch()], TRUTHS)
+    guesses = load_predictor(model.checkpoint, model.calibration).predict([batch()], TRUTHS)
     for name in ("landmark", "landmark_name", "best_landmark"):
         assert getattr(guesses, name).tolist() == [None] * 5
     assert np.isnan(guesses.landmark_score).all()
@@ -121,16 +121,16 @@ def test_a_model_without_a_head_for_landmarks_names_none(tmp_path):
 
 
 def test_attention_is_that_of_the_network_for_each_view(model):
-    guesser = load_guesser(model.checkpoint, model.calibration)
-    whole, halves = (guesser.guess(given).attention for given in ([batch()], [batch(1, 5), batch(2, 3)]))
-    if guesser.locator.blueprint.landmark_head != "attention":
-        assert whole is halves is guesser.attention(batch()) is None
+    predictor = load_predictor(model.checkpoint, model.calibration)
+    whole, halves = (predictor.predict(given).attention for given in ([batch()], [batch(1, 5), batch(2, 3)]))
+    if predictor.locator.config.head.parts().landmark.name != "attention":
+        assert whole is halves is predictor.attention(batch()) is None
         return
     with torch.inference_mode():
-        maps = guesser.locator.see(batch().views, batch().present).maps.numpy()
+        maps = predictor.locator.see(batch().views, batch().present).maps.numpy()
     assert maps.shape[:2] == (5, len(HEADINGS))
     np.testing.assert_allclose(whole, maps, atol=1e-5)
-    np.testing.assert_allclose(guesser.attention(batch()).numpy(), maps, atol=1e-5)
+    np.testing.assert_allclose(predictor.attention(batch()).numpy(), maps, atol=1e-5)
     assert halves.shape == (8, *maps.shape[1:])
     assert (whole[0, 2] == 0).all()
     assert whole.max() <= 1
@@ -152,18 +152,18 @@ def test_records_without_coordinates_say_nothing_of_the_spread(tmp_path):
 
 
 def test_names_of_landmarks_come_from_checkpoint_and_calibration(model, tmp_path):
-    guesser = load_guesser(model.checkpoint, model.calibration)
-    assert guesser.names == NAMES
-    save_calibration(guesser.calibration, guesser.index, list("abcdef"), tmp_path)
-    assert load_guesser(model.checkpoint, tmp_path).names == LANDMARKS
+    predictor = load_predictor(model.checkpoint, model.calibration)
+    assert predictor.names == NAMES
+    save_calibration(predictor.calibration, predictor.index, list("abcdef"), tmp_path)
+    assert load_predictor(model.checkpoint, tmp_path).names == LANDMARKS
 
 
 def test_a_landmark_section_of_another_format_is_refused(model, tmp_path):
     with pytest.raises(ModelError, match="calibrate the model again"):
         change(model, tmp_path, extra=1)
-    guesser = load_guesser(model.checkpoint, model.calibration)
+    predictor = load_predictor(model.checkpoint, model.calibration)
     for wrong in (None, np.full(6, None, dtype=object)):
-        index = RetrievalIndex(guesser.index.embedding, guesser.index.lat_lon, wrong)
-        save_calibration(guesser.calibration, index, list("abcdef"), tmp_path)
+        index = RetrievalIndex(predictor.index.embedding, predictor.index.lat_lon, wrong)
+        save_calibration(predictor.calibration, index, list("abcdef"), tmp_path)
         with pytest.raises(ModelError, match="know no landmark; calibrate the model again"):
-            load_guesser(model.checkpoint, tmp_path)
+            load_predictor(model.checkpoint, tmp_path)

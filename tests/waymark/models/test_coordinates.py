@@ -8,7 +8,7 @@ from shapely.geometry import box
 from waymark.errors import ModelError
 from waymark.geo import extent_region, project, unproject
 from waymark.images.batches import Batch
-from waymark.models.heads import CoordinatesHead, build_place_head
+from waymark.models.heads import Coordinates, PlaceOptions
 
 HTRS = "EPSG:3765"
 WORLD = "EPSG:8857"
@@ -31,8 +31,8 @@ global_ones = pytest.mark.parametrize("options", OPTIONS[2:], ids=lambda options
 
 def make_head(options, *, train=TRAIN, region=REGION, crs=HTRS, width=5):
     torch.manual_seed(1)
-    head = build_place_head("coordinates", width, cells=0, crs=crs, options=options)
-    head.remember(np.asarray(train, dtype=np.float64), region)
+    head = Coordinates(**options).build(width, cells=0, crs=crs)
+    head.space.adapt(np.asarray(train, dtype=np.float64), region)
     return head
 
 
@@ -252,6 +252,6 @@ def test_the_spaces_learn_different_things():
 
 def test_a_scaling_of_the_sphere_and_an_unknown_space_are_refused():
     with pytest.raises(ModelError, match="set scaling to null"):
-        CoordinatesHead(5, HTRS, space="sphere", scaling="isotropic")
-    with pytest.raises(ModelError, match="set space to crs, sphere or cosine"):
-        CoordinatesHead(5, HTRS, space="cube")
+        PlaceOptions.choose("coordinates", space="sphere", scaling="isotropic")
+    with pytest.raises(ModelError, match="space is 'cube': Input should be 'crs', 'sphere' or 'cosine'"):
+        PlaceOptions.choose("coordinates", space="cube")

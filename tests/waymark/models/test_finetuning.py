@@ -2,12 +2,12 @@ import re
 
 import pytest
 import torch
-from tiny_world import make_data, make_locator, make_module, make_world
+from tiny_world import make_data, make_locator, make_module, make_world, optimized
 
 from waymark.errors import ModelError
 from waymark.models.training.finetuning import FineTuning, Unfreeze, unfreeze_steps
 from waymark.models.training.fitting import fit
-from waymark.models.training.module import LocatorModule, Optimization
+from waymark.models.training.module import LocatorModule
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ OPTIMIZERS = {
 
 
 def train(world, work, steps, *, epochs=4, optimizer="adamw", schedule="constant", batch_size=8, **options):
-    how = Optimization(optimizer, schedule, OPTIMIZERS[optimizer], options, steps)
+    how = optimized(optimizer, schedule, OPTIMIZERS[optimizer], options, steps)
     module = make_module(world, epochs=epochs, optimization=how, kind=Watched)
     return module, fit(module, make_data(world, batch_size=batch_size), work, epochs=epochs).curves
 
@@ -100,7 +100,7 @@ def test_a_steps_learning_rate_is_the_one_its_blocks_move_by(world, tmp_path):
     """After a single batch, which is the same for both."""
     moved = []
     for lr in (0.01, 0.02):
-        how = Optimization("sgd", "constant", {"lr": 0.01}, {}, (Unfreeze(0, 1, lr),))
+        how = optimized("sgd", "constant", {"lr": 0.01}, {}, (Unfreeze(0, 1, lr),))
         module = make_module(world, epochs=1, optimization=how, kind=Watched, backbone="resnet18")
         fit(module, make_data(world, batch_size=24), tmp_path / str(lr), epochs=1)
         before, after = module.states

@@ -28,7 +28,7 @@ def land(croatia):
 
 def taught(outline, crs=HTRS):
     land = Land(crs)
-    land.remember(outline)
+    land.adapt(outline)
     return land
 
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_carries_the_outline_of_any_length(land, croatia):
     fresh = Land(HTRS)
     fresh.load_state_dict(land.state_dict())
     np.testing.assert_array_equal(moved(fresh, lat_lon), moved(land, lat_lon))
-    fresh.remember(gpd.GeoSeries([box(15, 44, 17, 46)], crs="EPSG:4326"))
+    fresh.adapt(gpd.GeoSeries([box(15, 44, 17, 46)], crs="EPSG:4326"))
     assert not np.array_equal(moved(fresh, lat_lon), moved(land, lat_lon))
     assert len(land.outline) < 100_000
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_carries_the_outline_of_any_length(land, croatia):
 def test_no_land_at_all_is_refused():
     for nothing in ([], [shapely.Point(15, 45)], [Polygon()]):
         with pytest.raises(ModelError, match="no polygon"):
-            Land(HTRS).remember(gpd.GeoSeries(nothing, crs="EPSG:4326"))
+            Land(HTRS).adapt(gpd.GeoSeries(nothing, crs="EPSG:4326"))
     with pytest.raises(ModelError, match="no outline was kept"):
         Land(HTRS).nearest(torch.zeros(1, 2, dtype=torch.float64))
 

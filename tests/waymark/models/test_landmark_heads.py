@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from waymark.errors import ModelError
 from waymark.images.batches import Batch
-from waymark.models.heads import AttentionHead, MarginHead, SoftmaxHead
+from waymark.models.heads import AttentionHead, LandmarkOptions
 from waymark.models.heads.landmarks import NO_LANDMARK
 from waymark.models.losses import arcface_logits, cosface_logits, dynamic_margins, sphereface_logits
 
@@ -27,10 +27,8 @@ def batch_of(landmarks):
 
 def head_of(name, seed=1, width=WIDTH, classes=CLASSES, **options):
     torch.manual_seed(seed)
-    if name in KINDS:
-        return MarginHead(width, classes, kind=name, **options)
-    head = {"softmax": SoftmaxHead, "attention": AttentionHead}[name]
-    return head(width, classes, **{"dropout": 0.0, **options})
+    plain = {} if name in KINDS else {"dropout": 0.0}
+    return LandmarkOptions.choose(name, **plain | options).build(width, landmarks=classes)
 
 
 def features_of(rows, scale=1.0):
@@ -167,7 +165,7 @@ def test_dynamic_margins_come_from_the_counts_and_stay_in_the_checkpoint():
     output = output_of(head, features_of(7))
     with pytest.raises(ModelError, match="dynamic margins are not known yet"):
         head.loss(output, batch_of(LABELS))
-    head.remember(counts)
+    head.adapt(counts)
     margins = dynamic_margins(torch.from_numpy(counts), low=0.1, high=0.9)
     target, known = torch.tensor([2, 0, 4, 2]), [0, 2, 3, 5]
     expected = F.cross_entropy(arcface_logits(output[known], target, scale=30.0, margin_rad=margins), target)
@@ -176,17 +174,17 @@ def test_dynamic_margins_come_from_the_counts_and_stay_in_the_checkpoint():
     again.load_state_dict(head.state_dict())
     torch.testing.assert_close(again.loss(output, batch_of(LABELS)), expected)
     fixed = head_of("arcface")
-    fixed.remember(counts)
+    fixed.adapt(counts)
     assert (fixed.margins == 0.3).all()
     usual = head_of("arcface", margin="dynamic")
-    usual.remember(counts)
+    usual.adapt(counts)
     assert (usual.margins.min().item(), usual.margins.max().item()) == pytest.approx((0.05, 0.5))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_of_other_classes_are_refused(name):
     with pytest.raises(ModelError, match="5 classes, and counts come for 4"):
-        head_of(name).remember(np.ones(4, dtype=np.int64))
+        head_of(name).adapt(np.ones(4, dtype=np.int64))
 
 
 def test_each_landmark_may_have_several_centres_of_which_the_nearest_counts():
@@ -233,7 +231,7 @@ def test_dropout_hides_its_share_in_training_only(name, hidden):
 
 def test_dropout_is_a_half_by_default_as_in_vgg_and_none_for_attention():
     torch.manual_seed(1)
-    defaults = {"softmax": SoftmaxHead(WIDTH, CLASSES), "attention": AttentionHead(WIDTH, CLASSES)}
+    defaults = {name: LandmarkOptions.choose(name).build(WIDTH, landmarks=CLASSES) for name in ("softmax", "attention")}
     found = {name: head.classifier[0].p for name, head in defaults.items()}
     assert found == {"softmax": 0.5, "attention": 0.0}
 
@@ -248,9 +246,9 @@ def test_the_loss_of_attention_weighs_both_branches_and_scores_are_the_perceptio
     for alpha, beta in ((1.0, 1.0), (0.0, 1.0), (2.0, 0.5)):
         loss = head_of("attention", alpha=alpha, beta=beta).loss(output, batch_of([1, 0, 4]))
         torch.testing.assert_close(loss, alpha * parts[0] + beta * parts[1])
-    assert (head.stage, head.apply_as) == (-1, "residual")
+    assert (head.options.stage, head.options.apply) == (-1, "residual")
     other = head_of("attention", stage=-2, apply="product")
-    assert (other.stage, other.apply_as) == (-2, "product")
+    assert (other.options.stage, other.options.apply) == (-2, "product")
 
 
 @pytest.mark.parametrize(
@@ -258,13 +256,17 @@ def test_the_loss_of_attention_weighs_both_branches_and_scores_are_the_perceptio
     [
         ("softmax", {"dropout": 1.0}, "dropout is 1.0"),
         ("attention", {"dropout": -0.1}, "dropout is -0.1"),
-        ("attention", {"apply": "sum"}, "unknown apply 'sum'; known: residual, product"),
+        ("attention", {"apply": "sum"}, "apply is 'sum': Input should be 'residual' or 'product'"),
         ("softmax", {"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ("softmax", {"background": -1.0}, "background is -1.0"),
-        ("arcface", {"margin": 2.0}, "margin of arcface is 2.0; set it from 0 up to 1.571"),
-        ("sphereface", {"margin": 0.3}, "margin of sphereface is 0.3; set it from 1 up to 4"),
-        ("sphereface", {"margin": "dynamic"}, "margin of sphereface is 0.05 to 0.5"),
-        ("arcface", {"margin": "dynamic", "margin_low": 0.6}, "margin of arcface is 0.6 to 0.5"),
+        ("arcface", {"margin": 2.0}, "margin.* is 2.0: Input should be less than or equal to 1.57"),
+        ("sphereface", {"margin": 0.3}, "margin is 0.3: Input should be greater than or equal to 1"),
+        ("sphereface", {"margin": "dynamic"}, "margin is 'dynamic': Input should be a valid number"),
+        (
+            "arcface",
+            {"margin": "dynamic", "margin_low": 0.6},
+            "margin_low 0.6 is above margin_high 0.5; make it that or less",
+        ),
         ("arcface", {"scale": 0.0}, "scale is 0.0"),
         ("arcface", {"centres": 0}, "centres is 0"),
     ],
@@ -274,9 +276,15 @@ def test_options_out_of_their_range_are_refused(name, options, message):
         head_of(name, **options)
 
 
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(ModelError, match="unknown kind 'arc'; known: arcface, cosface, sphereface"):
-        MarginHead(WIDTH, CLASSES, kind="arc")
+def test_an_unknown_head_is_refused():
+    with pytest.raises(ModelError, match="unknown head 'arcfaces'; did you mean 'arcface'"):
+        LandmarkOptions.choose("arcfaces")
+
+
+@pytest.mark.parametrize(("name", "usual"), [("arcface", 0.3), ("cosface", 0.35), ("sphereface", 1.5)])
+def test_without_a_margin_a_head_has_its_usual_one(name, usual):
+    assert head_of(name).margins.tolist() == pytest.approx([usual] * CLASSES)
+    assert head_of(name, margin=1.25).margins.tolist() == [1.25] * CLASSES
 
 
 @pytest.mark.parametrize("name", NAMES)

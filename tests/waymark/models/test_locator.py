@@ -10,25 +10,40 @@ from torch import nn
 
 from waymark.errors import ModelError
 from waymark.geo import project
-from waymark.models.heads import CoordinatesHead, HybridHead
-from waymark.models.locator import FORMAT, Blueprint, Locator, load_locator
+from waymark.models.config import ModelConfig
+from waymark.models.heads import (
+    ArcFace,
+    Cells,
+    Coordinates,
+    CoordinatesHead,
+    Hybrid,
+    HybridHead,
+    Joint,
+    Softmax,
+    TrainingPlaces,
+)
+from waymark.models.locator import FORMAT, Locator, load_locator
 
 HTRS = "EPSG:3765"
-BLUEPRINT = Blueprint(
+CONFIG = ModelConfig(
     backbone="mobilenet_v3_small",
     views="concat",
     slots=(0.0, 90.0, None),
-    head="cells",
-    head_options={"answer": "mean"},
+    head=Cells(answer="mean"),
     classes=5,
     crs=HTRS,
     shard_px=32,
     size_px=32,
     target="data/grid",
 )
-COORDINATES = {"head": "coordinates", "head_options": {}, "classes": 0}
+COORDINATES = {"head": Coordinates(), "classes": 0}
 TRAIN = np.array([[44.2, 14.9], [45.9, 16.5], [45.0, 15.5]])
 REGION = gpd.GeoDataFrame(geometry=[box(14.5, 44.0, 17.0, 46.2)], crs="EPSG:4326")
+GRID = gpd.GeoDataFrame(
+    {"cell": range(5), "latitude": 45.0, "longitude": 15.5},
+    geometry=[box(14 + 0.5 * cell, 44, 14.5 + 0.5 * cell, 46) for cell in range(5)],
+    crs="EPSG:4326",
+).to_crs(HTRS)
 ISLAND = gpd.GeoSeries([box(15.0, 44.5, 15.2, 44.6)], crs="EPSG:4326")
 POSITIONS = project(TRAIN[[0, 1, 2, 0, 1]] + np.arange(5)[:, None] / 50, HTRS)
 
@@ -45,18 +60,17 @@ class Bomb:
 
 def build(**changes):
     torch.manual_seed(1)
-    locator = Locator(replace(BLUEPRINT, **changes))
+    locator = Locator(replace(CONFIG, **changes))
     locator.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
     locator.std.copy_(torch.tensor([50.0, 60.0, 0.0]))
     if isinstance(locator.place_head, CoordinatesHead):
-        locator.place_head.remember(TRAIN, REGION)
-    elif isinstance(locator.place_head, HybridHead):
-        boxes = np.stack([POSITIONS - 2e4, POSITIONS + 2e4], axis=1)
-        locator.place_head.remember(np.arange(5) * 3, POSITIONS, TRAIN, boxes)
+        locator.place_head.space.adapt(TRAIN, REGION)
     else:
-        locator.place_head.remember(np.arange(5) * 3, POSITIONS, TRAIN)
+        locator.place_head.set_cells(np.arange(5) * 3, POSITIONS, TRAIN)
+    if isinstance(locator.place_head, HybridHead):
+        locator.place_head.set_boxes(np.stack([POSITIONS - 2e4, POSITIONS + 2e4], axis=1))
     if locator.land is not None:
-        locator.land.remember(ISLAND)
+        locator.land.adapt(ISLAND)
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -136,12 +150,12 @@ def test_a_record_without_any_view_gets_a_finite_answer(views):
     "changes",
     [
         {},
-        {"views": "mean", "head_options": {"answer": "median", "smoothing_km": 60.0}},
-        {"head_options": {"answer": "score"}},
-        {"head": "hybrid", "head_options": {"answer": "best", "offset_weight": 2.0}},
+        {"views": "mean", "head": Cells(answer="median", smoothing_km=60.0)},
+        {"head": Cells(answer="score")},
+        {"head": Hybrid(answer="best", offset_weight=2.0)},
         COORDINATES,
-        {**COORDINATES, "head_options": {"space": "sphere"}},
-        {**COORDINATES, "head_options": {"space": "cosine", "scaling": "per_axis"}},
+        {**COORDINATES, "head": Coordinates(space="sphere")},
+        {**COORDINATES, "head": Coordinates(space="cosine", scaling="per_axis")},
         {"snap_to_land": True},
     ],
 )
@@ -149,7 +163,7 @@ def test_a_checkpoint_alone_gives_the_same_model_bit_for_bit(tmp_path, changes):
     locator = build(**changes)
     locator.save(tmp_path / "model.ckpt")
     loaded = load_locator(tmp_path / "model.ckpt")
-    assert loaded.blueprint == locator.blueprint
+    assert loaded.config == locator.config
     assert not loaded.training
     with torch.inference_mode():
         output = locator(pictures(), PRESENT).place
@@ -161,7 +175,7 @@ def test_a_checkpoint_alone_gives_the_same_model_bit_for_bit(tmp_path, changes):
 def test_the_checkpoint_holds_statistics_and_head_and_needs_no_pickle(tmp_path):
     build().save(tmp_path / "model.ckpt")
     content = torch.load(tmp_path / "model.ckpt", weights_only=True)
-    assert content["blueprint"] == asdict(BLUEPRINT)
+    assert content["config"] == asdict(CONFIG)
     assert content["state"]["mean"].tolist() == [110.0, 120.0, 130.0]
     assert content["state"]["std"].tolist() == [50.0, 60.0, 0.0]
     assert content["state"]["place_head.cell_ids"].tolist() == [0, 3, 6, 9, 12]
@@ -169,7 +183,7 @@ def test_the_checkpoint_holds_statistics_and_head_and_needs_no_pickle(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{}, COORDINATES])
-def test_answers_are_moved_to_land_where_the_blueprint_says_so(changes):
+def test_answers_are_moved_to_land_where_the_config_says_so(changes):
     output = build(**changes)(pictures(), PRESENT).place.detach()
     free, ashore = (build(**changes, snap_to_land=snap).place(output) for snap in (False, True))
     west, south, east, north = ISLAND.total_bounds
@@ -189,7 +203,7 @@ def refusal(path):
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
-    content = {"format": FORMAT, "blueprint": asdict(BLUEPRINT), "state": Bomb(tmp_path / "exploded")}
+    content = {"format": FORMAT, "config": asdict(CONFIG), "state": Bomb(tmp_path / "exploded")}
     torch.save(content, tmp_path / "bomb.ckpt")
     assert "without running code" in refusal(tmp_path / "bomb.ckpt")
     assert not (tmp_path / "exploded").exists()
@@ -203,14 +217,46 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:-5000])
     assert "without running code" in refusal(tmp_path / "cut.ckpt")
     state = torch.load(tmp_path / "whole.ckpt", weights_only=True)["state"]
-    blueprint = asdict(BLUEPRINT)
+    config = asdict(CONFIG)
     for content, reason in [
         ([1], f"format {FORMAT}"),
-        ({"format": FORMAT + 1, "blueprint": blueprint, "state": state}, f"format {FORMAT}; train the model again"),
-        ({"format": FORMAT}, "blueprint"),
-        ({"format": FORMAT, "blueprint": blueprint | {"colour": 1}, "state": state}, "blueprint"),
-        ({"format": FORMAT, "blueprint": blueprint | {"classes": 6}, "state": state}, "blueprint"),
-        ({"format": FORMAT, "blueprint": blueprint, "state": {}}, "blueprint"),
+        ({"format": FORMAT + 1, "config": config, "state": state}, f"format {FORMAT}; train the model again"),
+        ({"format": FORMAT}, "configuration"),
+        ({"format": FORMAT, "config": config | {"colour": 1}, "state": state}, "configuration"),
+        ({"format": FORMAT, "config": config | {"classes": 6}, "state": state}, "configuration"),
+        ({"format": FORMAT, "config": config, "state": {}}, "configuration"),
     ]:
         torch.save(content, tmp_path / "other.ckpt")
         assert reason in refusal(tmp_path / "other.ckpt")
+
+
+OLD_HEADS = {
+    "cells": (Cells(answer="median", smoothing_km=60.0), None),
+    "coordinates": (Coordinates(space="sphere"), None),
+    "arcface": (None, ArcFace(margin="dynamic", scale=20.0)),
+    "joint": (Hybrid(offset_weight=2.0), Softmax(hidden=(8,))),
+}
+
+
+@pytest.mark.parametrize("name", OLD_HEADS)
+def test_a_checkpoint_of_format_3_loads(tmp_path, name):
+    place, landmark = OLD_HEADS[name]
+    known = () if landmark is None else ("a", "b")
+    head = Joint(place, landmark) if place and landmark else place or landmark
+    locator = Locator(replace(CONFIG, head=head, classes=3, landmarks=known, landmark_names=known))
+    if place is not None:
+        locator.place_head.adapt(TrainingPlaces(TRAIN, project(TRAIN, HTRS), REGION, np.array([0, 1, 4]), GRID))
+    if landmark is not None:
+        locator.landmark_head.adapt(np.array([20, 2]))
+    locator.save(tmp_path / "new.ckpt")
+    content = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    blueprint = content.pop("config") | {"pooling": "mean", "head": None, "landmark_head": None}
+    for part, options in (("head", place), ("landmark_head", landmark)):
+        kept = {} if options is None else asdict(options)
+        blueprint[part] = kept.pop("name", None)
+        kept = {key: value for key, value in kept.items() if key not in ("position", "least_images")}
+        blueprint["head_options" if part == "head" else "landmark_options"] = kept
+    torch.save({**content, "format": 3, "blueprint": blueprint}, tmp_path / "old.ckpt")
+    loaded = load_locator(tmp_path / "old.ckpt")
+    assert loaded.config == locator.config
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in locator.state_dict().items())

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from pyproj import Geod
-from tiny_world import HIGH, LOW, make_data, make_module, make_world
+from tiny_world import HIGH, LOW, make_data, make_module, make_world, optimized
 
 from waymark.images.transforms import Augmentation
 from waymark.metrics import functional, stateful
 from waymark.models.training.finetuning import Unfreeze
 from waymark.models.training.fitting import fit
-from waymark.models.training.module import LocatorModule, Optimization
+from waymark.models.training.module import LocatorModule
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def world(tmp_path_factory):
 
 
 def test_a_head_alone_learns_in_every_epoch(world, tmp_path):
-    module = make_module(world, epochs=3, optimization=Optimization("adamw", "constant", {"lr": 2e-3}, {}, HEAD_ONLY))
+    module = make_module(world, epochs=3, optimization=optimized("adamw", "constant", {"lr": 2e-3}, {}, HEAD_ONLY))
     curves = fit(module, make_data(world, augmentation=Augmentation()), tmp_path, epochs=3).curves
     losses = [row["train_loss"] for row in curves]
     assert losses == sorted(losses, reverse=True)
@@ -152,7 +152,7 @@ def test_every_training_record_is_seen_once_an_epoch_and_val_in_order(world, tmp
 @pytest.mark.parametrize("head", ["cells", "coordinates"])
 def test_pictures_that_tell_the_place_are_learnt(tmp_path, head):
     world = make_world(tmp_path / "world", train=96, val=24)
-    how = Optimization("adamw", "cosine", {"lr": 2e-3}, {"lr_min": 0.0})
+    how = optimized("adamw", "cosine", {"lr": 2e-3}, {"lr_min": 0.0})
     module = make_module(world, epochs=4, head=head, backbone="resnet18", optimization=how)
     data = make_data(world, batch_size=16, augmentation=Augmentation())
     fitted = fit(module, data, tmp_path / "work", epochs=4)

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 import torch
 from pytorch_optimizer import AdaBound
-from tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world
+from tiny_world import HIGH, HTRS, LOW, make_data, make_module, make_world, optimized
 from torch import nn, optim
 
 from waymark.errors import ModelError
 from waymark.geo import project
 from waymark.models.training.finetuning import Unfreeze
 from waymark.models.training.fitting import fit
-from waymark.models.training.module import LocatorModule, Optimization
-from waymark.models.training.optimization import build_optimizer, build_schedule
+from waymark.models.training.module import LocatorModule
+from waymark.models.training.optimizers import OptimizerOptions, Sgd
+from waymark.models.training.schedules import Cosine, OneCycle, ScheduleOptions, WarmRestarts
 
 LR = 0.01
 HEAD_ONLY = (Unfreeze(99),)
@@ -26,7 +27,7 @@ def world(tmp_path_factory):
 
 def rates(world, work, schedule, epochs=6, **options):
     """The learning rate and the losses of each epoch of a fit."""
-    optimization = Optimization("sgd", schedule, {"lr": LR}, options, HEAD_ONLY)
+    optimization = optimized("sgd", schedule, {"lr": LR}, options, HEAD_ONLY)
     module = make_module(world, epochs=epochs, optimization=optimization)
     curves = fit(module, make_data(world, batch_size=4), work, epochs=epochs).curves
     return [row["learning_rate"] for row in curves], curves
@@ -51,7 +52,7 @@ def test_plateau_follows_the_validation_loss_and_no_other(world, tmp_path):
     north_east, south_west = project([HIGH, LOW], HTRS)
     train = replace(world.train, xy_m=np.tile(north_east, (len(world.train), 1)))
     metres, degrees = (np.tile(place, (len(world.val), 1)) for place in (south_west, HIGH))
-    optimization = Optimization("sgd", "plateau", {"lr": LR}, {"factor": 0.5, "patience": 1}, HEAD_ONLY)
+    optimization = optimized("sgd", "plateau", {"lr": LR}, {"factor": 0.5, "patience": 1}, HEAD_ONLY)
     module = make_module(world, epochs=6, optimization=optimization)
     data = make_data(world._replace(train=train, val=replace(world.val, xy_m=metres, lat_lon=degrees)))
     curves = fit(module, data, tmp_path, epochs=6).curves
@@ -107,7 +108,7 @@ def one_cycle(peak, batches, warmup, div_factor, final_div_factor):
 def test_one_cycle_rises_and_falls_by_batch_over_the_whole_training_and_each_group_to_its_own_peak(tmp_path):
     world = make_world(tmp_path / "world", train=12, val=3)
     options = {"warmup": 0.3, "div_factor": 20.0, "final_div_factor": 50.0}
-    how = Optimization("sgd", "one_cycle", {"lr": LR}, options, (Unfreeze(1, 1, LR / 4), Unfreeze(2, 1)))
+    how = optimized("sgd", "one_cycle", {"lr": LR}, options, (Unfreeze(1, 1, LR / 4), Unfreeze(2, 1)))
     module = make_module(world, epochs=5, optimization=how, kind=Noting)
     curves = fit(module, make_data(world, batch_size=3), tmp_path / "work", epochs=5).curves
     wanted = [one_cycle(peak, 5 * 4, **options) for peak in (LR, LR / 4, LR)]
@@ -117,15 +118,13 @@ def test_one_cycle_rises_and_falls_by_batch_over_the_whole_training_and_each_gro
 
 
 def make_optimizer(name="sgd", lr=LR, count=1, **options):
-    return build_optimizer(name, [nn.Parameter(torch.zeros(1)) for _ in range(count)], lr=lr, **options)
+    return OptimizerOptions.choose(name, lr=lr, **options).build([nn.Parameter(torch.zeros(1)) for _ in range(count)])
 
 
 @pytest.mark.parametrize("batches", [3, 4, 10, 20, 24])
 def test_one_cycle_of_few_batches_has_no_division_by_zero(batches):
-    cycle = {"warmup": 0.1, "div_factor": 25.0, "final_div_factor": 1e4}
-    schedule = build_schedule(
-        "one_cycle", optimizer := make_optimizer(momentum=0.7), epochs=1, batches=batches, **cycle
-    )["scheduler"]
+    cycle, optimizer = OneCycle(warmup=0.1, div_factor=25.0, final_div_factor=1e4), make_optimizer(momentum=0.7)
+    schedule = cycle.build(optimizer, epochs=1, batches=batches)["scheduler"]
     found = []
     for _ in range(batches):
         found.append(optimizer.param_groups[0]["lr"])
@@ -138,14 +137,14 @@ def test_one_cycle_of_few_batches_has_no_division_by_zero(batches):
 
 def test_a_training_too_short_for_one_cycle_says_so():
     with pytest.raises(ModelError, match=r"one_cycle needs 3 batches, and this training has 2; train for more epochs"):
-        build_schedule("one_cycle", make_optimizer(), epochs=1, batches=2, warmup=0.3, div_factor=2, final_div_factor=2)
+        OneCycle().build(make_optimizer(), epochs=1, batches=2)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "warm_restarts"])
+@pytest.mark.parametrize("schedule", [Cosine(lr_min=0.2), WarmRestarts(lr_min=0.2)])
 def test_a_lowest_rate_above_the_rate_is_refused(schedule):
-    optimizer = build_optimizer("sgd", [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1, 0.1)], lr=1)
+    optimizer = Sgd(lr=1).build([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1, 0.1)])
     with pytest.raises(ModelError, match=r"schedule.lr_min 0.2 is not below the learning rate 0.1"):
-        build_schedule(schedule, optimizer, epochs=5, lr_min=0.2, t_0=1, t_mult=1)
+        schedule.build(optimizer, epochs=5)
 
 
 OPTIONS = {
@@ -159,7 +158,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("schedule", OPTIONS)
 def test_a_schedule_is_stepped_once_an_epoch(schedule):
-    built = build_schedule(schedule, make_optimizer(), epochs=5, **OPTIONS[schedule])
+    built = ScheduleOptions.choose(schedule, **OPTIONS[schedule]).build(make_optimizer(), epochs=5)
     assert (built["interval"], built["monitor"]) == ("epoch", "val/loss")
 
 
@@ -176,7 +175,7 @@ ADABOUND = {"lr": 0.3, "betas": (0.7, 0.98), "final_lr": 0.5, "gamma": 0.01, "we
     ],
 )
 def test_an_optimizer_is_of_its_class_with_its_options(world, name, kind, options):
-    module = make_module(world, epochs=1, optimization=Optimization(name, "constant", options))
+    module = make_module(world, epochs=1, optimization=optimized(name, "constant", options))
     optimizer = module.configure_optimizers()["optimizer"]
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
@@ -185,9 +184,13 @@ def test_an_optimizer_is_of_its_class_with_its_options(world, name, kind, option
 
 
 def test_sgd_has_nesterov_where_there_is_momentum():
-    weight = [nn.Parameter(torch.zeros(1))]
-    assert build_optimizer("sgd", weight, lr=0.1, momentum=0.9).param_groups[0]["nesterov"]
-    assert not build_optimizer("sgd", weight, lr=0.1).param_groups[0]["nesterov"]
+    assert make_optimizer(momentum=0.9).param_groups[0]["nesterov"]
+    assert not make_optimizer(momentum=0.0).param_groups[0]["nesterov"]
+
+
+def test_a_rate_that_is_not_found_yet_builds_nothing():
+    with pytest.raises(ValueError, match="find it with tune first"):
+        make_optimizer(lr="auto")
 
 
 def adabound(gradients, *, lr, betas, final_lr, gamma, weight_decay, start=1.0):
@@ -204,13 +207,13 @@ def adabound(gradients, *, lr, betas, final_lr, gamma, weight_decay, start=1.0):
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"final_lr": 0.01}, {"gamma": 1.0}, {"betas": (0.5, 0.6)}, {"weight_decay": 0.5}]
+    "changed", [{}, {"final_lr": 0.01}, {"gamma": 0.5}, {"betas": (0.5, 0.6)}, {"weight_decay": 0.5}]
 )
 def test_adabound_is_the_papers_and_every_option_counts(changed):
     gradients = np.random.default_rng(1).normal(2, 1, 30)
     options = ADABOUND | changed
     weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
-    optimizer = build_optimizer("adabound", [weight], **options)
+    optimizer = OptimizerOptions.choose("adabound", **options).build([weight])
     for gradient in gradients:
         weight.grad = torch.tensor([gradient])
         optimizer.step()
@@ -220,5 +223,5 @@ def test_adabound_is_the_papers_and_every_option_counts(changed):
 
 def test_adabounds_final_rate_is_in_proportion_for_groups_with_rates_of_their_own():
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.3, 0.03)]
-    optimizer = build_optimizer("adabound", groups, **ADABOUND)
+    optimizer = OptimizerOptions.choose("adabound", **ADABOUND).build(groups)
     assert [group["final_lr"] for group in optimizer.param_groups] == pytest.approx([0.5, 0.05])

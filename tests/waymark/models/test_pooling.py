@@ -8,7 +8,7 @@ from torchvision import models as zoo
 
 from waymark.errors import ModelError
 from waymark.models.backbones import Backbone
-from waymark.models.pooling import GeM, Levels, build_pooling
+from waymark.models.pooling import GeMPooling, Grid, Levels, LevelsPooling, PoolingOptions
 
 pytestmark = pytest.mark.slow
 
@@ -65,11 +65,11 @@ def teacher(name):
 def taught(name, teacher, pooling="mean"):
     """A backbone with the teacher's weights."""
     with torch.device("meta"):
-        backbone = Backbone(name, pooling=pooling).eval()
+        backbone = Backbone(name, pooling=PoolingOptions.choose(pooling)).eval()
     wanted = backbone.features.state_dict()
     backbone.features.load_state_dict({key: teacher.state_dict()[key] for key in wanted}, assign=True)
     backbone.features.to(memory_format=torch.channels_last)
-    backbone.pooling = build_pooling(pooling)
+    backbone.pooling = PoolingOptions.choose(pooling).build([1])
     return backbone.requires_grad_()
 
 
@@ -113,7 +113,7 @@ def test_grid_keeps_7_by_7_places(name, teacher):
 def test_vggs_own_classifier_takes_the_grid():
     torch.manual_seed(1)
     with torch.device("meta"):
-        assert Backbone("vgg16", pooling="grid").width == zoo.vgg16().classifier[0].in_features
+        assert Backbone("vgg16", pooling=Grid()).width == zoo.vgg16().classifier[0].in_features
 
 
 @pytest.mark.parametrize("pooling", ["mean", "gem", "grid"])
@@ -175,34 +175,34 @@ def test_a_stage_that_is_none_is_refused(stage):
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ModelError, match="unknown pooling 'max'; known: mean, gem, grid"):
-        build_pooling("max")
+    with pytest.raises(ModelError, match="unknown pooling 'max'; known: gem, grid, levels, mean"):
+        PoolingOptions.choose("max")
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0, 6.5])
 def test_gem_is_the_papers_formula(power):
     maps = torch.rand(3, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 9 - 2
     expected = (np.maximum(maps.numpy(), 1e-6) ** power).mean(axis=(2, 3)) ** (1 / power)
-    np.testing.assert_allclose(GeM(power).double()(maps)[:, :, 0, 0].detach().numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(GeMPooling(power).double()(maps)[:, :, 0, 0].detach().numpy(), expected, rtol=1e-9)
 
 
 def test_gem_lies_between_mean_and_maximum():
     maps = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     mean, peak = maps.mean(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
-    torch.testing.assert_close(GeM(1.0)(maps), mean)
-    torch.testing.assert_close(GeM(0.2)(maps), mean)  # less than 1 counts as 1
-    torch.testing.assert_close(GeM(500.0)(maps), peak, rtol=1e-2, atol=0)
-    assert (GeM()(maps) > mean).all()
-    assert (GeM()(maps) < peak).all()
+    torch.testing.assert_close(GeMPooling(1.0)(maps), mean)
+    torch.testing.assert_close(GeMPooling(0.2)(maps), mean)  # less than 1 counts as 1
+    torch.testing.assert_close(GeMPooling(500.0)(maps), peak, rtol=1e-2, atol=0)
+    assert (GeMPooling()(maps) > mean).all()
+    assert (GeMPooling()(maps) < peak).all()
 
 
 def test_gems_gradients_are_right():
     torch.manual_seed(1)
     maps = (torch.rand(2, 2, 3, 3, dtype=torch.float64) + 0.1).requires_grad_()
-    pooling = GeM(2.5).double()
+    pooling = GeMPooling(2.5).double()
     assert torch.autograd.gradcheck(pooling, (maps,))
     pooling(maps).sum().backward()
-    low, high = (GeM(power).double()(maps).sum() for power in (2.5 - 2**-10, 2.5 + 2**-10))
+    low, high = (GeMPooling(power).double()(maps).sum() for power in (2.5 - 2**-10, 2.5 + 2**-10))
     assert pooling.power.grad.item() == pytest.approx((high - low).item() / 2**-9, rel=1e-5)
 
 
@@ -213,7 +213,7 @@ def test_gem_stays_a_number_at_any_size_also_in_half_precision(dtype, power, siz
     maps = torch.full((1, 2, 3, 3), size, dtype=dtype)
     maps[0, 1, 0, 0] = 1.0
     maps.requires_grad_()
-    pooling = GeM(power).to(dtype)
+    pooling = GeMPooling(power).to(dtype)
     pooled = pooling(maps)
     pooled.float().sum().backward()
     assert pooled.dtype == dtype
@@ -226,13 +226,13 @@ def test_gem_stays_a_number_at_any_size_also_in_half_precision(dtype, power, siz
 def test_gem_under_autocast_is_computed_in_float32(dtype):
     maps = (torch.rand(2, 3, 7, 7, generator=torch.Generator().manual_seed(1)) * 60).to(dtype)  # cubes beyond float16
     with torch.autocast("cpu", dtype=dtype):
-        found = GeM()(maps)
-    assert torch.equal(found, GeM()(maps.float()).to(dtype))
+        found = GeMPooling()(maps)
+    assert torch.equal(found, GeMPooling()(maps.float()).to(dtype))
 
 
 def test_levels_are_means_and_deviations_of_each_map():
     maps = [torch.randn(4, 3, 8, 8), torch.randn(4, 5, 2, 2), torch.randn(4, 2, 1, 1)]
-    pool = Levels(10).eval()
+    pool = LevelsPooling(10).eval()
     parts = []
     for its in maps:
         values = its.double().flatten(2).numpy()
@@ -243,7 +243,7 @@ def test_levels_are_means_and_deviations_of_each_map():
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg16"])
 def test_levels_pool_the_last_map_of_each_resolution(name):
-    backbone = Backbone(name, pooling="levels").eval()
+    backbone = Backbone(name, pooling=Levels()).eval()
     seen = []
     backbone.pooling.register_forward_pre_hook(lambda layer, inputs: seen.extend(inputs[0]))
     with torch.no_grad():
@@ -256,6 +256,6 @@ def test_levels_pool_the_last_map_of_each_resolution(name):
     assert sides == sorted(set(sides), reverse=True)
     assert len(sides) > 3
     assert torch.equal(seen[-1], last)
-    learnt = Backbone(name, pooling="levels").train()
+    learnt = Backbone(name, pooling=Levels()).train()
     learnt(pictures(rows=3)).sum().backward()
     assert all(its.grad is not None for its in learnt.pooling.parameters())

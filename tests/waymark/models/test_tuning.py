@@ -1,11 +1,10 @@
 import json
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny_world import make_data, make_module, make_world
+from tiny_world import make_data, make_module, make_world, optimized
 
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
@@ -13,7 +12,7 @@ from waymark.images.transforms import Augmentation
 from waymark.models.heads import CoordinatesHead
 from waymark.models.training.finetuning import Unfreeze
 from waymark.models.training.fitting import fit
-from waymark.models.training.module import Optimization
+from waymark.models.training.optimizers import AdaBound
 from waymark.models.training.tuning import RangeTest, Tuned, largest_fitting, suggest_lr, tune
 
 pytestmark = pytest.mark.slow
@@ -27,7 +26,7 @@ def world(tmp_path_factory):
 
 
 def untuned(world, *, optimizer="sgd", unfreeze=(), **locator):
-    how = Optimization(optimizer, "constant", {}, {}, unfreeze)
+    how = optimized(optimizer, "constant", {}, {}, unfreeze)
     return make_module(world, epochs=4, optimization=how, **locator)
 
 
@@ -43,7 +42,7 @@ class Loud(CoordinatesHead):
 
 
 def last_loss(world, work, lr):
-    module = make_module(world, epochs=6, optimization=Optimization("sgd", "constant", {"lr": lr}), head="cells")
+    module = make_module(world, epochs=6, optimization=optimized("sgd", "constant", {"lr": lr}), head="cells")
     data = make_data(world, augmentation=Augmentation())
     try:
         return fit(module, data, work, epochs=6).curves[-1]["train_loss"]
@@ -67,14 +66,12 @@ def test_a_loss_a_thousand_times_as_large_wants_a_rate_a_thousand_times_smaller(
 
 def test_adabound_is_tried_with_each_rate_as_if_it_had_begun_with_it(world, tmp_path):
     bounded, free = untuned(world, optimizer="adabound", head="cells"), untuned(world, optimizer="adam", head="cells")
-    bounded.optimization = replace(bounded.optimization, optimizer_options={"final_lr": 0.1})
     rates = [find(module, make_data(world), tmp_path / str(n)) for n, module in enumerate((bounded, free))]
     assert 0.1 < rates[0] / rates[1] < 10
 
 
 def test_what_is_found_is_set_and_leaves_weights_and_chance_as_they_were(world, tmp_path):
     module, data = untuned(world, optimizer="adabound"), make_data(world)
-    module.optimization = replace(module.optimization, optimizer_options={"final_lr": 0.1})
     before = {name: value.clone() for name, value in module.state_dict().items()}
     chance = torch.get_rng_state()
     tuned = tune(module, data, tmp_path, lr_auto=True, batch_auto=True)
@@ -82,7 +79,7 @@ def test_what_is_found_is_set_and_leaves_weights_and_chance_as_they_were(world, 
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert module.curves == []
     assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
-    assert module.optimization.optimizer_options == {"final_lr": 0.1, "lr": tuned.lr}
+    assert module.optimization.optimizer == AdaBound(lr=tuned.lr)
     assert 1e-6 < tuned.lr < 1
     assert data.loaders.batch_size == tuned.batch_size
     assert [path.name for path in tmp_path.iterdir()] == ["tuned.json"]
@@ -103,7 +100,7 @@ def test_what_was_found_is_taken_from_the_work_folder_and_is_the_same_where_it_i
     data.__class__ = Unread
     with caplog.at_level(logging.INFO, "waymark"):
         assert tune(module, data, tmp_path / "work", lr_auto=True, batch_auto=True) == tuned
-    assert module.optimization.optimizer_options["lr"] == tuned.lr
+    assert module.optimization.optimizer.lr == tuned.lr
     assert data.loaders.batch_size == tuned.batch_size == 6
     assert f"lr auto: {tuned.lr:g}" in caplog.messages
     assert "batch_size auto: 6" in caplog.messages

@@ -10,6 +10,7 @@ import pytest
 from waymark.metrics.intervals import CONFIDENCE, SEED
 from waymark.promotion.checks import (
     Check,
+    Gate,
     check_better,
     check_latency,
     check_leaks,
@@ -18,14 +19,14 @@ from waymark.promotion.checks import (
     check_smoke,
     verdict_of,
 )
-from waymark.promotion.gate import Gate
+from waymark.report.verdict import ENOUGH
 
 GATE = Gate(resamples=2000)
 ALONE = pd.Series(dtype=object)
 
 
 def test_the_gate_draws_as_every_interval_does():
-    assert (Gate().confidence, Gate().seed) == (CONFIDENCE, SEED)
+    assert (Gate().confidence, Gate().seed, Gate().least_records) == (CONFIDENCE, SEED, ENOUGH)
 
 
 def errors(km):
@@ -240,7 +241,7 @@ def test_a_verdict_says_what_failed_or_what_is_better():
     assert asdict(verdict_of([Check("records", True, "many"), good]))["reason"] == "12 against 15"
     assert verdict_of([good]).promoted
     refused = verdict_of([good, bad, worse])
-    assert (refused.promoted, refused.reason, refused.failed) == (False, "south; slow", (bad, worse))
+    assert (refused.promoted, refused.reason) == (False, "south; slow")
 
 
 def test_figures_are_json(sliced):

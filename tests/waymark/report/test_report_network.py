@@ -7,31 +7,33 @@ from PIL import Image
 from torch import nn
 
 from waymark.errors import ModelError
-from waymark.models.locator import Blueprint, Locator
+from waymark.models.config import ModelConfig
+from waymark.models.heads import Cells, Coordinates, Joint, Softmax
+from waymark.models.locator import Locator
 from waymark.report.heat import draw_attention
 from waymark.report.network import GAP_PX, class_activation, feature_maps, first_layer_filters
 
 FAMILIES = ["resnet18", "efficientnet_b0", "vgg16", "vgg16_bn", "convnext_tiny", "mobilenet_v2", "mobilenet_v3_small"]
 LOW, HIGH = (68, 1, 84), (253, 231, 37)  # ends of the colours
 PRESENT = torch.tensor([True, False, True])
-BLUEPRINT = Blueprint(
-    backbone="resnet18", views="concat", slots=(0.0, 90.0, 180.0), head="cells", classes=5, crs="EPSG:3765",
+CONFIG = ModelConfig(
+    backbone="resnet18", views="concat", slots=(0.0, 90.0, 180.0), head=Cells(), classes=5, crs="EPSG:3765",
     shard_px=64, size_px=64, target="data/grid",
 )  # fmt: skip
 
 
 def build(**changes):
     torch.manual_seed(1)
-    locator = Locator(replace(BLUEPRINT, **changes))
+    locator = Locator(replace(CONFIG, **changes))
     locator.mean.fill_(120)
     locator.std.fill_(60)
-    if locator.blueprint.head == "cells":
+    if locator.config.head.parts().place.has_cells:
         locator.place_head.cell_ids.copy_(torch.arange(5) * 3)
     for layer in locator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0  # else an untaught net sees nothing
     with torch.no_grad():
-        locator.train()(pictures(locator.blueprint.size_px, 2)[None], torch.ones(1, 3, dtype=torch.bool))
+        locator.train()(pictures(locator.config.size_px, 2)[None], torch.ones(1, 3, dtype=torch.bool))
     return locator.eval()
 
 
@@ -48,7 +50,7 @@ def tile(picture, row, column, side):
 
 
 def normalised(locator):
-    return (pictures(locator.blueprint.size_px)[PRESENT].float() - 120) / 60
+    return (pictures(locator.config.size_px)[PRESENT].float() - 120) / 60
 
 
 def layer1_of(locator):
@@ -188,7 +190,9 @@ def test_grad_cam_is_that_of_the_paper():
 
 def test_grad_cam_of_a_landmark_is_that_of_its_own_head():
     names = ("Arch", "Bridge", "Castle")
-    locator = build(size_px=128, shard_px=128, landmark_head="softmax", landmarks=("a", "b", "c"), landmark_names=names)
+    locator = build(
+        size_px=128, shard_px=128, head=Joint(Cells(), Softmax()), landmarks=("a", "b", "c"), landmark_names=names
+    )
     with torch.no_grad():
         choice = int(locator(pictures(128)[None], PRESENT[None]).landmark.argmax())
         net = locator.backbone.features
@@ -221,6 +225,6 @@ def test_what_cannot_be_looked_at_is_refused():
         with pytest.raises(ModelError, match="no view to look at"):
             look(locator, pictures(), torch.zeros(3, dtype=torch.bool))
     with pytest.raises(ModelError, match="head coordinates has no cells"):
-        class_activation(build(head="coordinates", classes=0), pictures(), PRESENT)
+        class_activation(build(head=Coordinates(), classes=0), pictures(), PRESENT)
     with pytest.raises(ModelError, match="no landmarks to explain"):
         class_activation(locator, pictures(), PRESENT, landmark=True)

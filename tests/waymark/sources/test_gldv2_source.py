@@ -15,7 +15,6 @@ from waymark.images.tars import read_bytes
 from waymark.sources import Gldv2Source
 from waymark.sources.gldv2 import fetching
 from waymark.sources.gldv2 import source as gldv2_source
-from waymark.sources.gldv2.choice import Choice
 
 pytestmark = pytest.mark.slow
 
@@ -43,9 +42,8 @@ def server(dataset):
 
 
 def source(server, tmp_path, tars=TRAIN, **settings):
-    choice = {name: settings.pop(name) for name in ("subset", "landmarks", "min_images", "largest") if name in settings}
     plain = {"timeout_s": 5.0, "retries": 3, "at_once": 2, **settings}
-    return Gldv2Source(tmp_path / "work", tars, Choice(**choice), server.url, **plain)
+    return Gldv2Source(work=tmp_path / "work", tars=tars, base_url=server.url, **plain)
 
 
 def fetch(its_source, tmp_path, name="raw"):

@@ -16,7 +16,6 @@ from small import run, write_params, yaml
 
 from tasks.download import STAGE, choose_source
 from waymark.errors import ParameterError
-from waymark.sources.gldv2.choice import Choice
 from waymark.sources.gldv2.layout import BASE_URL
 
 pytestmark = pytest.mark.slow
@@ -179,11 +178,11 @@ def settings(**section):
 
 def test_the_settings_reach_the_source():
     chosen = choose_source(settings(tars={"test": None, "train": [3, 1]}, min_images=250, largest=27, retries=2))
-    assert chosen.choice == Choice("clean", None, 250, 27)
+    assert (chosen.subset, chosen.landmarks, chosen.min_images, chosen.largest) == ("clean", None, 250, 27)
     assert chosen.tars == {"test": None, "train": (3, 1)}
     assert (chosen.base_url, chosen.at_once, chosen.retries, chosen.keep_tars) == (BASE_URL, 4, 2, False)
     elsewhere = choose_source(settings(base_url="http://mirror.example/gld", subset="full", landmarks=[1, 2]))
-    assert elsewhere.choice == Choice("full", (1, 2), None, None)
+    assert (elsewhere.subset, elsewhere.landmarks, elsewhere.min_images) == ("full", (1, 2), None)
     assert elsewhere.work != chosen.work == choose_source(settings()).work  # one folder for each address
 
 

@@ -309,7 +309,7 @@ def test_folders_that_are_wrong_get_one_clear_line(tmp_path):
         fetch(tmp_path / "own", tmp_path, folders=("../own",))
     quads(tmp_path / "divided/train", "a")
     (tmp_path / "divided/test").mkdir()
-    with pytest.raises(SourceError, match=r"divided/test has no data\.csv, as the folders beside it have"):
+    with pytest.raises(SourceError, match=r"divided/test has no data\.csv, as the folders next to it have"):
         fetch(tmp_path / "divided", tmp_path)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import shapely
 from PIL import Image
+from pydantic import ValidationError
 
 from waymark.data.records import RECORD_SCHEMA
-from waymark.errors import ParameterError
 from waymark.geo import load_land, load_region
 from waymark.sources import SyntheticSource
 from waymark.sources.synthetic import backdrop
@@ -221,13 +221,13 @@ def test_draws_stay_in_their_ranges():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"places": 0}, "synthetic.places is 0; ask for at least 1"),
-        ({"places": -5}, "synthetic.places is -5"),
-        ({"landmarks": -1}, "synthetic.landmarks is -1; it must not be negative"),
-        ({"photos": -1}, "synthetic.photos is -1"),
-        ({"workers": 0}, "synthetic.workers is 0; use 1 or more"),
+        ({"places": 0}, "places\n.*greater than or equal to 1 "),
+        ({"places": -5}, "places\n.*greater than or equal to 1 .*input_value=-5"),
+        ({"landmarks": -1}, "landmarks\n.*greater than or equal to 0 .*input_value=-1"),
+        ({"photos": -1}, "photos\n.*greater than or equal to 0 "),
+        ({"workers": 0}, "workers\n.*greater than or equal to 1 "),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ParameterError, match=message):
+    with pytest.raises(ValidationError, match=message):
         SyntheticSource(**settings)

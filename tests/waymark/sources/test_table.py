@@ -258,7 +258,7 @@ def test_cells_of_parquet_that_are_no_text_are_refused_by_their_row(folder, tmp_
         ("path,landmark\nx," + "y" * 140_000, "field larger than field limit"),
         ("path\na\0.jpg\n", "line 2 holds a NUL"),
         ("\n\npath\nx\n", "its first row names no column"),
-        ("path\nCaf\u00e9\nCafe\u0301\n", "row 3: record_id 'Café' stands twice, as in row 2"),
+        ("path\nCaf\u00e9\nCafe\u0301\n", "row 3: duplicate record_id 'Café', as in row 2"),
         ("Path,latitude,longitude\nx,1,2\n", "has a column 'Path', which is not read; call it path"),
         ("path,latitude\nx,1\n", "has a column latitude but no longitude"),
         ("path,longitude\nx,1\n", "has a column longitude but no latitude"),
@@ -279,8 +279,8 @@ def test_cells_of_parquet_that_are_no_text_are_refused_by_their_row(folder, tmp_
         ("path\n..\\secret.jpg\n", "row 2: .* leads out of the folder"),
         ("path\nx\n/etc/hostname\n", "row 3: path '/etc/hostname' leads out of the folder"),
         ("path,group\n,g\n", "row 2: path is empty"),
-        ("path\nx\nx\n", "record_id 'x' stands twice"),
-        ("path\nx/y\n./x//y\n", "record_id 'x/y' stands twice"),
+        ("path\nx\nx\n", "duplicate record_id 'x'"),
+        ("path\nx/y\n./x//y\n", "duplicate record_id 'x/y'"),
     ],
 )
 def test_a_table_that_is_wrong_gets_one_clear_line(tmp_path, text, said):

@@ -1,13 +1,43 @@
 """The head of an attention branch network: two classifiers, one of which says where to look."""
 
-from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from waymark.models.attention import Apply, checked
-from waymark.models.heads.landmarks import LandmarkHead
+from waymark.models.attention import Apply
+from waymark.models.heads.landmarks import Hidden, LandmarkHead, LandmarkOptions
 from waymark.models.heads.softmax import build_classifier
+from waymark.options.kinds import Share, Weight
+from waymark.options.named import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Attention(LandmarkOptions):
+    """Head `attention`: an attention branch network.
+
+    Args:
+        stage: of the backbone after which the branch looks: -1 the last, -2 the one before.
+        apply: how the map weighs the features: residual, (1 + M) x, or product, M x.
+        alpha: weight of the attention branch's loss.
+        beta: weight of the perception branch's loss.
+        hidden: as of `softmax`.
+        dropout: as of `softmax`.
+    """
+
+    name: Literal["attention"] = "attention"
+    stage: Annotated[int, Field(ge=-1000, lt=0)] = -1
+    apply: Apply = "residual"
+    alpha: Weight = 1.0
+    beta: Weight = 1.0
+    hidden: Hidden = ()
+    dropout: Share = 0.0
+
+    def build(self, width: int, *, landmarks: int) -> "AttentionHead":
+        """Build the head for so many features and landmarks."""
+        return AttentionHead(width, landmarks, self)
 
 
 class AttentionHead(LandmarkHead):
@@ -20,33 +50,13 @@ class AttentionHead(LandmarkHead):
     Args:
         width: number of features after attention.
         classes: number of landmarks.
-        stage: of the backbone, after which the attention branch looks: -1 is the last, -2 the one before.
-        apply: how the map weighs the features, see `attend`.
-        alpha: weight of the attention branch.
-        beta: weight of the perception branch.
-        hidden: see `SoftmaxHead`.
-        dropout: see `SoftmaxHead`.
-        label_smoothing: see `LandmarkHead`.
-        background: see `LandmarkHead`.
+        options: of the head.
     """
 
-    def __init__(
-        self,
-        width: int,
-        classes: int,
-        *,
-        stage: int = -1,
-        apply: Apply = "residual",
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        hidden: Sequence[int] = (),
-        dropout: float = 0.0,
-        label_smoothing: float = 0.0,
-        background: float = 0.0,
-    ) -> None:
-        super().__init__(classes, label_smoothing=label_smoothing, background=background)
-        self.stage, self.apply_as, self.alpha, self.beta = stage, checked(apply), alpha, beta
-        self.classifier = build_classifier(width, self.outputs, hidden, dropout)
+    def __init__(self, width: int, classes: int, options: Attention) -> None:
+        super().__init__(classes, options)
+        self.options = options
+        self.classifier = build_classifier(width, self.outputs, options.hidden, options.dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `(B, width)` features into the perception's `(B, outputs)` logits."""
@@ -62,4 +72,5 @@ class AttentionHead(LandmarkHead):
 
     def _losses(self, output: Tensor, target: Tensor) -> Tensor:
         perception, attention = torch.split(output.float(), self.outputs, dim=1)
-        return self.alpha * self._cross_entropy(attention, target) + self.beta * self._cross_entropy(perception, target)
+        losses = self._cross_entropy(attention, target), self._cross_entropy(perception, target)
+        return self.options.alpha * losses[0] + self.options.beta * losses[1]

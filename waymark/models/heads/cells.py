@@ -1,16 +1,16 @@
 """Geocells: which cell, and from the cells' probabilities where."""
 
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from waymark.errors import ModelError
-from waymark.geo.crs import smallest_arc
+from waymark.geo.crs import project, smallest_arc
 from waymark.images.batches import Batch
 from waymark.metrics.functional import haversine_km
 from waymark.models.decoding import (
@@ -21,30 +21,62 @@ from waymark.models.decoding import (
     mean_position,
     row_chunks,
 )
-from waymark.models.heads.adapter import Place, PlaceHead, to_lat_lon
+from waymark.models.heads.adapter import Place, PlaceHead, PlaceOptions, TrainingPlaces, to_lat_lon
+from waymark.options.kinds import DistanceKm
+from waymark.options.named import STRICT
 
 Position = Literal["training", "centre"]
 
 SCORE_SHARE = 0.1  # of the map's diagonal, GeoGuessr's rule for maps other than the world's
 
 
+@dataclass(frozen=True, config=STRICT)
+class CellOptions(PlaceOptions):
+    """Options of all heads over cells.
+
+    Args:
+        answer: made of the cells' probabilities and positions: their `mean` in the CRS, the `best` alone,
+            the `median` (the place with the smallest expected distance in the CRS), or the place with the
+            highest expected `score`, exp(-great-circle distance / scale).
+        position: of a cell: the mean of its training records, or its clipped centre.
+        smoothing_km: distance over which the label fades into neighbouring cells, tau of `smoothed_labels`;
+            null is a hard label.
+        score_km: scale of the score; null is a tenth of the diagonal of the training records' extent, as
+            GeoGuessr has it, whose world map has 1492.7 km.
+    """
+
+    has_cells: ClassVar[bool] = True
+
+    answer: Answer = "mean"
+    position: Position = "training"
+    smoothing_km: DistanceKm | None = None
+    score_km: DistanceKm | None = None
+
+    def __post_init__(self) -> None:
+        if self.score_km is not None and self.answer != "score":
+            raise ValueError(
+                f"score_km does nothing for the answer {self.answer!r}; set it to null, or answer to score"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Cells(CellOptions):
+    """Head `cells`."""
+
+    name: Literal["cells"] = "cells"
+
+    def build(self, width: int, *, cells: int, crs: str) -> "CellsHead":
+        """Build the head."""
+        return CellsHead(width, cells, crs, self)
+
+
 class CellHead(PlaceHead):
     """A head that gives probabilities of the cells that hold training records.
-
-    The answer is made of those and of the cells' positions: their `mean` in the CRS, the `best` alone,
-    the `median` (the place with the smallest expected distance in the CRS), or the place with the
-    highest expected `score`, exp(-great-circle distance / scale).
 
     Args:
         cells: number of classes.
         crs: of the cells' positions.
-        answer: `mean`, `best`, `median` or `score`.
-        smoothing_km: tau of the smoothed labels; None learns the record's own cell alone.
-        score_km: scale of the score; None takes a tenth of the diagonal of the training records'
-            extent, as GeoGuessr does, whose world map has 1492.7 km.
-
-    Raises:
-        ModelError: a scale is given for another answer, which would ignore it.
+        options: of the head.
     """
 
     cell_ids: Tensor  # (K,) int64, the grid's number of each class
@@ -52,44 +84,50 @@ class CellHead(PlaceHead):
     positions_deg: Tensor  # (K, 2) float64, the same as latitude, longitude
     scale_km: Tensor  # () float64, of the score
 
-    def __init__(
-        self,
-        cells: int,
-        crs: str,
-        *,
-        answer: Answer = "mean",
-        smoothing_km: float | None = None,
-        score_km: float | None = None,
-    ) -> None:
+    def __init__(self, cells: int, crs: str, options: CellOptions) -> None:
         super().__init__()
-        if score_km is not None and answer != "score":
-            raise ModelError(f"score_km does nothing for the answer {answer!r}; set it to null, or answer to score")
-        self.crs, self.answer, self.smoothing_km, self.score_km = crs, answer, smoothing_km, score_km
+        self.crs, self.options = crs, options
         self.register_buffer("cell_ids", torch.zeros(cells, dtype=torch.int64))
         self.register_buffer("positions_m", torch.zeros(cells, 2, dtype=torch.float64))
         self.register_buffer("positions_deg", torch.zeros(cells, 2, dtype=torch.float64))
         self.register_buffer("scale_km", torch.tensor(1.0, dtype=torch.float64))
 
-    def _keep_cells(self, cell_ids: NDArray[np.int64], positions_m: NDArray[np.float64], lat_lon: ArrayLike) -> None:
+    def adapt(self, places: TrainingPlaces) -> None:
+        """Learn which cells hold training records, and where they are."""
+        assert places.grid is not None
+        kept = np.unique(places.cell[places.cell >= 0])
+        centres_m = project(places.grid[["latitude", "longitude"]].to_numpy(), self.crs)
+        positions_m = cell_positions(kept, places.cell, places.xy_m, centres_m, self.options.position)
+        self.set_cells(kept, positions_m, places.lat_lon)
+
+    def set_cells(self, cell_ids: NDArray[np.int64], positions_m: NDArray[np.float64], lat_lon: ArrayLike) -> None:
+        """Set where the cells are.
+
+        Args:
+            cell_ids: `(K,)` the grid's number of each class.
+            positions_m: `(K, 2)` metres.
+            lat_lon: `(N, 2)` training records in degrees, for the scale of the score.
+        """
         self.cell_ids.copy_(torch.from_numpy(cell_ids))
         self.positions_m.copy_(torch.from_numpy(positions_m))
         self.positions_deg.copy_(to_lat_lon(self.positions_m, self.crs))
-        self.scale_km.fill_(SCORE_SHARE * diagonal_km(lat_lon) if self.score_km is None else self.score_km)
+        score_km = self.options.score_km
+        self.scale_km.fill_(SCORE_SHARE * diagonal_km(lat_lon) if score_km is None else score_km)
 
     @abstractmethod
     def logits(self, output: Tensor) -> Tensor:
         """Take the `(B, K)` logits of the cells from the raw output."""
 
     def probabilities(self, output: Tensor, temperature: float = 1.0) -> Tensor:
-        """Give the `(B, K)` float64 probabilities of the cells."""
+        """Compute the `(B, K)` float64 probabilities of the cells."""
         return (self.logits(output).to(torch.float64) / temperature).softmax(dim=1)
 
     def cells_m(self, output: Tensor) -> Tensor:
-        """Give the cells' positions in metres: `(K, 2)`, or `(B, K, 2)` where each record has its own."""
+        """Compute the cells' positions in metres: `(K, 2)`, or `(B, K, 2)` where each record has its own."""
         return self.positions_m
 
     def cells_deg(self, output: Tensor) -> Tensor:
-        """Give the same as latitude, longitude in degrees, on the CPU."""
+        """Compute the same as latitude, longitude in degrees, on the CPU."""
         own = self.cells_m(output)
         return self.positions_deg.cpu() if own is self.positions_m else to_lat_lon(own, self.crs)
 
@@ -98,14 +136,15 @@ class CellHead(PlaceHead):
         return batch.label >= 0
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the cross-entropy over the records whose cell is a class; 0 where none is."""
+        """Compute the cross-entropy over the records whose cell is a class; 0 where none is."""
         known = self.known(batch)
         if not known.any():
             return output.sum() * 0
         logits = self.logits(output[known])
-        if self.smoothing_km is None:
+        smoothing_km = self.options.smoothing_km
+        if smoothing_km is None:
             return F.cross_entropy(logits, batch.label[known])
-        soft = smoothed_labels(batch.lat_lon[known], batch.label[known], self.positions_deg, self.smoothing_km)
+        soft = smoothed_labels(batch.lat_lon[known], batch.label[known], self.positions_deg, smoothing_km)
         return F.cross_entropy(logits, soft.to(logits.dtype))
 
     def place(self, output: Tensor) -> Place:
@@ -118,9 +157,9 @@ class CellHead(PlaceHead):
 
     def _decode(self, output: Tensor) -> Tensor:
         chances = self.probabilities(output)
-        if self.answer == "score":
+        if self.options.answer == "score":
             return highest_score(chances.cpu(), self.cells_deg(output), float(self.scale_km))
-        decode = {"mean": mean_position, "best": best_position, "median": geometric_median}[self.answer]
+        decode = {"mean": mean_position, "best": best_position, "median": geometric_median}[self.options.answer]
         return to_lat_lon(decode(chances, self.cells_m(output)), self.crs)
 
 
@@ -131,33 +170,12 @@ class CellsHead(CellHead):
         width: number of features.
         cells: number of classes.
         crs: of the cells' positions.
-        answer: see `CellHead`.
-        smoothing_km: see `CellHead`.
-        score_km: see `CellHead`.
+        options: of the head.
     """
 
-    def __init__(
-        self,
-        width: int,
-        cells: int,
-        crs: str,
-        *,
-        answer: Answer = "mean",
-        smoothing_km: float | None = None,
-        score_km: float | None = None,
-    ) -> None:
-        super().__init__(cells, crs, answer=answer, smoothing_km=smoothing_km, score_km=score_km)
+    def __init__(self, width: int, cells: int, crs: str, options: CellOptions) -> None:
+        super().__init__(cells, crs, options)
         self.linear = nn.Linear(width, cells)
-
-    def remember(self, cell_ids: NDArray[np.int64], positions_m: NDArray[np.float64], lat_lon: ArrayLike) -> None:
-        """Keep where the cells are.
-
-        Args:
-            cell_ids: `(K,)` the grid's number of each class.
-            positions_m: `(K, 2)` metres.
-            lat_lon: `(N, 2)` training records in degrees, for the scale of the score.
-        """
-        self._keep_cells(cell_ids, positions_m, lat_lon)
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `(B, width)` features into `(B, K)` logits."""
@@ -165,7 +183,7 @@ class CellsHead(CellHead):
         return logits
 
     def logits(self, output: Tensor) -> Tensor:
-        """Give the output: it is the logits."""
+        """Return the output: it is the logits."""
         return output
 
 
@@ -210,7 +228,7 @@ def cell_positions(
     centres_m: NDArray[np.float64],
     position: Position,
 ) -> NDArray[np.float64]:
-    """Say where each kept cell's answer lies.
+    """Place each kept cell's answer.
 
     Args:
         kept: `(K,)` numbers of the cells.

@@ -2,18 +2,39 @@
 
 from typing import Literal
 
-import geopandas as gpd
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from waymark.errors import ModelError
 from waymark.images.batches import Batch
-from waymark.models.heads.adapter import Place, PlaceHead
+from waymark.models.heads.adapter import Place, PlaceHead, PlaceOptions, TrainingPlaces
 from waymark.models.heads.spaces import CosineSpace, CrsSpace, Scaling, Space, SphereSpace
+from waymark.options.named import STRICT
 
-SpaceName = Literal["crs", "sphere", "cosine"]
+
+@dataclass(frozen=True, config=STRICT)
+class Coordinates(PlaceOptions):
+    """Head `coordinates`.
+
+    Args:
+        space: in which coordinates are learnt: `crs`; `sphere`, unit vectors; or `cosine`, latitude and longitude
+            times its cosine.
+        scaling: one scale for both axes, or each axis to 0-1; null is isotropic, and all that the sphere takes.
+    """
+
+    name: Literal["coordinates"] = "coordinates"
+    space: Literal["crs", "sphere", "cosine"] = "crs"
+    scaling: Scaling | None = None
+
+    def __post_init__(self) -> None:
+        if self.space == "sphere" and self.scaling is not None:
+            raise ValueError(
+                f"scaling {self.scaling} does nothing on the sphere, whose axes are alike; set scaling to null"
+            )
+
+    def build(self, width: int, *, cells: int, crs: str) -> "CoordinatesHead":
+        """Build the head, which has no cells."""
+        return CoordinatesHead(width, crs, self)
 
 
 class CoordinatesHead(PlaceHead):
@@ -25,21 +46,19 @@ class CoordinatesHead(PlaceHead):
     Args:
         width: number of features.
         crs: in which it answers, for the space `crs`.
-        space: `crs`; `sphere`, unit vectors; or `cosine`, latitude and longitude times its cosine.
-        scaling: of both axes by one scale, `isotropic`, which None stands for, or `per_axis`.
-
-    Raises:
-        ModelError: the sphere is given a scaling, or the space is unknown.
+        options: of the head.
     """
 
-    def __init__(self, width: int, crs: str, *, space: SpaceName = "crs", scaling: Scaling | None = None) -> None:
+    def __init__(self, width: int, crs: str, options: Coordinates) -> None:
         super().__init__()
-        self.space = _build_space(space, crs, scaling)
+        scaling = options.scaling or "isotropic"
+        spaces = {"crs": lambda: CrsSpace(crs, scaling), "cosine": lambda: CosineSpace(scaling), "sphere": SphereSpace}
+        self.space: Space = spaces[options.space]()
         self.linear = nn.Linear(width, self.space.width)
 
-    def remember(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
-        """Learn the scaler from `(N, 2)` training records in degrees; bounds from a region in EPSG:4326."""
-        self.space.remember(lat_lon, region)
+    def adapt(self, places: TrainingPlaces) -> None:
+        """Learn the scaler from the training records, and bounds from the region."""
+        self.space.adapt(places.lat_lon, places.region)
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `(B, width)` features into `(B, 2)` scaled coordinates, or `(B, 3)` for the sphere."""
@@ -51,7 +70,7 @@ class CoordinatesHead(PlaceHead):
         return self.space.known(batch)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the mean squared error over the records that have coordinates; 0 where none has."""
+        """Compute the mean squared error over the records that have coordinates; 0 where none has."""
         known = self.known(batch)
         if not known.any():
             return output.sum() * 0
@@ -60,15 +79,3 @@ class CoordinatesHead(PlaceHead):
     def place(self, output: Tensor) -> Place:
         """Answer with the coordinates, kept inside the region's bounds."""
         return Place(self.space.decode(output.detach()), torch.full((len(output),), -1, dtype=torch.int64))
-
-
-def _build_space(space: SpaceName, crs: str, scaling: Scaling | None) -> Space:
-    if space == "crs":
-        return CrsSpace(crs, scaling or "isotropic")
-    if space == "cosine":
-        return CosineSpace(scaling or "isotropic")
-    if space != "sphere":
-        raise ModelError(f"unknown space {space!r}; set space to crs, sphere or cosine")
-    if scaling is not None:
-        raise ModelError(f"scaling {scaling} does nothing on the sphere, whose axes are alike; set scaling to null")
-    return SphereSpace()

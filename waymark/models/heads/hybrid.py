@@ -1,14 +1,35 @@
 """Cell and offset: which cell, and where inside it."""
 
+from typing import Literal
+
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from waymark.images.batches import Batch
-from waymark.models.decoding import Answer
-from waymark.models.heads.cells import CellHead
+from waymark.models.heads.adapter import TrainingPlaces
+from waymark.models.heads.cells import CellHead, CellOptions
+from waymark.options.kinds import Weight
+from waymark.options.named import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Hybrid(CellOptions):
+    """Head `hybrid`: a cell, and where inside it. The offset counts from the cell's position.
+
+    Args:
+        offset_weight: weight of the offset's loss, where that of the cell has 1.
+    """
+
+    name: Literal["hybrid"] = "hybrid"
+    offset_weight: Weight = 1.0
+
+    def build(self, width: int, *, cells: int, crs: str) -> "HybridHead":
+        """Build the head."""
+        return HybridHead(width, cells, crs, self)
 
 
 class HybridHead(CellHead):
@@ -23,49 +44,29 @@ class HybridHead(CellHead):
         width: number of features.
         cells: number of classes.
         crs: of the cells' positions.
-        answer: see `CellHead`.
-        smoothing_km: see `CellHead`.
-        score_km: see `CellHead`.
-        offset_weight: what the loss of the offset counts beside the cross-entropy.
+        options: of the head.
     """
 
     boxes_m: Tensor  # (K, 2, 2) float64, lowest and highest x, y of each cell
 
-    def __init__(
-        self,
-        width: int,
-        cells: int,
-        crs: str,
-        *,
-        answer: Answer = "mean",
-        smoothing_km: float | None = None,
-        score_km: float | None = None,
-        offset_weight: float = 1.0,
-    ) -> None:
-        super().__init__(cells, crs, answer=answer, smoothing_km=smoothing_km, score_km=score_km)
-        self.offset_weight = offset_weight
+    def __init__(self, width: int, cells: int, crs: str, options: Hybrid) -> None:
+        super().__init__(cells, crs, options)
+        self.offset_weight = options.offset_weight
         self.cell = nn.Linear(width, cells)
         self.offset = nn.Linear(width, 2 * cells)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
         self.register_buffer("boxes_m", torch.zeros(cells, 2, 2, dtype=torch.float64))
 
-    def remember(
-        self,
-        cell_ids: NDArray[np.int64],
-        positions_m: NDArray[np.float64],
-        lat_lon: ArrayLike,
-        boxes_m: NDArray[np.float64],
-    ) -> None:
-        """Keep where the cells are.
+    def adapt(self, places: TrainingPlaces) -> None:
+        """Learn which cells hold training records, where they are and how far they reach."""
+        super().adapt(places)
+        assert places.grid is not None
+        bounds_m = places.grid.geometry.bounds.to_numpy()
+        self.set_boxes(cell_boxes(self.cell_ids.cpu().numpy(), places.cell, places.xy_m, bounds_m))
 
-        Args:
-            cell_ids: `(K,)` the grid's number of each class.
-            positions_m: `(K, 2)` metres.
-            lat_lon: `(N, 2)` training records in degrees, for the scale of the score.
-            boxes_m: `(K, 2, 2)` lowest and highest x, y in metres, as `cell_boxes` gives them.
-        """
-        self._keep_cells(cell_ids, positions_m, lat_lon)
+    def set_boxes(self, boxes_m: NDArray[np.float64]) -> None:
+        """Set how far the cells reach: `(K, 2, 2)` lowest and highest x, y in metres, as of `cell_boxes`."""
         self.boxes_m.copy_(torch.from_numpy(boxes_m))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -77,12 +78,12 @@ class HybridHead(CellHead):
         return output[:, : len(self.cell_ids)]
 
     def cells_m(self, output: Tensor) -> Tensor:
-        """Give each record's `(B, K, 2)` positions of the cells in metres, inside the cells' boxes."""
+        """Compute each record's `(B, K, 2)` positions of the cells in metres, inside the cells' boxes."""
         offsets_m = self._offsets(output).to(torch.float64) * self._half_extents_m()
         return torch.clamp(self.positions_m + offsets_m, self.boxes_m[:, 0], self.boxes_m[:, 1])
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the cross-entropy plus the weighted loss of the offset in the true cell; 0 where none is known."""
+        """Compute the cross-entropy plus the weighted loss of the offset in the true cell; 0 where none is known."""
         known = self.known(batch)
         if not known.any():
             return output.sum() * 0
@@ -102,7 +103,7 @@ class HybridHead(CellHead):
 def cell_boxes(
     kept: NDArray[np.int64], cell: NDArray[np.int64], xy_m: NDArray[np.float64], bounds_m: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Say which box each kept cell's answers stay in: its bounds, widened to its training records.
+    """Bound each kept cell's answers: its bounds, widened to its training records.
 
     A record on the shore can belong to the nearest cell and lie outside it.
 

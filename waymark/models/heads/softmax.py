@@ -2,11 +2,32 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from waymark.errors import ModelError
-from waymark.models.heads.landmarks import LandmarkHead
+from waymark.models.heads.landmarks import Hidden, LandmarkHead, LandmarkOptions
+from waymark.options.kinds import Share
+from waymark.options.named import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Softmax(LandmarkOptions):
+    """Head `softmax`.
+
+    Args:
+        hidden: widths of fully connected layers before the classes'; VGG has 4096, 4096.
+        dropout: share of values that training hides, after each of them.
+    """
+
+    name: Literal["softmax"] = "softmax"
+    hidden: Hidden = ()
+    dropout: Share = 0.5
+
+    def build(self, width: int, *, landmarks: int) -> "SoftmaxHead":
+        """Build the head for so many features and landmarks."""
+        return SoftmaxHead(width, landmarks, self)
 
 
 class SoftmaxHead(LandmarkHead):
@@ -18,24 +39,12 @@ class SoftmaxHead(LandmarkHead):
     Args:
         width: number of features.
         classes: number of landmarks.
-        hidden: width of each hidden layer; VGG has (4096, 4096).
-        dropout: share of values that training hides.
-        label_smoothing: see `LandmarkHead`.
-        background: see `LandmarkHead`.
+        options: of the head.
     """
 
-    def __init__(
-        self,
-        width: int,
-        classes: int,
-        *,
-        hidden: Sequence[int] = (),
-        dropout: float = 0.5,
-        label_smoothing: float = 0.0,
-        background: float = 0.0,
-    ) -> None:
-        super().__init__(classes, label_smoothing=label_smoothing, background=background)
-        self.classifier = build_classifier(width, self.outputs, hidden, dropout)
+    def __init__(self, width: int, classes: int, options: Softmax) -> None:
+        super().__init__(classes, options)
+        self.classifier = build_classifier(width, self.outputs, options.hidden, options.dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `(B, width)` features into `(B, outputs)` logits: probabilities would saturate."""
@@ -47,13 +56,7 @@ class SoftmaxHead(LandmarkHead):
 
 
 def build_classifier(width: int, classes: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
-    """Build hidden layers, dropout and the layer of the classes, as `SoftmaxHead` says.
-
-    Raises:
-        ModelError: the dropout would hide less than nothing, or everything.
-    """
-    if not 0 <= dropout < 1:
-        raise ModelError(f"dropout is {dropout}; set it to 0 or more, and below 1")
+    """Build hidden layers, dropout and the layer of the classes, as `SoftmaxHead` says."""
     layers: list[nn.Module] = [] if hidden else [nn.Dropout(dropout)]
     for before, after in pairwise([width, *hidden]):
         layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]

@@ -1,4 +1,4 @@
-"""The spaces that coordinates can be learnt in: what a net has to say for a place, and back."""
+"""The spaces that coordinates can be learnt in: what a network gives for a place, and back."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -29,7 +29,7 @@ class Space(nn.Module, ABC):
     width: int  # numbers that a net gives for a place
 
     @abstractmethod
-    def remember(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
+    def adapt(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
         """Learn the scaler from `(N, 2)` training records in degrees, and the bounds from a region in EPSG:4326."""
 
     @abstractmethod
@@ -38,7 +38,7 @@ class Space(nn.Module, ABC):
 
     @abstractmethod
     def residual(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the `(B, width)` scaled difference between raw output and truth."""
+        """Compute the `(B, width)` scaled difference between raw output and truth."""
 
     @abstractmethod
     def decode(self, output: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Scaler(nn.Module):
         self.register_buffer("offset", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(2, dtype=torch.float64))
 
-    def remember(self, values: NDArray[np.float64]) -> None:
+    def adapt(self, values: NDArray[np.float64]) -> None:
         """Learn offset and scale from `(N, 2)` values."""
         low, high = values.min(axis=0), values.max(axis=0)
         extent = np.where(high > low, high - low, 1.0)
@@ -96,9 +96,9 @@ class CrsSpace(Space):
         self.crs, self.scaler = crs, Scaler(scaling)
         self.register_buffer("bounds_m", torch.zeros(2, 2, dtype=torch.float64))
 
-    def remember(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
+    def adapt(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
         """Learn scaler and bounds in metres."""
-        self.scaler.remember(project(lat_lon, self.crs, anywhere=True))
+        self.scaler.adapt(project(lat_lon, self.crs, anywhere=True))
         self.bounds_m.copy_(torch.from_numpy(region.to_crs(self.crs).total_bounds.reshape(2, 2)))
 
     def known(self, batch: Batch) -> Tensor:
@@ -106,7 +106,7 @@ class CrsSpace(Space):
         return ~torch.isnan(batch.xy_m).any(dim=1)
 
     def residual(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the difference of scaled metres."""
+        """Compute the difference of scaled metres."""
         return output - self.scaler.scaled(batch.xy_m).to(output.dtype)
 
     def decode(self, output: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class DegreeBounds(nn.Module):
         super().__init__()
         self.register_buffer("box", torch.tensor([-90.0, 90.0, 0.0, 180.0], dtype=torch.float64))
 
-    def remember(self, region: gpd.GeoDataFrame) -> None:
+    def adapt(self, region: gpd.GeoDataFrame) -> None:
         """Learn the smallest box around a region in EPSG:4326."""
         dense = region.set_geometry(region.geometry.segmentize(EDGE_DEG))
         latitude, longitude = region_lat_lon(dense).T
@@ -141,7 +141,7 @@ class DegreeBounds(nn.Module):
 class SphereSpace(Space):
     """Unit vectors in three dimensions: no seam and no pole, for places all over the Earth.
 
-    A net says where in the space around the centroid of the training records' vectors, in units of their
+    The network answers in the space around the centroid of the training records' vectors, in units of their
     greatest distance from it, so that a region of any size is learnt alike; the vector is then brought to
     length 1. The mean squared error is a third of the squared chord, 2 - 2 cos of the angle, in the same units.
     """
@@ -156,19 +156,19 @@ class SphereSpace(Space):
         self.register_buffer("offset", torch.zeros(3, dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float64))
 
-    def remember(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
+    def adapt(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
         """Learn centroid and radius of the records, and bounds in degrees."""
         vectors = unit_vectors(torch.from_numpy(np.asarray(lat_lon, dtype=np.float64)))
         self.offset.copy_(vectors.mean(dim=0))
         self.scale.copy_(torch.linalg.vector_norm(vectors - self.offset, dim=1).amax().clamp(min=1e-6))
-        self.bounds.remember(region)
+        self.bounds.adapt(region)
 
     def known(self, batch: Batch) -> Tensor:
         """Mark the records with degrees."""
         return ~torch.isnan(batch.lat_lon).any(dim=1)
 
     def residual(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the difference of unit vectors, in units of the scale."""
+        """Compute the difference of unit vectors, in units of the scale."""
         target = unit_vectors(batch.lat_lon)
         return ((self._vectors(output) - target) / self.scale).to(output.dtype)
 
@@ -198,19 +198,19 @@ class CosineSpace(Space):
         self.scaler, self.bounds = Scaler(scaling), DegreeBounds()
         self.register_buffer("middle", torch.tensor(0.0, dtype=torch.float64))
 
-    def remember(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
+    def adapt(self, lat_lon: NDArray[np.float64], region: gpd.GeoDataFrame) -> None:
         """Learn middle and scaler of the records, and bounds in degrees."""
         places = np.asarray(lat_lon, dtype=np.float64)
         self.middle.fill_(sum(smallest_arc(places[:, 1])) / 2)
-        self.scaler.remember(self._transformed(torch.from_numpy(places)).numpy())
-        self.bounds.remember(region)
+        self.scaler.adapt(self._transformed(torch.from_numpy(places)).numpy())
+        self.bounds.adapt(region)
 
     def known(self, batch: Batch) -> Tensor:
         """Mark the records with degrees."""
         return ~torch.isnan(batch.lat_lon).any(dim=1)
 
     def residual(self, output: Tensor, batch: Batch) -> Tensor:
-        """Give the difference of scaled transformed degrees."""
+        """Compute the difference of scaled transformed degrees."""
         return output - self.scaler.scaled(self._transformed(batch.lat_lon)).to(output.dtype)
 
     def decode(self, output: Tensor) -> Tensor:

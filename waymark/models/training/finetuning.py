@@ -1,30 +1,32 @@
 """Fine-tuning: the head first, then blocks of the backbone, each with a learning rate of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from pydantic.dataclasses import dataclass
 from torch import nn, optim
 
 from waymark.errors import ModelError
 from waymark.models.locator import Locator
+from waymark.options.kinds import Epoch, Few, Rate
+from waymark.options.named import STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Unfreeze:
-    """Blocks of the backbone that begin to learn.
+    """A step of fine-tuning: blocks of the backbone that begin to learn.
 
     Args:
         epoch: first in which they learn.
         blocks: how many, counted from the backbone's output and after those of the steps before;
-            None for all that are left.
-        lr: their learning rate; None for the optimizer's.
+            null for all that are left.
+        lr: their learning rate; null for the optimizer's.
     """
 
-    epoch: int
-    blocks: int | None = None
-    lr: float | None = None
+    epoch: Epoch
+    blocks: Few | None = None
+    lr: Rate | None = None
 
 
 class Stage(NamedTuple):
@@ -36,7 +38,7 @@ class Stage(NamedTuple):
 
 
 def unfreeze_steps(unfreeze_epoch: int | None, unfreeze: Sequence[Unfreeze]) -> tuple[Unfreeze, ...] | None:
-    """Bring both ways of saying when the backbone learns to one.
+    """Turn both ways to set when the backbone learns into steps.
 
     Args:
         unfreeze_epoch: first epoch in which the whole backbone learns; 0 trains all from the start, None never
@@ -51,7 +53,7 @@ def unfreeze_steps(unfreeze_epoch: int | None, unfreeze: Sequence[Unfreeze]) -> 
     """
     if unfreeze and unfreeze_epoch != 0:
         raise ModelError(
-            f"unfreeze_epoch {unfreeze_epoch} and unfreeze both say when the backbone learns;"
+            f"unfreeze_epoch {unfreeze_epoch} and unfreeze both set when the backbone learns;"
             " set unfreeze_epoch to 0, or unfreeze to []"
         )
     epochs = [step.epoch for step in unfreeze]
@@ -102,7 +104,7 @@ class FineTuning:
         self.frozen = blocks[:left]
 
     def groups(self, lr: float) -> list[dict[str, Any]]:
-        """Give the groups of parameters for an optimizer: head and join first, then one for each step.
+        """List the groups of parameters for an optimizer: head and join first, then one for each step.
 
         They are the same in each epoch, so that a training that was killed finds its optimizer again.
 

@@ -1,14 +1,13 @@
 """Run the training loop: the epoch that is best on val counts, and a kill costs one epoch."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import Logger
 
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
@@ -61,7 +60,7 @@ def fit(
     epochs: int,
     patience: int | None = None,
     precision: Precision = "32",
-    loggers: Sequence[Logger] = (),
+    after_epoch: Callable[[Sequence[dict[str, float]]], None] | None = None,
 ) -> Fitted:
     """Train until the last epoch, or until nothing gets better; leave the best weights in the locator.
 
@@ -72,7 +71,7 @@ def fit(
         epochs: most epochs.
         patience: epochs without a better figure of `monitor_of` after which training stops.
         precision: of the sums inside the network; see `trainer_precision`.
-        loggers: that follow the curves.
+        after_epoch: takes the curves so far, a row for each epoch.
 
     Raises:
         ModelError: the checkpoint to go on from is damaged, or holds more than numbers.
@@ -81,6 +80,7 @@ def fit(
         exact_convolutions()
     # A fifth of the time, and nothing reads such memory; mypy does not know the module's property.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    module.after_epoch = after_epoch
     monitor = monitor_of(module.locator)
     best = _keep("best", work, monitor)
     # Lightning's own save_last writes in epochs only that are the best so far.
@@ -95,7 +95,7 @@ def fit(
         devices=1,
         precision=trainer_precision(precision),
         deterministic="warn",
-        logger=list(loggers) or False,
+        logger=False,
         callbacks=callbacks,
         enable_progress_bar=visible,
         enable_model_summary=False,
@@ -120,12 +120,12 @@ def _refuse_code(checkpoint: Path) -> None:
         reason = type(error).__name__
         raise ModelError(
             f"{checkpoint} is no checkpoint that loads without running code ({reason}); remove its folder, and the"
-            " training begins anew"
+            " training starts again"
         ) from error
 
 
 def trainer_precision(precision: Precision) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
-    """Say it as Lightning's trainer takes it.
+    """Translate the precision for Lightning's trainer.
 
     Args:
         precision: 32 is exact. The mixed ones compute layers in half precision, which is faster on a

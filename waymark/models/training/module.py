@@ -1,9 +1,9 @@
-"""How a locator is trained: one step for training and validation, each part when it is its time."""
+"""How a locator is trained: one step for training and validation."""
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -18,7 +18,8 @@ from waymark.metrics.stateful import GlobalAveragePrecision, MeanHaversine
 from waymark.models.heads import Head
 from waymark.models.locator import Locator, Output
 from waymark.models.training.finetuning import FineTuning, Unfreeze
-from waymark.models.training.optimization import OptimizerName, ScheduleName, build_optimizer, build_schedule
+from waymark.models.training.optimizers import OptimizerOptions
+from waymark.models.training.schedules import ScheduleOptions
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +29,14 @@ class Optimization:
     """What is optimized when, and how.
 
     Args:
-        optimizer: name.
-        schedule: name.
-        optimizer_options: of `build_optimizer`; `lr` may lack where `tune` finds it.
-        schedule_options: of `build_schedule`.
+        optimizer: and its learning rate.
+        schedule: of the learning rate.
         unfreeze: steps in which the backbone begins to learn; none trains all from the start, and None
             never trains the backbone.
     """
 
-    optimizer: OptimizerName
-    schedule: ScheduleName
-    optimizer_options: dict[str, Any] = field(default_factory=dict)
-    schedule_options: dict[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerOptions
+    schedule: ScheduleOptions
     unfreeze: tuple[Unfreeze, ...] | None = ()
 
 
@@ -61,12 +58,12 @@ class Losses(nn.Module):
             self._mean(name).update(loss.detach(), weight=weight)
 
     def compute(self) -> float:
-        """Give the weighted sum of the means; NaN where no record has a truth that a head learns."""
+        """Compute the weighted sum of the means; NaN where no record has a truth that a head learns."""
         known = [name for name in self.weights if self._mean(name).update_called]
         return sum(self.weights[name] * float(self._mean(name).compute()) for name in known) if known else math.nan
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Start again."""
         for name in self.weights:
             self._mean(name).reset()
 
@@ -106,10 +103,11 @@ class LocatorModule(L.LightningModule):
         self.val_km, self.val_gap, self.val_top1 = MeanHaversine(), GlobalAveragePrecision(), MeanMetric()
         self.seen = 0  # val records of the epoch, whose number orders what ties
         self.curves: list[dict[str, float]] = []  # a row for each epoch, also over a restart
+        self.after_epoch: Callable[[Sequence[dict[str, float]]], None] | None = None  # takes the curves
         self.rates: dict[str, float] = {}  # learning rate of each group, as the epoch began
 
     def _shared_step(self, batch: Batch, losses: Losses) -> tuple[Tensor, Output]:
-        """Give loss and raw output, and count the loss of each head by record."""
+        """Compute loss and raw output, and count the loss of each head by record."""
         raw: Output = self.locator(batch.views, batch.present)
         output = Output(*(part.float() for part in raw))  # half precision is for the layers alone
         total = torch.zeros((), device=self.device)
@@ -142,19 +140,19 @@ class LocatorModule(L.LightningModule):
         torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Give the loss; no distance is computed here."""
+        """Compute the loss; no distance is computed here."""
         return self._shared_step(batch, self.train_loss)[0]
 
     def validation_step(self, batch: Batch) -> None:
         """Add up the loss, and the great-circle distances of the answers.
 
         Raises:
-            ModelError: the answers are no numbers any more.
+            ModelError: the answers are NaN or infinite.
         """
         _, output = self._shared_step(batch, self.val_loss)
         if not all(part.isfinite().all() for part in output):
             raise ModelError(
-                f"training diverged in epoch {self.current_epoch + 1}: the answers are no numbers any more;"
+                f"training diverged in epoch {self.current_epoch + 1}: the loss is NaN or infinite;"
                 " choose a smaller learning rate (optimizer.lr)"
             )
         if self.locator.place_head is not None:
@@ -191,6 +189,8 @@ class LocatorModule(L.LightningModule):
         self.curves.append({"epoch": self.current_epoch, **row})
         said = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
         logger.info("epoch %d of %d: %s", self.current_epoch + 1, self.epochs, said)  # flows/progress.py reads it
+        if self.after_epoch is not None:
+            self.after_epoch(self.curves)
         for metric in (self.train_loss, self.val_loss, self.val_km, self.val_gap, self.val_top1):
             metric.reset()
         self.seen = 0
@@ -219,8 +219,7 @@ class LocatorModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule over all that ever learns; what is frozen gets no gradient."""
         how = self.optimization
-        groups = self.fine_tuning.groups(how.optimizer_options["lr"])
-        optimizer = build_optimizer(how.optimizer, groups, **how.optimizer_options)
-        batches = int(self.trainer.estimated_stepping_batches) if how.schedule == "one_cycle" else 0
-        schedule = build_schedule(how.schedule, optimizer, epochs=self.epochs, batches=batches, **how.schedule_options)
+        optimizer = how.optimizer.build(self.fine_tuning.groups(how.optimizer.rate))
+        batches = int(self.trainer.estimated_stepping_batches) if how.schedule.interval == "step" else 0
+        schedule = how.schedule.build(optimizer, epochs=self.epochs, batches=batches)
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -21,7 +21,7 @@ from waymark.images.batches import Batch
 from waymark.images.datamodule import RecordDataModule
 from waymark.models.training.fitting import Precision, trainer_precision
 from waymark.models.training.module import LocatorModule
-from waymark.models.training.optimization import build_optimizer
+from waymark.models.training.schedules import Constant
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +77,9 @@ def tune(
             batch_size = _largest_batch(module, data, precision) if batch_auto else None
             _take(Tuned(None, batch_size), module, data)
             tuned = Tuned(_find_lr(module, data, precision) if lr_auto else None, batch_size)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(tuned._asdict()))
-        beside.replace(path)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(tuned._asdict()))
+        part.replace(path)
     _take(tuned, module, data)
     for name, value in tuned._asdict().items():
         if value is not None:
@@ -91,8 +91,8 @@ def _take(tuned: Tuned, module: LocatorModule, data: RecordDataModule) -> None:
     if tuned.batch_size is not None:
         data.loaders.batch_size = tuned.batch_size
     if tuned.lr is not None:
-        options = {**module.optimization.optimizer_options, "lr": tuned.lr}
-        module.optimization = replace(module.optimization, optimizer_options=options)
+        optimizer = replace(module.optimization.optimizer, lr=tuned.lr)
+        module.optimization = replace(module.optimization, optimizer=optimizer)
 
 
 class Trial(LocatorModule):
@@ -100,17 +100,16 @@ class Trial(LocatorModule):
 
     def __init__(self, module: LocatorModule, *, all_learn: bool) -> None:
         how = module.optimization
-        options = {**how.optimizer_options, "lr": LOWEST_LR}
         steps = how.unfreeze
         if all_learn and steps is not None:
             steps = tuple(replace(step, epoch=0) for step in steps)
-        how = replace(how, schedule="constant", schedule_options={}, optimizer_options=options, unfreeze=steps)
+        how = replace(how, optimizer=replace(how.optimizer, lr=LOWEST_LR), schedule=Constant(), unfreeze=steps)
         super().__init__(
             copy.deepcopy(module.locator), how, epochs=module.epochs, seed=module.seed, weights=module.weights
         )
 
     def on_train_epoch_start(self) -> None:
-        """Let learn what learns in the first epoch, however often the records come round."""
+        """Freeze what is frozen in the first epoch, however often the records repeat."""
         self.fine_tuning.begin(0, self.trainer.optimizers[0])
 
     def on_train_epoch_end(self) -> None:
@@ -158,13 +157,13 @@ class RangeTest(Trial):
         self.lrs.append(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         self.losses.append(float(loss.detach()))
         first = np.mean(self.losses[:WINDOW_BATCHES])
-        self.trainer.should_stop = not self.losses[-1] < DIVERGED * first  # also where it is no number
+        self.trainer.should_stop = not self.losses[-1] < DIVERGED * first  # also where it is NaN
         return loss
 
     def configure_optimizers(self) -> Any:
         """Let the rate grow by the same factor with each batch."""
         how = self.optimization
-        optimizer = build_optimizer(how.optimizer, self.fine_tuning.groups(LOWEST_LR), **how.optimizer_options)
+        optimizer = how.optimizer.build(self.fine_tuning.groups(LOWEST_LR))
         curves: list[Callable[[int], float]] = [
             _growth if stage.lr is None else _rest for stage in self.fine_tuning.stages
         ]

@@ -52,5 +52,5 @@ def columns_check(kind: str) -> Check:
 
 
 async def take_table(remote: Remote, kind: str) -> Path:
-    """Give a table of `layout.COLUMNS`."""
+    """Return a table of `layout.COLUMNS`."""
     return await remote.file(kind, columns_check(kind), self_checking=False)

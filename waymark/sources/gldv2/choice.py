@@ -1,30 +1,41 @@
 """Which training images are wanted, and how much that means, before anything large is downloaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from waymark.errors import SourceError
+from waymark.options.kinds import AtLeastOne, NoneOrMore
+from waymark.options.named import STRICT
 from waymark.sources.gldv2.layout import SIZES, Split, Subset, Tars, tar_numbers
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=STRICT, kw_only=True)
 class Choice:
     """Which images of train are wanted; the rules go one after the other.
 
     Args:
         subset: `clean` (train_clean.csv: 1.58 million images of 81,313 landmarks) or `full` (train.csv).
-        landmarks: ids of landmarks; None takes all.
+        landmarks: ids of landmarks; null takes all.
         min_images: landmarks with fewer images in the subset are left out.
         largest: how many landmarks are taken, the largest first, ties by id.
     """
 
     subset: Subset = "clean"
-    landmarks: Sequence[int] | None = None
-    min_images: int | None = None
-    largest: int | None = None
+    landmarks: Annotated[tuple[NoneOrMore, ...], Field(strict=False)] | None = None
+    min_images: AtLeastOne | None = None
+    largest: AtLeastOne | None = None
+
+    @field_validator("landmarks")
+    @classmethod
+    def _some(cls, landmarks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if landmarks is not None and not landmarks:
+            raise ValueError("must name at least one landmark, or be null for all")
+        return landmarks
 
     def choose(self, labels: pa.Table) -> pa.Table:
         """Keep the wanted images.
@@ -84,15 +95,15 @@ class Estimate:
     kept_gb: float
 
     def __str__(self) -> str:
-        told = f"{self.images:,} images of {self.landmarks:,} landmarks"
+        choice = f"{self.images:,} images of {self.landmarks:,} landmarks"
         if self.expected != self.images:
-            told += f", about {self.expected:,} of them in the chosen tars"
+            choice += f", about {self.expected:,} of them in the chosen tars"
         sizes = f"about {self.download_gb:,.1f} GB to download and {self.kept_gb:,.1f} GB to keep"
-        return f"{told}; {self.tars:,} tars, {sizes}"
+        return f"{choice}; {self.tars:,} tars, {sizes}"
 
 
 def estimate(images: dict[Split, int], landmarks: int, tars: Tars) -> Estimate:
-    """Say how much a choice means, from the numbers of images and the sizes that the dataset tells of itself.
+    """Estimate how much a choice means, from the numbers of images and the sizes that the dataset tells of itself.
 
     Args:
         images: number of wanted images of each split.
@@ -103,7 +114,7 @@ def estimate(images: dict[Split, int], landmarks: int, tars: Tars) -> Estimate:
     expected = kept = 0.0
     for split, wanted in images.items():
         size = SIZES[split]
-        inside = wanted * sum(its == split for its, _ in chosen) / size.tars
+        inside = wanted * sum(one == split for one, _ in chosen) / size.tars
         expected += inside
         kept += inside * size.tars * size.tar_bytes / size.images
     return Estimate(

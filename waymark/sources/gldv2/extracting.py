@@ -69,7 +69,7 @@ def extract(archive: Path, wanted: pa.Array, stem: Path) -> None:
 
 
 def finished(stem: Path) -> Extracted | None:
-    """Give what an extraction wrote; None where it did not come to its end."""
+    """Return what an extraction wrote; None where it did not come to its end."""
     if not (marker := _marker(stem)).exists():
         return None
     table = pq.read_table(marker)

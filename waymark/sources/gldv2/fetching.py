@@ -41,7 +41,7 @@ class _Part:
     """A file on its way.
 
     Attributes:
-        path: its bytes so far; beside them stands what the server said of the whole.
+        path: its bytes so far; next to them stands what the server sent about the whole.
     """
 
     path: Path
@@ -54,8 +54,8 @@ class _Part:
     def _note(self) -> Path:
         return self.path.with_name(f"{self.path.name}.note")
 
-    def told(self) -> tuple[int | None, str]:
-        """Give the length of the whole and the validator (a strong ETag or a date), as far as the server told."""
+    def whole(self) -> tuple[int | None, str]:
+        """Return the length of the whole and the validator (a strong ETag or a date), as far as the server told."""
         if not self._note.exists():
             return None, ""
         total, _, validator = self._note.read_text().partition("\n")
@@ -69,7 +69,7 @@ class _Part:
         unfinished.replace(self._note)
 
     def finish(self, destination: Path) -> None:
-        """Give the whole file its name."""
+        """Rename the complete file."""
         self.path.replace(destination)
         self._note.unlink(missing_ok=True)
 
@@ -104,7 +104,7 @@ class Remote:
             self.progress.close()
 
     async def file(self, path: str, check: Check, *, self_checking: bool) -> Path:
-        """Give a file, which is downloaded unless it is at hand, and checked in either case.
+        """Fetch a file, which is downloaded unless it is there, and checked in either case.
 
         Args:
             path: of the file below the base URL.
@@ -130,7 +130,7 @@ class Remote:
         )
 
     async def optional(self, path: str, check: Check) -> Path | None:
-        """Give a file that a server need not have; None where it has none."""
+        """Fetch a file that a server need not have; None where it has none."""
         try:
             return await self.file(path, check, self_checking=False)
         except SourceError as error:
@@ -162,7 +162,7 @@ class Remote:
 
     async def _attempt(self, url: str, part: _Part, self_checking: bool) -> None:
         """Take what is missing of a file; what came before an error stays."""
-        if part.length and part.length == part.told()[0]:  # ended after its last byte, before it got its name
+        if part.length and part.length == part.whole()[0]:  # ended after its last byte, before it got its name
             return
         async with self.session.get(url, headers=_headers(part, self_checking)) as response:
             begin, total = self._accept(response, part, self_checking)
@@ -177,7 +177,7 @@ class Remote:
             raise _UnusableError(f"gave {part.length} bytes of {total}")
 
     def _accept(self, response: aiohttp.ClientResponse, part: _Part, self_checking: bool) -> tuple[int, int | None]:
-        """Say where the answer begins in the file and how long the file is, or refuse it."""
+        """Read where the answer begins in the file and how long the file is, or refuse it."""
         status = response.status
         if status == 416:  # what is there is as long as the file or longer, and nobody knows whether it is right
             part.begin()
@@ -199,8 +199,8 @@ class Remote:
     def _continued(self, response: aiohttp.ClientResponse, part: _Part) -> tuple[int, int]:
         match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         begin, end, total = map(int, match.groups()) if match else (-1, -1, -1)
-        told, validator = part.told()
-        changed = (validator and _validator(response) not in ("", validator)) or told not in (None, total)
+        length, validator = part.whole()
+        changed = (validator and _validator(response) not in ("", validator)) or length not in (None, total)
         if not 0 < begin == part.length or end != total - 1 or changed:
             part.begin()
             raise _UnusableError("the server answers with another range or another version than was asked for")
@@ -210,7 +210,7 @@ class Remote:
 def _headers(part: _Part, self_checking: bool) -> dict[str, str]:
     """Ask for what is missing, where it is certain to belong to what is there."""
     headers = {"Accept-Encoding": "identity"}
-    _, validator = part.told()
+    _, validator = part.whole()
     if part.length and (validator or self_checking):
         headers["Range"] = f"bytes={part.length}-"
         if validator:

@@ -63,7 +63,7 @@ def tar_numbers(tars: Tars) -> list[tuple[Split, int]]:
 
 
 def tar_path(split: Split, number: int) -> str:
-    """Say where a tar lies.
+    """Locate a tar.
 
     >>> tar_path("train", 7)
     'train/images_007.tar'
@@ -72,7 +72,7 @@ def tar_path(split: Split, number: int) -> str:
 
 
 def md5_path(split: Split, number: int) -> str:
-    """Say where the MD5 of a tar lies.
+    """Locate the MD5 of a tar.
 
     >>> md5_path("train", 7)
     'md5sum/train/md5.images_007.txt'

@@ -22,7 +22,7 @@ def list_pictures(parts: list[tuple[Split, Extracted]]) -> pa.Table:
         parts: what was extracted of each tar of the dataset, in their order.
 
     Returns:
-        A table of `PICTURES` in the order of the ids; of an id that stands twice the first.
+        A table of `PICTURES` in the order of the ids; of duplicate ids the first.
     """
     tables, shards = [PICTURES.empty_table()], 0
     for split, part in parts:
@@ -52,7 +52,7 @@ def list_records(pictures: pa.Table, labels: dict[Split, pa.Table], attributions
     """
     number, ids = pictures.num_rows, pictures["id"]
     every = pa.concat_tables(labels.values())
-    told = attributions.take(pc.index_in(ids, value_set=attributions["id"].combine_chunks()))
+    credits = attributions.take(pc.index_in(ids, value_set=attributions["id"].combine_chunks()))
     is_train = pc.equal(pictures["split"], "train")
     view = [pictures["path"].combine_chunks(), pa.nulls(number, pa.float64())]
     views = pa.StructArray.from_arrays(view, fields=list(VIEW))
@@ -63,9 +63,9 @@ def list_records(pictures: pa.Table, labels: dict[Split, pa.Table], attributions
         "split": pc.if_else(pc.equal(pictures["split"], "index"), pa.scalar(None, pa.string()), pictures["split"]),
         "width": pictures["width"],
         "height": pictures["height"],
-        "author": told["author"],
-        "licence": pc.if_else(is_train, told["licence"], PUBLIC),
-        "source_url": told["source_url"],
+        "author": credits["author"],
+        "licence": pc.if_else(is_train, credits["licence"], PUBLIC),
+        "source_url": credits["source_url"],
     }
     columns = [known.get(column.name, pa.nulls(number, column.type)) for column in RECORD_SCHEMA]
     return pa.Table.from_arrays(columns, schema=RECORD_SCHEMA)

@@ -6,17 +6,20 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from waymark.errors import SourceError
 from waymark.images.tars import shard_name
-from waymark.sources.adapter import Fetched
+from waymark.options.kinds import FewOrNone, Seconds
+from waymark.options.named import STRICT
+from waymark.sources.adapter import Fetched, SourceOptions
 from waymark.sources.gldv2 import layout
 from waymark.sources.gldv2.checks import columns_check, md5_check, take_table
 from waymark.sources.gldv2.choice import Choice, Estimate, estimate
@@ -35,37 +38,71 @@ from waymark.sources.gldv2.metadata import (
 
 logger = logging.getLogger(__name__)
 
+ALL_OF_TRAIN: dict[Split, tuple[int, ...] | None] = {"train": None}
 OF_INDEX = "index-"  # its landmarks have other ids than those of train
 
 Labels = dict[Split, pa.Table]  # tables of metadata.LABELS
 
 
-@dataclass(frozen=True)
-class Gldv2Source:
-    """Google Landmarks Dataset v2 (Weyand et al., CVPR 2020), one record for each image.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Gldv2(Choice, SourceOptions):
+    """Options of the source `gldv2`: which images of train are wanted (of test and index all are), and how they come.
 
     Args:
-        work: folder for what must survive an interruption; it belongs to one `base_url`.
-        tars: numbers of the tars of each split, None for all of it; a split that is not named is not fetched.
-        choice: which images of train are wanted; of test and index all are.
+        tars: numbers of the tars of each split (train, index, test), null for all of it; a split that is not named is
+            not fetched.
         base_url: address below which the files of the dataset lie.
         at_once: how many tars are downloaded at the same time.
-        keep_tars: whether the tars and tables stay in `work`, for another choice.
+        keep_tars: whether the tars and tables stay in .work, for another choice.
         timeout_s: longest silence of the server.
         retries: how many attempts in a row may bring nothing new.
     """
 
-    work: Path
-    tars: Mapping[Split, tuple[int, ...] | None] = field(default_factory=lambda: {"train": None})
-    choice: Choice = field(default_factory=Choice)
-    base_url: str = layout.BASE_URL
-    at_once: int = 4
+    name: ClassVar[str] = "gldv2"
+
+    tars: dict[Split, tuple[FewOrNone, ...] | None] = Field(default_factory=lambda: dict(ALL_OF_TRAIN))
+    base_url: Annotated[
+        str, Field(pattern=r"^https?://[^\s/]+", max_length=2048, description="an address, https://...")
+    ] = layout.BASE_URL
+    at_once: Annotated[int, Field(ge=1, le=64)] = 4
     keep_tars: bool = False
-    timeout_s: float = 60.0
-    retries: int = 8
+    timeout_s: Seconds = 60.0
+    retries: FewOrNone = 8
+
+    @field_validator("tars")
+    @classmethod
+    def _there(cls, tars: layout.Tars) -> layout.Tars:
+        if not tars:
+            raise ValueError("must name at least one split, such as train: [0, 1] or train: null for all")
+        for split, numbers in tars.items():
+            if numbers is not None and not len(numbers) == len(set(numbers)) > 0:
+                raise ValueError(f"{split} must name each tar once, or be null for all")
+            if numbers is not None and max(numbers) >= layout.SIZES[split].tars:
+                raise ValueError(f"{split} has tars 0 to {layout.SIZES[split].tars - 1}")
+        return tars
+
+    def build(self, path: Path, *, work: Path, mirrored: Path | None = None) -> "Gldv2Source":
+        """Build the source, which reads nothing of the user's.
+
+        Its part of the work folder depends on the address alone, not on code and settings: files are checked before
+        use, and hundreds of GB are not downloaded again because a line of code changed.
+        """
+        address = hashlib.sha256(self.base_url.encode()).hexdigest()[:16]
+        return Gldv2Source(work=work / f"gldv2-{address}", **self.given())
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Gldv2Source(Gldv2):
+    """Google Landmarks Dataset v2 (Weyand et al., CVPR 2020), one record for each image.
+
+    Args:
+        work: folder for what must survive an interruption; it belongs to one `base_url`.
+    """
+
+    work: Path
 
     def preview(self) -> Estimate:
-        """Say how much the choice means, from the tables of the training labels alone.
+        """Estimate how much the choice means, from the tables of the training labels alone.
 
         Raises:
             SourceError: the server gives no such table, or no image is wanted.
@@ -131,9 +168,9 @@ class Gldv2Source:
         return labels
 
     async def _train(self, remote: Remote) -> pa.Table:
-        if self.choice.subset == "clean":
-            return self.choice.choose(read_clean(await take_table(remote, layout.TRAIN_CLEAN)))
-        return self.choice.choose(read_labels(await take_table(remote, layout.TRAIN), layout.TRAIN))
+        if self.subset == "clean":
+            return self.choose(read_clean(await take_table(remote, layout.TRAIN_CLEAN)))
+        return self.choose(read_labels(await take_table(remote, layout.TRAIN), layout.TRAIN))
 
     async def _tars(self, remote: Remote, labels: Labels) -> list[tuple[Split, Extracted]]:
         """Download, check and extract every tar that is not finished, several at once."""
@@ -192,7 +229,7 @@ def _key(ids: pa.Array) -> str:
 
 
 async def _index(remote: Remote) -> pa.Table:
-    """Read the index, whose landmarks are told in a table that a mirror may lack."""
+    """Read the index, whose landmarks stand in a table that a mirror may lack."""
     kind = layout.INDEX_LANDMARKS
     if (path := await remote.optional(kind, columns_check(kind))) is None:
         logger.warning("gldv2: %s has no %s; the index stays without landmarks", remote.base_url, kind)
@@ -209,9 +246,9 @@ async def _names(remote: Remote, labels: Labels, records: pa.Table) -> dict[str,
     names: dict[str, str] = {}
     landmarks = set(pc.unique(pc.list_flatten(records["landmarks"])).to_pylist())
     for split, prefix in (("train", ""), ("index", OF_INDEX)):
-        its = {landmark for landmark in landmarks if landmark.startswith(OF_INDEX) == bool(prefix)}
+        wanted = {landmark for landmark in landmarks if landmark.startswith(OF_INDEX) == bool(prefix)}
         for kind in (layout.CATEGORIES.format(split=split), layout.HIERARCHY.format(split=split)):
-            if its - names.keys() and (path := await remote.optional(kind, columns_check(kind))) is not None:
+            if wanted - names.keys() and (path := await remote.optional(kind, columns_check(kind))) is not None:
                 names = {prefix + landmark: name for landmark, name in read_names(path, kind).items()} | names
     return {landmark: names[landmark] for landmark in sorted(landmarks & names.keys())}
 
@@ -231,7 +268,7 @@ def _origin(base_url: str, records: pa.Table) -> dict[str, object]:
 
 
 def _give(pieces: list[Path], folder: Path) -> None:
-    """Give finished tars their second name, or copy them where the disk cannot."""
+    """Link finished tars under their second name, or copy them where the disk cannot."""
     folder.mkdir()
     for number, piece in enumerate(pieces):
         try:

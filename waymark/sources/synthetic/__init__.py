@@ -1,5 +1,5 @@
 """The bundled source: made-up pictures of places in Croatia and of made-up landmarks."""
 
-from waymark.sources.synthetic.source import SyntheticSource
+from waymark.sources.synthetic.source import Synthetic, SyntheticSource
 
-__all__ = ["SyntheticSource"]
+__all__ = ["Synthetic", "SyntheticSource"]

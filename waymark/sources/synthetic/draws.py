@@ -47,7 +47,7 @@ class Draws:
         return low + int(self._random.random() * (high - low + 1))
 
     def chance(self, share: float) -> bool:
-        """Say yes in the given share of draws."""
+        """Draw True in the given share of cases."""
         return self._random.random() < share
 
     def pick(self, items: Sequence[T]) -> T:

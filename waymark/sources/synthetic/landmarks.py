@@ -78,7 +78,7 @@ def build(landmarks: int, seed: int) -> list[Landmark]:
 
 
 def subjects(landmarks: int, photos: int, seed: int) -> list[int | None]:
-    """Say which landmark each photo shows, in a drawn order; one photo in ten shows none.
+    """Choose which landmark each photo shows, in a drawn order; one photo in ten shows none.
 
     The share of the k-th landmark goes with 1 / (k + 2), less what brings the last ones near nothing.
     """

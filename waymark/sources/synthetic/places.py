@@ -99,7 +99,7 @@ def _point(outline: BaseGeometry, draws: Draws) -> tuple[float, float]:
 
 
 def outlooks(place: Place, land: BaseGeometry) -> list[Outlook]:
-    """Tell what lies in each of the four headings.
+    """Describe what lies in each of the four headings.
 
     Args:
         place: the place.

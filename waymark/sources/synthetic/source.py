@@ -1,17 +1,19 @@
 """The source itself: places and landmark photos that nobody has ever taken."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import shapely
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from waymark.data.records import records_table
-from waymark.errors import ParameterError
 from waymark.geo.regions import load_land, load_region
-from waymark.sources.adapter import Fetched
+from waymark.options.kinds import Made, MadeOrNone, Seed
+from waymark.options.named import STRICT
+from waymark.sources.adapter import Fetched, SourceOptions
 from waymark.sources.synthetic.camera import HEIGHT_PX, WIDTH_PX
 from waymark.sources.synthetic.landmarks import Landmark, build, subjects
 from waymark.sources.synthetic.making import Sitting, make_all
@@ -26,32 +28,38 @@ DESCRIPTION = (
 )
 
 
-@dataclass(frozen=True)
-class SyntheticSource:
-    """A seeded generator of places in Croatia and of landmark photos.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Synthetic(SourceOptions):
+    """Options of the source `synthetic`: how much the generator makes.
 
     Args:
         places: number of places, four views each, with coordinates.
-        landmarks: number of landmarks; 0 leaves the photos out.
+        landmarks: number of landmarks, with a long tail of pictures; 0 leaves the photos out.
         photos: number of photos, one view each, without coordinates; one in ten shows no landmark.
         seed: another seed is another country's worth of pictures.
+    """
+
+    name: ClassVar[str] = "synthetic"
+
+    places: Made = 3000
+    landmarks: MadeOrNone = 24
+    photos: MadeOrNone = 400
+    seed: Seed = 1
+
+    def build(self, path: Path, *, work: Path, mirrored: Path | None = None) -> "SyntheticSource":
+        """Build the source, which reads nothing."""
+        return SyntheticSource(**self.given())
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class SyntheticSource(Synthetic):
+    """A seeded generator of places in Croatia and of landmark photos.
+
+    Args:
         workers: processes that draw; by default one for each core. They change nothing but the time.
     """
 
-    places: int = 3000
-    landmarks: int = 24
-    photos: int = 400
-    seed: int = 1
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.places < 1:
-            raise ParameterError(f"synthetic.places is {self.places}; ask for at least 1 place")
-        for name in ("landmarks", "photos"):
-            if getattr(self, name) < 0:
-                raise ParameterError(f"synthetic.{name} is {getattr(self, name)}; it must not be negative")
-        if self.workers is not None and self.workers < 1:
-            raise ParameterError(f"synthetic.workers is {self.workers}; use 1 or more, or null for one on each core")
+    workers: Annotated[int, Field(ge=1, le=1000)] | None = None
 
     def fetch(self, folder: Path) -> Fetched:
         """Draw all pictures into `folder` and list them.

@@ -1,4 +1,4 @@
-"""Which pictures of a source are near-duplicates, and which look more like others than like their own landmark."""
+"""Near-duplicates within a source, and pictures that are more similar to other landmarks than to their own."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from waymark.data.duplicates import MOST_BITS, Looks, near_pairs
 
 NEAREST = 3  # neighbours whose distance is averaged
-SEARCHED = 50  # neighbours among which those of other classes are looked for
+SEARCHED = 50  # neighbours searched for those of other classes
 
 
 @dataclass(frozen=True)
@@ -20,23 +20,23 @@ class Alike:
     """Pairs of near-duplicates among V pictures.
 
     Attributes:
-        pairs: `(P, 2)` pictures, the lower number first. Of several that are the same, not every pair stands here,
-            but enough to join them.
-        bits: `(P,)` how many bits of their hashes differ.
+        pairs: `(P, 2)` pictures, the lower number first. Of several identical ones not every pair is listed, but
+            enough to connect them.
+        bits: `(P,)` number of bits in which their hashes differ.
     """
 
     pairs: NDArray[np.int64]
     bits: NDArray[np.int64]
 
     def clusters(self, count: int, *, most_bits: int = MOST_BITS) -> NDArray[np.int64]:
-        """Number the clusters of pictures that hang together by pairs, `(count,)`."""
+        """Number the clusters of pictures that pairs connect, `(count,)`."""
         pairs = self.pairs[self.bits <= most_bits]
         graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
         return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def near_duplicates(pictures: Looks) -> Alike:
-    """Find pictures that show the same, by the rule of `waymark.data.duplicates`.
+    """Find near-duplicate pictures, by the rule of `waymark.data.duplicates`.
 
     Args:
         pictures: V pictures, each as a record of one view.
@@ -45,7 +45,7 @@ def near_duplicates(pictures: Looks) -> Alike:
     figures = np.column_stack([pictures.mean[rows, 0], pictures.std[rows, 0], pictures.hashes[rows, 0].view(float)])
     _, first, same_as = np.unique(figures.view(np.int64), axis=0, return_index=True, return_inverse=True)
     order = np.lexsort((rows, same_as))
-    again = np.flatnonzero(np.diff(same_as[order]) == 0) + 1  # those that look just as the one before
+    again = np.flatnonzero(np.diff(same_as[order]) == 0) + 1  # those that are identical to the one before
     same = [rows[first[same_as[order[again]]]], rows[order[again]], rows[order[again - 1]], rows[order[again]]]
     near = list(near_pairs(pictures, rows[first], rows[first]))
     left = np.concatenate([*same[::2], *(pairs.left for pairs in near)])
@@ -58,10 +58,10 @@ def near_duplicates(pictures: Looks) -> Alike:
 def stranger_than_others(
     descriptor: NDArray[np.float32], classes: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """How much nearer pictures of other classes look than those of a picture's own.
+    """Compute how much nearer pictures of other classes are than those of the own class.
 
     The mean distance to the three nearest of the own class, divided by that to the three nearest of others: above 1
-    a picture looks more like others. Pictures of the same group (frames of one clip) are no witnesses for each
+    a picture is more similar to others. Pictures of the same group (frames of one clip) are not compared with each
     other, unless the class has no other group.
 
     Args:
@@ -70,7 +70,7 @@ def stranger_than_others(
         groups: `(N,)` number of each picture's group.
 
     Returns:
-        `(N,)`; 0 where a class has but one picture or nothing stands against it.
+        `(N,)`; 0 if a class has only one picture or there is no other class.
     """
     ratio = np.zeros(len(classes))
     if len(np.unique(classes)) < 2:
@@ -80,20 +80,20 @@ def stranger_than_others(
     search.add(np.ascontiguousarray(descriptor, dtype=np.float32))
     squared, neighbour = search.search(np.ascontiguousarray(descriptor, dtype=np.float32), count)
     distance = np.sqrt(np.maximum(squared, 0))
-    strange = classes[neighbour] != classes[:, None]
-    # Where fewer than three of 50 are strangers, the farthest of the 50 stands for those beyond it.
-    strangers = np.sort(np.where(strange, distance, distance[:, -1:]), axis=1)[:, :NEAREST].mean(axis=1)
+    foreign = classes[neighbour] != classes[:, None]
+    # If fewer than three of 50 are of other classes, the farthest of the 50 stands for those beyond it.
+    others = np.sort(np.where(foreign, distance, distance[:, -1:]), axis=1)[:, :NEAREST].mean(axis=1)
     for one in np.unique(classes):
         rows = np.flatnonzero(classes == one)
         if len(rows) > 1:
-            ratio[rows] = _own_distance(descriptor[rows], groups[rows]) / np.maximum(strangers[rows], 1e-6)
+            ratio[rows] = _own_distance(descriptor[rows], groups[rows]) / np.maximum(others[rows], 1e-6)
     return ratio
 
 
 def _own_distance(descriptor: NDArray[np.float32], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean distance of each to the three nearest of its class, from other groups where there are any."""
+    """Compute the mean distance to the three nearest of the class, from other groups if there are any."""
     same = groups[:, None] == groups
-    unwanted = np.where(same.all(axis=1)[:, None], np.eye(len(groups), dtype=bool), same)
-    distance = np.where(unwanted, np.inf, cdist(descriptor, descriptor))
+    excluded = np.where(same.all(axis=1)[:, None], np.eye(len(groups), dtype=bool), same)
+    distance = np.where(excluded, np.inf, cdist(descriptor, descriptor))
     nearest = np.sort(distance, axis=1)[:, :NEAREST]
     return np.asarray(np.nanmean(np.where(np.isfinite(nearest), nearest, np.nan), axis=1))

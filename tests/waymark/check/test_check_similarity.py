@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
 
-from waymark.check.likeness import near_duplicates, stranger_than_others
+from waymark.check.similarity import near_duplicates, stranger_than_others
 from waymark.data.duplicates import MOST_BITS, Looks
 from waymark.images.looking import colour_and_gradient, evenness
 

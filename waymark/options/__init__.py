@@ -1,0 +1,1 @@
+"""Options that people set: their bounds, and alternatives that are told apart by a name."""
