@@ -15,8 +15,8 @@ from tasks.common.outputs import whole_folder, work_folder, write_json
 from tasks.common.publishing import begin_record, keep_record, published, write_curves
 from tasks.common.stage import Stage
 from tasks.training.lineage import lineage
-from tasks.training.models import ModelEntry
-from tasks.training.setup import TrainingResult, TrainingSetup, check_entry, prepare, train_locator
+from tasks.training.models import ModelEntry, check_entry
+from tasks.training.setup import TrainingResult, TrainingSetup, prepare, train_locator
 from tasks.training.tables import INPUTS, RECORDS, SHARDS, read_statistics, read_table, tables_of
 from waymark.data.attribution import attribution_table, write_attribution
 from waymark.data.exposure import exposure_table

@@ -8,10 +8,10 @@ from pydantic.dataclasses import dataclass
 
 from tasks.common.kinds import Name
 from tasks.common.stage import STRICT
-from tasks.training.models import LANDMARKS
 from waymark.errors import ParameterError, nearest_name
 from waymark.options.kinds import PositiveWeight
 
+LANDMARKS = "data/filtered/landmarks.parquet"  # target of a model that answers no places
 Answer = Literal["places", "landmarks"]
 Models = Mapping[str, Mapping[str, Any]]  # section models, as it stands in params.yaml
 

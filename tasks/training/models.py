@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from tasks.common.kinds import NAME
 from tasks.common.stage import STRICT
+from tasks.training.ensembles import LANDMARKS as LANDMARKS
 from waymark.errors import ModelError, nearest_name
 from waymark.images.transforms import Augmentation
 from waymark.models.backbones import ANOTHER, Backbone, backbone_names
@@ -23,7 +24,6 @@ from waymark.models.training.schedules import LEAST_CYCLE_BATCHES, ScheduleOptio
 from waymark.options.kinds import Batch, Epoch, Epochs, Few, PathText, Seed, SizePx
 from waymark.options.named import ByName
 
-LANDMARKS = "data/filtered/landmarks.parquet"
 Target = Annotated[
     str,
     Field(
