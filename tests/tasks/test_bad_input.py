@@ -58,7 +58,7 @@ def refuses(folder, *stage, message):
         (
             "download",
             {"download__source": "flikr"},
-            ("download.source", "'synthetic', 'table', 'quads', 'photos' or 'gldv2'", "'flikr'"),
+            ("download.source", "'gldv2', 'photos', 'quads', 'synthetic' or 'table'", "'flikr'"),
         ),
         ("download", {"download__path": "inptu"}, ("inptu does not exist", "set download.path")),
         ("filter", {"filter__region": "ITA"}, "unknown key filter.region; region is a top-level key"),

@@ -104,5 +104,5 @@ class SourceOptions(ABC):
 
 
 def known_sources() -> dict[str, type[SourceOptions]]:
-    """List the options of all sources by name."""
-    return {options.name: options for options in SourceOptions.__subclasses__()}
+    """List the options of all sources by name, in the order of their names."""
+    return {options.name: options for options in sorted(SourceOptions.__subclasses__(), key=lambda each: each.name)}

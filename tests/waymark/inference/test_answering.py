@@ -246,7 +246,7 @@ def test_what_is_wrong_with_one_row_costs_no_other_its_answer(folder, predictor)
         "there is no view; give the bytes of at least one picture",
         "there is no view; give the bytes of at least one picture",
         "view 0: no bytes",
-        "headings_deg are no numbers; give degrees such as 0, 90, 180, 270, or null",
+        "headings_deg are not numbers; give degrees such as 0, 90, 180, 270, or null",
         None,
         "there is no view; give the bytes of at least one picture",
     ]

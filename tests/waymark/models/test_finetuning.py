@@ -126,7 +126,7 @@ def test_both_ways_to_say_when_the_backbone_learns_come_to_one():
 @pytest.mark.parametrize(
     ("unfreeze_epoch", "steps", "message"),
     [
-        (1, [Unfreeze(2)], "unfreeze_epoch 1 and unfreeze both say .* set unfreeze_epoch to 0, or unfreeze to \\[\\]"),
+        (1, [Unfreeze(2)], "unfreeze_epoch 1 and unfreeze both set .* set unfreeze_epoch to 0, or unfreeze to \\[\\]"),
         (0, [Unfreeze(2, 1), Unfreeze(1)], r"do not ascend: \[2, 1\]; put its steps in order"),
         (0, [Unfreeze(1, 1), Unfreeze(1)], r"do not ascend: \[1, 1\]"),
         (0, [Unfreeze(1), Unfreeze(3, 1)], "all blocks that are left at epoch 1, so that none remain for epoch 3"),

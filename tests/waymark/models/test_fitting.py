@@ -259,5 +259,5 @@ def test_code_in_the_checkpoint_to_go_on_from_does_not_run(world, tmp_path, monk
     torch.load(tmp_path / "last.ckpt", weights_only=False)
     assert (tmp_path / "exploded").exists()  # it was a bomb
     (tmp_path / "last.ckpt").write_bytes(b"cut off")
-    with pytest.raises(ModelError, match="the training begins anew"):
+    with pytest.raises(ModelError, match="the training starts again"):
         train(world, tmp_path)

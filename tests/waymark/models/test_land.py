@@ -23,10 +23,10 @@ def croatia():
 
 @pytest.fixture(scope="module")
 def land(croatia):
-    return taught(croatia)
+    return adapted(croatia)
 
 
-def taught(outline, crs=HTRS):
+def adapted(outline, crs=HTRS):
     land = Land(crs)
     land.adapt(outline)
     return land
@@ -65,14 +65,14 @@ def test_the_nearest_point_is_that_of_shapely_on_the_same_outline(land):
 
 def test_a_lake_is_no_land_and_its_shore_is():
     ring = Polygon(box(15, 44, 17, 46).exterior.coords, [box(15.5, 44.5, 16.5, 45.5).exterior.coords])
-    land = taught(gpd.GeoSeries([ring], crs="EPSG:4326"))
+    land = adapted(gpd.GeoSeries([ring], crs="EPSG:4326"))
     found = moved(land, [[45.0, 16.4], [45.0, 15.2]])
     np.testing.assert_allclose(found[0], [45.0, 16.5], atol=1e-3)
     np.testing.assert_array_equal(found[1], [45.0, 15.2])
 
 
 def test_a_place_on_the_border_stays_within_a_millimetre():
-    land = taught(gpd.GeoSeries([box(15, 44, 17, 46)], crs="EPSG:4326"))
+    land = adapted(gpd.GeoSeries([box(15, 44, 17, 46)], crs="EPSG:4326"))
     vertices = shapely.get_coordinates(shapely.from_wkb(land.outline.numpy().tobytes()))
     halfway = (vertices[1:] + vertices[:-1]) / 2
     lat_lon = unproject(np.concatenate([vertices, halfway]), HTRS)
@@ -107,7 +107,7 @@ def test_the_places_given_are_not_changed(land):
 
 
 def test_a_checkpoint_carries_the_outline_of_any_length(land, croatia):
-    other = taught(gpd.GeoSeries([box(15, 44, 17, 46)], crs="EPSG:4326"))
+    other = adapted(gpd.GeoSeries([box(15, 44, 17, 46)], crs="EPSG:4326"))
     lat_lon = places_around(50, 3)
     other.nearest(torch.tensor(lat_lon))
     other.load_state_dict(land.state_dict())

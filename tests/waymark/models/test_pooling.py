@@ -62,7 +62,7 @@ def teacher(name):
     return network
 
 
-def taught(name, teacher, pooling="mean"):
+def loaded(name, teacher, pooling="mean"):
     """A backbone with the teacher's weights."""
     with torch.device("meta"):
         backbone = Backbone(name, pooling=PoolingOptions.choose(pooling)).eval()
@@ -74,7 +74,7 @@ def taught(name, teacher, pooling="mean"):
 
 
 def test_mean_is_torchvisions_own_and_has_no_parameter(name, teacher):
-    backbone = taught(name, teacher)
+    backbone = loaded(name, teacher)
     with torch.inference_mode():
         maps = last_map(teacher, pictures())
         expected = pooled_by_hand(teacher, maps.mean(dim=(2, 3), keepdim=True))
@@ -83,14 +83,14 @@ def test_mean_is_torchvisions_own_and_has_no_parameter(name, teacher):
 
 
 def test_gem_replaces_the_mean_and_learns(name, teacher):
-    backbone = taught(name, teacher, "gem")
+    backbone = loaded(name, teacher, "gem")
     with torch.inference_mode():
         maps = last_map(teacher, pictures())
         pooled = maps.clamp(min=1e-6).pow(3).mean(dim=(2, 3), keepdim=True).pow(1 / 3)
         expected = pooled_by_hand(teacher, pooled)
         torch.testing.assert_close(backbone(pictures()), expected, rtol=1e-3, atol=1e-4)
-        assert not torch.allclose(backbone(pictures()), taught(name, teacher)(pictures()), atol=1e-3)
-    assert backbone.width == taught(name, teacher).width == expected.shape[1]
+        assert not torch.allclose(backbone(pictures()), loaded(name, teacher)(pictures()), atol=1e-3)
+    assert backbone.width == loaded(name, teacher).width == expected.shape[1]
     power = backbone.pooling.power
     assert [key for key in backbone.state_dict() if not key.startswith("features.")] == ["pooling.power"]
     assert any(
@@ -101,7 +101,7 @@ def test_gem_replaces_the_mean_and_learns(name, teacher):
 
 
 def test_grid_keeps_7_by_7_places(name, teacher):
-    backbone = taught(name, teacher, "grid")
+    backbone = loaded(name, teacher, "grid")
     with torch.inference_mode():
         features, maps = backbone(pictures(96)), last_map(teacher, pictures(96))
         pooled = nn.functional.adaptive_avg_pool2d(maps, 7)
@@ -118,7 +118,7 @@ def test_vggs_own_classifier_takes_the_grid():
 
 @pytest.mark.parametrize("pooling", ["mean", "gem", "grid"])
 def test_before_and_after_every_stage_make_the_whole(name, teacher, pooling):
-    backbone = taught(name, teacher, pooling)
+    backbone = loaded(name, teacher, pooling)
     sides = []
     with torch.inference_mode():
         whole = backbone(pictures())
@@ -137,7 +137,7 @@ def test_before_and_after_every_stage_make_the_whole(name, teacher, pooling):
 
 def test_the_cut_is_between_the_blocks(name, teacher):
     """Before a stage nothing of the later blocks runs, after it nothing of the earlier ones."""
-    backbone = taught(name, teacher)
+    backbone = loaded(name, teacher)
     ran = []
     for place, block in enumerate(backbone.blocks()):
         for layer in block.modules():
@@ -154,7 +154,7 @@ def test_the_cut_is_between_the_blocks(name, teacher):
 
 
 def test_gradients_flow_through_the_cut_and_maps_are_channels_last(name, teacher):
-    backbone = taught(name, teacher)
+    backbone = loaded(name, teacher)
     maps = backbone.before(pictures(), -2)
     assert maps.is_contiguous(memory_format=torch.channels_last)
     maps.retain_grad()

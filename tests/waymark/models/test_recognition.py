@@ -153,20 +153,20 @@ def test_among_many_records_of_others_a_taught_landmark_is_no_phantom():
     generator = np.random.default_rng(7)
     directions = np.eye(8)[:3]
     shown = [0] * 750 + [1] * 750 + [2] * 3
-    names = np.array(["a", "b", "taught"], dtype=object)
+    names = np.array(["a", "b", "added"], dtype=object)
     embedding = unit(directions[shown] + 0.05 * generator.normal(size=(1503, 8)))
     head = torch.tensor(directions[:2]).float()
     recogniser = Recogniser(lambda looks: looks @ head.T, ("a", "b"), embedding, names[shown])
     its = np.arange(200) % 2
     query = torch.tensor(directions[its] + 0.3 * generator.normal(size=(200, 8))).float()
-    found = recogniser.recognise(query, Fusion(0.0, (2.0, 0.1), (0.9, 0.1)), [["taught"]] * 200)
+    found = recogniser.recognise(query, Fusion(0.0, (2.0, 0.1), (0.9, 0.1)), [["added"]] * 200)
     for row, best in zip(query.numpy(), found.scores, strict=True):
         looks = row / np.linalg.norm(row)
         by_hand = [(score - 2.0) / 0.1 for score in row[:2]] + [((embedding[1500:] @ looks).max() - 0.9) / 0.1]
         np.testing.assert_allclose(best, sorted(by_hand, reverse=True), atol=1e-4)
     new = torch.tensor(directions[[2] * 20] + 0.05 * generator.normal(size=(20, 8))).float()
     fusion = fit_recognition(recogniser, query, [[names[one]] for one in its])
-    assert (recogniser.recognise(new, fusion, [["taught"]] * 20).rank == 1).all()
+    assert (recogniser.recognise(new, fusion, [["added"]] * 20).rank == 1).all()
     assert (recogniser.recognise(query, fusion).candidates[:, 0] != 2).all()
 
 
