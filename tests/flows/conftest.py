@@ -4,7 +4,7 @@ import pytest
 from tiny import tiny
 from toy import clone
 
-from flows import children
+from flows.stages import children
 
 
 @pytest.fixture(autouse=True)

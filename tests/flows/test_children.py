@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from flows import children
+from flows.stages import children
 
 SLEEPER = """
 import time

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ruamel.yaml import YAML
 
-from flows import cores
+from flows.workers import cores
 
 MODELS = {"one": {"threads": 1}, "other": {"threads": 1}, "most": {"threads": 3}, "all": {}, "more": {"threads": 99}}
 
@@ -38,7 +38,7 @@ def may_begin(stage):
 
 def test_those_that_name_their_threads_run_beside_each_other(machine):
     with cores.taken_by("train@one"), cores.taken_by("train@most"):
-        begins, room = may_begin("gap@other")
+        begins, room = may_begin("block_split@other")
         assert not begins
     assert room.wait(10)
 
@@ -75,6 +75,6 @@ def test_many_at_once_take_turns_and_never_more_than_there_are(machine):
 
     with ThreadPoolExecutor(16) as pool:
         done = [pool.submit(train, model) for model in [*MODELS] * 20]
-        for its in done:
-            its.result(timeout=60)
+        for future in done:
+            future.result(timeout=60)
     assert most == 4

@@ -12,8 +12,8 @@ from processes import running
 from servers import until
 from toy import clone
 
-from flows import children
-from flows.repro import reproduce
+from flows.stages import children
+from flows.stages.repro import reproduce
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 from closure import ROOT
 from tiny import git, tiny
 
-from flows.explain import NOTHING
+from flows.stages.explain import NOTHING
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
         assert night.poll() is None
         time.sleep(0.1)
     busy = project.run("python", "-m", "flows.nightly", code=1)
-    at_work = f"another night is at work in {project.folder} (process {night.pid}); wait for it or stop it"
+    at_work = f"another nightly run is at work in {project.folder} (process {night.pid}); wait for it or stop it"
     night.kill()
     kill_all_in(project.folder)
     night.wait()

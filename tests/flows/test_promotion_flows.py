@@ -11,7 +11,7 @@ from closure import ROOT
 from contest import LANDMARK, LOCATION, Contest
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
-from test_word import prefect_server
+from test_notify import prefect_server
 from toy import prefect_home
 
 from flows.promote import promote

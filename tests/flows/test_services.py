@@ -16,7 +16,7 @@ import pytest
 from servers import Services, free_port, until
 from toy import clone, yaml
 
-from flows.processes import is_alive
+from flows.stages.graph import is_alive
 
 pytestmark = pytest.mark.slow
 
@@ -56,19 +56,19 @@ def services(tmp_path_factory):
         yield started
 
 
-def next_night(services):
+def next_nightly(services):
     """Read when the next night begins from the status; None while the server has yet to schedule it."""
     line = services.command(sys.executable, "-m", "flows.services", "status").splitlines()[-1]
-    if line == "next night      is about to be scheduled":
+    if line == "next nightly    is about to be scheduled":
         return None
-    assert re.fullmatch(r"next night      \d{4}-\d\d-\d\d \d\d:00[+-]\d\d:\d\d", line), line
-    return datetime.fromisoformat(line.removeprefix("next night").strip())
+    assert re.fullmatch(r"next nightly    \d{4}-\d\d-\d\d \d\d:00[+-]\d\d:\d\d", line), line
+    return datetime.fromisoformat(line.removeprefix("next nightly").strip())
 
 
-def test_the_server_watches_for_dead_runs_and_tells_of_crashes(services):
+def test_the_server_watches_for_dead_runs_and_notifies_of_crashes(services):
     services.up()  # once more changes nothing
     names = [its["name"] for its in services.ask("POST", "/automations/filter")]
-    assert sorted(names) == ["waymark: pending runs", "waymark: silent runs", "waymark: word of a crash"]
+    assert sorted(names) == ["waymark: notify of crashes", "waymark: pending runs", "waymark: silent runs"]
 
 
 def test_runs_go_through_the_workers_with_all_that_they_need(services, tmp_path):
@@ -103,7 +103,7 @@ def test_up_again_starts_nothing_and_status_tells_what_runs(services):
     status = services.command(sys.executable, "-m", "flows.services", "status")
     assert status.count("runs since") == 4
     assert status.count("online") == 2
-    night = until(lambda: next_night(services), 120, services.all_logs)
+    night = until(lambda: next_nightly(services), 120, services.all_logs)
     assert night.astimezone(ZoneInfo("Europe/Zagreb")).hour == 2
 
 
@@ -235,7 +235,7 @@ def test_a_worker_that_was_started_in_the_background_heeds_the_first_request_to_
         [sys.executable, "-m", "flows.worker", "gpu", "--name", "second"],
         cwd=services.folder, env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "the worker second is at work here; give another one another --name" in again.stderr
+    assert "the worker second is at work here; choose another --name" in again.stderr
     os.kill(pid, 15)
     until(lambda: not is_alive(pid), 60, log.read_text)
 

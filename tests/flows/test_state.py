@@ -9,8 +9,8 @@ import threading
 import pytest
 from closure import ROOT
 
-from flows import state
-from flows.addresses import addresses, settings, shown
+from flows.servers import state
+from flows.servers.addresses import addresses, settings, shown
 from waymark.errors import ParameterError
 
 VARIABLES = ("PREFECT_", "MLFLOW_", "WAYMARK_")

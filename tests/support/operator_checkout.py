@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.graph import open_repo
-from flows.night import night_checkout
+from flows.nights.checkout import nightly_checkout
+from flows.stages.graph import open_repo
 
 STAGES = """
 stages:
@@ -84,7 +84,7 @@ class Operator:
 
     def night(self, **options):
         """Bring everything up to date in one night, commit, and give what became of the stage, and the night."""
-        with night_checkout(**options) as night:
+        with nightly_checkout(**options) as night:
             became = repro()
             night.commit_lock("Night\n")
         return became, night

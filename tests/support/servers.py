@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from flows import processes, supervisor
+from flows.servers import supervisor
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
@@ -166,7 +166,7 @@ class Services:
     def family(self, name=None):
         """List the processes that came from a service, or from any."""
         with chdir(self.folder):
-            return processes.family(name)
+            return supervisor.family(name)
 
     def pid(self, name):
         """Give the number of a service: prefect, mlflow, worker-default or worker-gpu."""

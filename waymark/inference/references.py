@@ -7,10 +7,26 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from waymark.errors import ParameterError
 from waymark.system.addresses import is_web, same_server, sqlite_url
 
-LOCATION = "waymark-location"
-LANDMARK = "waymark-landmark"
+ENVIRONMENT = "WAYMARK_ENVIRONMENT"  # such as staging
+
+
+def environment_name(name: str) -> str:
+    """Name something on servers that several environments share: an experiment, a registered model, a pool, a branch.
+
+    >>> environment_name("waymark-location") if not os.environ.get(ENVIRONMENT) else "waymark-location"
+    'waymark-location'
+    """
+    environment = os.environ.get(ENVIRONMENT, "")
+    if re.fullmatch("[a-z0-9-]*", environment) is None:
+        raise ParameterError(f"{ENVIRONMENT} must consist of small letters, digits and dashes, not {environment!r}")
+    return f"{name}-{environment}" if environment else name
+
+
+LOCATION = environment_name("waymark-location")
+LANDMARK = environment_name("waymark-landmark")
 DEFAULT_ALIAS = "champion"
 STORE = Path("mlflow.db")
 SERVICES = Path(".services")  # of a checkout: what `make up` keeps there
