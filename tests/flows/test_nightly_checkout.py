@@ -1,4 +1,4 @@
-"""A night's checkout beside the operator's: real git, real DVC, and nights that are killed."""
+"""The checkout of nightly runs: real git, real DVC, and runs that are killed."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def test_the_operators_checkout_stays_as_it_is_to_the_byte(operator):
     assert not (operator.folder / "data").exists()
 
 
-def test_what_the_night_made_is_at_hand_for_everybody(operator):
+def test_what_a_run_made_is_at_hand_for_everybody(operator):
     operator.night()
     became, night = operator.night()
     assert became == "skipped"
@@ -68,7 +68,7 @@ def test_what_the_night_made_is_at_hand_for_everybody(operator):
     assert night.revision == operator.git("rev-parse", "main")
 
 
-def test_a_night_has_the_operators_files_and_the_last_nights_lock(operator):
+def test_a_run_has_the_operators_files_and_the_last_runs_lock(operator):
     operator.night()
     last, head = operator.git("rev-parse", "nights"), operator.commit({"docs.md": "new"})
     with nightly_checkout() as night:
@@ -82,7 +82,7 @@ def test_a_night_has_the_operators_files_and_the_last_nights_lock(operator):
     assert not (operator.nights / "docs.md").exists()
 
 
-def test_a_lock_that_the_operator_commits_counts_until_the_next_night(operator):
+def test_a_lock_that_the_operator_commits_counts_until_the_next_run(operator):
     operator.night()
     operator.mark("second")
     repro()
@@ -118,7 +118,7 @@ def test_what_is_in_no_commit_is_refused_by_name_or_left_out(operator, change, n
         assert operator.git("status", "--porcelain", at=".nights/checkout") == ""
 
 
-def test_a_night_runs_the_code_that_was_committed(operator):
+def test_a_run_uses_the_code_that_was_committed(operator):
     operator.write({"waymark/__init__.py": 'MARK = "not committed"\n', "notes.txt": "mine"})
     _, night = operator.night(committed_only=True)
     assert operator.made() == "first"
@@ -135,7 +135,7 @@ def test_a_folder_that_is_no_checkout_with_a_commit_is_refused(operator, tmp_pat
             pass
 
 
-def test_two_nights_do_not_work_in_one_checkout(operator, monkeypatch):
+def test_two_runs_do_not_work_in_one_checkout(operator, monkeypatch):
     with nightly_checkout():
         monkeypatch.chdir(operator.folder)
         message = f"another nightly run is at work in .*operator \\(process {os.getpid()}\\); wait for it or stop it"
@@ -223,7 +223,7 @@ def test_the_next_run_makes_good_what_it_finds(operator, damage):
 
 
 @pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
-def test_a_checkout_that_was_moved_or_copied_has_nights_of_its_own(operator, tmp_path, monkeypatch, how):
+def test_a_checkout_that_was_moved_or_copied_has_nightly_runs_of_its_own(operator, tmp_path, monkeypatch, how):
     operator.night()
     old = operator.git("rev-parse", "nights")
     how(operator.folder, tmp_path / "elsewhere")
@@ -239,7 +239,7 @@ def test_a_checkout_that_was_moved_or_copied_has_nights_of_its_own(operator, tmp
         assert operator.git("status", "--porcelain", at=".nights/checkout") == ""
 
 
-def test_somebodys_work_in_the_nights_checkout_is_not_overwritten(operator):
+def test_somebodys_work_in_the_checkout_is_not_overwritten(operator):
     operator.night()
     (operator.nights / "params.yaml").write_text("mine")
     (operator.nights / "tasks/mine.py").write_text("")
@@ -254,7 +254,7 @@ def test_somebodys_work_in_the_nights_checkout_is_not_overwritten(operator):
     assert operator.git("log", "-1", "--format=%s", at=".nights/checkout") == "by hand"
 
 
-def test_a_branch_of_the_nights_that_is_in_use_elsewhere_is_refused(operator):
+def test_a_branch_that_is_in_use_elsewhere_is_refused(operator):
     operator.git("switch", "--quiet", "--create", "nights")
     with pytest.raises(CheckoutError, match=r"branch of nightly runs, and checked out in .*operator; switch"):
         operator.night()
@@ -272,8 +272,8 @@ def in_another_process(body):
     return pid
 
 
-def test_a_night_that_is_killed_before_any_of_its_steps_in_git_is_made_good(operator, monkeypatch):
-    """Each night gets one step further than the one before it, from what that one left."""
+def test_a_run_that_is_killed_before_any_of_its_steps_in_git_is_made_good(operator, monkeypatch):
+    """Each run gets one step further than the one before it, from what that one left."""
     operator.night()
 
     def killed_before(step):
@@ -306,7 +306,7 @@ def test_a_night_that_is_killed_before_any_of_its_steps_in_git_is_made_good(oper
     assert operator.git("status", "--porcelain", at=".nights/checkout") == ""
 
 
-def test_a_night_whose_git_is_killed_among_the_files_is_made_good(operator):
+def test_a_run_whose_git_is_killed_among_the_files_is_made_good(operator):
     operator.night()
     operator.git("config", "filter.kill.smudge", "kill -9 $PPID; cat")
     operator.commit(
@@ -331,7 +331,7 @@ def works_in(process, folder):
         return False
 
 
-def test_a_night_that_is_killed_within_a_stage_is_made_good(operator, tmp_path, monkeypatch):
+def test_a_run_that_is_killed_within_a_stage_is_made_good(operator, tmp_path, monkeypatch):
     operator.night()
     operator.mark("second")
     os.mkfifo(tmp_path / "hold")
@@ -360,7 +360,7 @@ def input_md5(folder):
     return next(dependency for dependency in stage["deps"] if dependency["path"] == "input")
 
 
-def test_the_night_sees_the_operators_pictures_and_no_others(operator):
+def test_a_run_sees_the_operators_pictures_and_no_others(operator):
     operator.night()
     links = {str(path.relative_to(operator.nights)) for path in operator.nights.rglob("*") if path.is_symlink()}
     assert links == {"input/2024/a.jpg", "input/b.jpg"}
@@ -415,7 +415,7 @@ def test_cache_remotes_and_store_are_the_operators(operator, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["sqlite:///mine.db", "http://127.0.0.1:5001", "sqlite:////srv/mine.db"])
-def test_a_store_that_the_operator_names_means_the_same_at_night(operator, monkeypatch, given):
+def test_a_store_that_the_operator_names_means_the_same_in_a_nightly_run(operator, monkeypatch, given):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     with nightly_checkout():
         expected = given.replace("///mine", f"///{operator.folder}/mine")

@@ -14,13 +14,13 @@ from tasks.download import STAGE, choose_source
 def found(source, path):
     document = YAML(typ="safe").load(ROOT / "params.yaml")
     document["download"].update(source=source, path=path)
-    its = choose_source(STAGE.read(document)).find()
-    return sorted(its.pictures), its.fetched.records.to_pylist(), its.fetched.counts
+    each = choose_source(STAGE.read(document)).find()
+    return sorted(each.pictures), each.fetched.records.to_pylist(), each.fetched.counts
 
 
 @pytest.fixture
 def checkouts(tmp_path):
-    """An operator's checkout with pictures of its own, one of them a link out, and a night's."""
+    """An operator's checkout with pictures of its own, one of them a link out, and a nightly run's."""
     operator, night = tmp_path / "operator", tmp_path / "night"
     for place in ("photos/trip", "table/images", *(f"quads/images/{uuid}" for uuid in "ab")):
         (operator / "input" / place).mkdir(parents=True)

@@ -22,7 +22,7 @@ def services(tmp_path_factory):
     project = tiny(tmp_path_factory.mktemp("gpu") / "project")
     deployed = project.folder / "prefect.yaml"
     content = YAML().load(deployed)
-    content["deployments"] = [its for its in content["deployments"] if its["name"] == "train"]
+    content["deployments"] = [each for each in content["deployments"] if each["name"] == "train"]
     YAML().dump(content, deployed)
     with Services(project, WAYMARK_GPU_SLOTS=1) as services:
         yield services
@@ -99,9 +99,11 @@ def test_a_worker_trains_and_the_next_run_spares_all(services):
     lines = ledger(services)
     assert lines["train@cells"]["reason"] == "ran, by a worker of the pool gpu"
     trained = services.flow_runs(flows={"name": {"any_": ["train"]}})
-    assert {(its["name"], its["state_name"]) for its in trained} == {(f"train@{m}", "Completed") for m in MODELS}
-    assert all(its["parent_task_run_id"] for its in trained)
-    assert {its["work_queue_name"] for its in trained} != {"default"}  # that of this checkout, which others do not see
+    assert {(each["name"], each["state_name"]) for each in trained} == {(f"train@{m}", "Completed") for m in MODELS}
+    assert all(each["parent_task_run_id"] for each in trained)
+    assert {each["work_queue_name"] for each in trained} != {
+        "default"
+    }  # that of this checkout, which others do not see
     run(services)
     again = ledger(services).values()
     assert {row["state"] for row in again} == {"Skipped"}
@@ -126,8 +128,8 @@ def test_a_training_ends_with_the_pipeline(services, held, number):
     os.kill(held.pid, number)
     held.communicate(timeout=300)
     nothing_left(services)
-    (its,) = services.flow_runs(flows={"name": {"any_": ["train"]}})[-1:]
-    assert services.wait(its["id"], timeout=60).type in ("CANCELLED", "CRASHED")
+    (each,) = services.flow_runs(flows={"name": {"any_": ["train"]}})[-1:]
+    assert services.wait(each["id"], timeout=60).type in ("CANCELLED", "CRASHED")
     if number == signal.SIGKILL:
         goes_on(services)
 

@@ -1,7 +1,7 @@
 """The project's own services in a toy project: real servers, real workers, free ports; all of them stopped at the end.
 
 with Services(clone(tmp_path / "project")) as services:
-    run = services.deploy_run("nightly/nightly", {"word": None})
+    run = services.deploy_run("nightly/nightly", {"mark": ""})
     assert services.wait(run).name == "Completed", services.logs(run)
 """
 
@@ -136,13 +136,13 @@ class Services:
         time.sleep(3)  # the server writes them down once a second
         only = {"flow_runs": {"id": {"any_": [run]}}} if run else {}
         found = self.ask("POST", "/task_runs/filter", **only)
-        found.sort(key=lambda its: its["start_time"] or its["expected_start_time"] or "")
-        return [(its["name"], its["state_name"]) for its in found]
+        found.sort(key=lambda each: each["start_time"] or each["expected_start_time"] or "")
+        return [(each["name"], each["state_name"]) for each in found]
 
     def artifacts(self, key=None):
         """List the artifacts, of one key or all, oldest first."""
         only = {"artifacts": {"key": {"any_": [key]}}} if key else {}
-        return sorted(self.ask("POST", "/artifacts/filter", **only), key=lambda its: its["created"])
+        return sorted(self.ask("POST", "/artifacts/filter", **only), key=lambda each: each["created"])
 
     def cancel(self, run):
         """Ask for a flow run to be cancelled, as the button in the UI does."""
@@ -161,7 +161,7 @@ class Services:
     def known(self):
         """List the services that supervisor keeps, by name."""
         with chdir(self.folder):
-            return {name: its for name, its in supervisor.services().items() if its.start}
+            return {name: each for name, each in supervisor.services().items() if each.start}
 
     def family(self, name=None):
         """List the processes that came from a service, or from any."""

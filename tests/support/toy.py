@@ -111,7 +111,7 @@ def clone(folder, *, small=True, **changes):
 
 
 def prefect_home(folder):
-    """Make a home for Prefect with an empty database; to make it anew takes Prefect ten seconds."""
+    """Make a home for Prefect with an empty database; to make one takes Prefect ten seconds."""
     empty = ROOT / ".pytest_cache" / f"prefect-{version('prefect')}.db"
     if not empty.exists():
         with TemporaryDirectory() as home:
