@@ -47,17 +47,11 @@ logger = logging.getLogger("flows.pipeline")  # also where it is run as a comman
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pipeline run did.
+    """What a pipeline run did."""
 
-    Args:
-        registered: the versions in the registry that are best on val.
-        causes: the stages that were to run, and why.
-        entries: what became of each stage.
-    """
-
-    registered: list[Registered]
-    causes: list[Cause]
-    entries: list[Entry]
+    registered: list[Registered]  # the versions in the registry that are best on val
+    causes: list[Cause]  # the stages that were to run, and why
+    entries: list[Entry]  # what became of each stage
 
 
 @task(task_run_name="register", cache_policy=NO_CACHE)

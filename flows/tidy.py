@@ -36,23 +36,14 @@ KEEP = 14  # nightly runs
 
 
 class Plan(NamedTuple):
-    """What is to be removed.
+    """What is to be removed."""
 
-    Attributes:
-        kept: how many nightly runs stay.
-        before: when the last run before them ended; what is older may be removed.
-        objects: files of DVC's cache, and their bytes.
-        used: what DVC keeps.
-        work: folders of unfinished work, and their bytes.
-        mlflow: runs and versions.
-    """
-
-    kept: int
-    before: datetime
-    objects: tuple[int, int]
-    used: set[Any]
-    work: list[tuple[Path, int]]
-    mlflow: Forgettable
+    kept: int  # nightly runs that stay
+    before: datetime  # when the last run before them ended; what is older may be removed
+    objects: tuple[int, int]  # files of DVC's cache, and their bytes
+    used: set[Any]  # what DVC keeps
+    work: list[tuple[Path, int]]  # folders of unfinished work, and their bytes
+    mlflow: Forgettable  # runs and versions
 
     def words(self) -> str:
         """Write it in Markdown."""

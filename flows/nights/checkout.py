@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
@@ -20,27 +20,19 @@ BRANCH = environment_name("nights")
 CHECKOUT = Path(".nights/checkout")
 HELD = Path(".nights/lock")
 AT = Path(".nights/at")  # the commit as which a run left its checkout; missing while that is being changed
-STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+STORE = "MLFLOW_TRACKING_URI"
 SHOWN = 10  # files in a message
 
 
 @dataclasses.dataclass
 class Nightly:
-    """A checkout in which nobody works but the nightly run.
+    """A checkout in which nobody works but the nightly run."""
 
-    Args:
-        root: of the operator's checkout.
-        folder: of the run's.
-        revision: commit that it is at.
-        trains: the operator's commit whose files it has.
-        left_out: the operator's files whose changes are in no commit, and so not in the run.
-    """
-
-    root: Path
-    folder: Path
-    revision: str
-    trains: str
-    left_out: list[str]
+    root: Path  # of the operator's checkout
+    folder: Path  # of the run's
+    revision: str  # commit that it is at
+    trains: str  # the operator's commit whose files it has
+    left_out: list[str]  # the operator's files whose changes are in no commit, and so not in the run
 
     def commit_lock(self, message: str) -> str | None:
         """Commit dvc.lock to the branch, and return the new revision; None where it did not change."""
@@ -82,9 +74,15 @@ def nightly_checkout(*, committed_only: bool = False, look: bool = False) -> Ite
             remedy = "commit them, or let the run leave them out (committed_only)"
             raise CheckoutError(f"the checkout has changes that are in no commit: {_named(changes)}; {remedy}")
         nightly = _prepare(root, changes, look)
-        with chdir(nightly.folder), _variables({STORE_VARIABLE: _store(root)}):
-            restore_outputs()
-            yield nightly
+        before = os.environ.get(STORE)
+        os.environ[STORE] = _store(root)
+        try:
+            with chdir(nightly.folder):
+                restore_outputs()
+                yield nightly
+        finally:
+            os.environ.pop(STORE)
+            os.environ.update({} if before is None else {STORE: before})
 
 
 def _prepare(root: Path, changes: list[str], look: bool) -> Nightly:
@@ -173,17 +171,3 @@ def _store(root: Path) -> str:
         return (root / uri.removeprefix("file:")).as_uri()
     path = sqlite_path(uri)
     return uri if path is None else sqlite_url(root / path)
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

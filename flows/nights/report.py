@@ -26,27 +26,16 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """All that one nightly run did.
+    """All that one nightly run did."""
 
-    Args:
-        title: such as "nightly run of 2026-11-29".
-        nightly: its checkout.
-        done: what the pipeline did.
-        before: the comparison of all models before the run; None where there was none.
-        after: the comparison now.
-        committed: the commit of the new dvc.lock; None where it is the old one.
-        verdicts: of its challengers.
-        drifts: for each registered name, the data against those of the last champion, in Markdown.
-    """
-
-    title: str
+    title: str  # such as "nightly run of 2026-11-29"
     nightly: Nightly
     done: Outcome = NOTHING
-    before: Mapping[str, Any] | None = None
+    before: Mapping[str, Any] | None = None  # the comparison of all models before the run, where there was one
     after: Mapping[str, Any] | None = None
-    committed: str | None = None
+    committed: str | None = None  # the commit of the new dvc.lock; None where it is the old one
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)
-    drifts: dict[str, str] = dataclasses.field(default_factory=dict)
+    drifts: dict[str, str] = dataclasses.field(default_factory=dict)  # by registered name, in Markdown
 
     @property
     def skipped(self) -> dict[str, str]:

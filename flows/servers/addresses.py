@@ -1,6 +1,7 @@
 """Where the services listen, what they keep and who may enter: the tools' own variables, or a default of ours."""
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from flows.servers import state
 from waymark.errors import ParameterError
+from waymark.inference.references import ENVIRONMENT
 from waymark.system.addresses import LOOPBACK, sqlite_url, without_credentials
 
 GPU = "gpu"  # the pool whose workers train
@@ -27,33 +29,26 @@ OF_MLFLOW += ("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "WAYMARK_MLFLOW_AUTH", "MLFL
 OF_MLFLOW += ("MLFLOW_AUTH_ADMIN_USERNAME", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
 OF_BOTH = ("WAYMARK_ALLOWED_HOSTS",)
 LIVE = ("WAYMARK_POOLS", "WAYMARK_GPU_SLOTS", "WAYMARK_NOTIFY", "WAYMARK_SILENT_S", "WAYMARK_PENDING_S")
-LIVE += ("WAYMARK_ENVIRONMENT",)
+LIVE += (ENVIRONMENT,)
 KEPT = (*OF_PREFECT, *OF_MLFLOW, *OF_BOTH, *LIVE)
 OF_SERVERS = {*OF_PREFECT, *OF_MLFLOW} - {"PREFECT_HOME"}  # no worker and no flow run needs to know them
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Hosts, ports, stores and passwords of the Prefect server and the MLflow server.
-
-    Args:
-        prefect_auth: user:password of Prefect.
-        mlflow_auth: user:password of MLflow.
-        hosts: names besides those of the loopback by which people reach the servers.
-        pools: those that have a worker here.
-    """
+    """Hosts, ports, stores and passwords of the Prefect server and the MLflow server."""
 
     prefect_host: str
     prefect_port: int
-    prefect_auth: str
+    prefect_auth: str  # user:password
     mlflow_host: str
     mlflow_port: int
-    mlflow_auth: str
+    mlflow_auth: str  # user:password
     mlflow_store: str
     mlflow_artifacts: str
     mlflow_destination: str
-    hosts: frozenset[str]
-    pools: tuple[str, ...]
+    hosts: frozenset[str]  # names besides those of the loopback by which people reach the servers
+    pools: tuple[str, ...]  # those that have a worker here
 
     @property
     def prefect_url(self) -> str:
@@ -109,6 +104,8 @@ def addresses(given: Mapping[str, str]) -> Addresses:
     pools = tuple(name.strip() for name in given.get("WAYMARK_POOLS", ",".join(POOLS)).split(","))
     if not set(pools) <= set(POOLS):
         raise ParameterError(f"WAYMARK_POOLS must name {', '.join(POOLS)} or one of them, not {','.join(pools)!r}")
+    if re.fullmatch("[a-z0-9-]*", environment_of := given.get(ENVIRONMENT, "")) is None:
+        raise ParameterError(f"{ENVIRONMENT} must be of small letters, digits and dashes, not {environment_of!r}")
     return Addresses(
         prefect_host=prefect_host,
         prefect_port=number("PREFECT_SERVER_API_PORT", 4200, most=LAST_PORT, among=given),

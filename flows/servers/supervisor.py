@@ -26,19 +26,12 @@ SERVICE = "SUPERVISOR_PROCESS_NAME"  # and, set by supervisor: which service
 
 
 class Service(NamedTuple):
-    """A service, as supervisor knows it.
+    """A service, as supervisor knows it."""
 
-    Args:
-        name: of its section in supervisord.conf.
-        state: a number of supervisor's ProcessStates.
-        pid: 0 where it does not run.
-        start: when it was started last, in seconds since 1970.
-    """
-
-    name: str
-    state: int
-    pid: int
-    start: int
+    name: str  # of its section in supervisord.conf
+    state: int  # of supervisor's ProcessStates
+    pid: int  # 0 where it does not run
+    start: int  # when it was started last, in seconds since 1970
 
     @property
     def runs(self) -> bool:

@@ -38,19 +38,12 @@ _one_request = threading.Lock()
 
 @dataclass(frozen=True)
 class Training:
-    """Where and how the models of one pipeline run are trained.
+    """Where and how the models of one pipeline run are trained."""
 
-    Args:
-        variables: environment variables of each stage.
-        in_pool: whether a worker of the pool trains.
-        tracking_uri: MLflow's store, for a worker on this machine.
-        remote: DVC remote through which workers on other machines take and give; without one none of them is asked.
-    """
-
-    variables: dict[str, str] = field(default_factory=dict)
-    in_pool: bool = False
-    tracking_uri: str = ""
-    remote: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)  # of the environment of each stage
+    in_pool: bool = False  # whether a worker of the pool trains
+    tracking_uri: str = ""  # MLflow's store, for a worker on this machine
+    remote: str | None = None  # DVC's, for workers on other machines; without one none of them is asked
 
     @property
     def queue(self) -> str:
@@ -58,7 +51,8 @@ class Training:
         return ANY_MACHINE if self.remote else own_queue()
 
 
-def _deployment() -> str:
+def deployment() -> str:
+    """Name the deployment of trainings in this environment."""
     return f"train/{environment_name('train')}"
 
 
@@ -67,7 +61,7 @@ def has_worker(training: Training) -> bool:
     if not is_served():
         return False
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        client.read_deployment_by_name(_deployment())
+        client.read_deployment_by_name(deployment())
         pool = environment_name(GPU)
         queue = client.read_work_queue_by_name(training.queue, work_pool_name=pool)
         return queue.status == WorkQueueStatus.READY and client.read_work_pool(pool).status == WorkPoolStatus.READY
@@ -120,7 +114,7 @@ def _ask(stage: str, training: Training, handover: str | None) -> FlowRun:
     }
     with _one_request:
         return run_deployment(
-            _deployment(),
+            deployment(),
             parameters=parameters,
             timeout=0,
             flow_run_name=stage,

@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from waymark.errors import ParameterError
 from waymark.system.addresses import is_web, same_server, sqlite_url
 
-ENVIRONMENT = "WAYMARK_ENVIRONMENT"  # such as staging
+ENVIRONMENT = "WAYMARK_ENVIRONMENT"
 
 
 def environment_name(name: str) -> str:
     """Name something on servers that several environments share: an experiment, a registered model, a pool, a branch.
 
-    >>> environment_name("waymark-location") if not os.environ.get(ENVIRONMENT) else "waymark-location"
-    'waymark-location'
+    It is the name itself, or where `WAYMARK_ENVIRONMENT` is set, such as to staging, the name with that at its end.
     """
     environment = os.environ.get(ENVIRONMENT, "")
-    if re.fullmatch("[a-z0-9-]*", environment) is None:
-        raise ParameterError(f"{ENVIRONMENT} must consist of small letters, digits and dashes, not {environment!r}")
     return f"{name}-{environment}" if environment else name
 
 
