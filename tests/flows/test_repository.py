@@ -43,7 +43,7 @@ def test_changes_are_named_and_an_error_of_git_is_its_last_line(operator, tmp_pa
     assert uncommitted(operator.folder) == set()
     operator.write({"params.yaml": "a: 2\n", "tasks/new.py": "", "notes.txt": "mine"})
     assert uncommitted(operator.folder) == {"params.yaml", "tasks/new.py"}
-    with pytest.raises(CheckoutError, match="^git rev-parse: fatal: "):
+    with pytest.raises(CheckoutError, match=r"^git rev-parse: fatal: "):
         git(tmp_path, "rev-parse", "HEAD")
     assert find(operator.folder, "nowhere") is None
 
