@@ -126,7 +126,7 @@ def _failed(progress: Progress) -> State[Any]:
     entries = progress.entries()
     if left := [entry.stage for entry in entries if entry.state == NOT_REACHED]:
         progress.write(f"not reached: {', '.join(left)}")
-    progress.write(f"what the stages said: {LOG}")
+    progress.write(f"output of the stages: {LOG}")
     reasons = dict.fromkeys(entry.reason for entry in entries if entry.outcome == "failed")
     return Failed(message="; ".join(filter(None, reasons)) or "a stage did not run to its end")
 

@@ -25,7 +25,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def may_begin(stage):
-    """Say whether a training finds room within a moment."""
+    """Whether a training finds room within a moment."""
     room = threading.Event()
 
     def train():

@@ -62,7 +62,7 @@ def test_a_stage_that_fails_stops_only_those_after_it(held_training):
     assert run.returncode == 1
     assert said == "train: the disk is full of cells; train: the disk is full of coordinates\n"
     assert "not reached: compare\n" in printed
-    assert "what the stages said: .work/pipeline.log" in printed
+    assert "output of the stages: .work/pipeline.log" in printed
     assert "NotReady" not in printed
 
 

@@ -24,7 +24,7 @@ def commit(project):
 
 
 def documented(heading, **places):
-    """Give the blocks of commands below a heading of docs/upkeep.md, but for `make`, with other folders."""
+    """Return the blocks of commands below a heading of docs/upkeep.md, but for `make`, with other folders."""
     section = (ROOT / "docs/upkeep.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     blocks = [block.partition("```")[0] for block in section.split("```sh\n")[1:]]
     for name, place in places.items():
