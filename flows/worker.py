@@ -1,9 +1,9 @@
 """A worker of a pool, here or on another machine: `python -m flows.worker gpu`."""
 
+import hashlib
 import os
 import re
 import runpy
-import secrets
 import signal
 import socket
 import sys
@@ -14,6 +14,7 @@ from flows.command import option, parse
 from flows.locks import exclusive
 from flows.servers import state
 from flows.servers.addresses import GPU, POOLS, environment
+from tasks.common.checkout import checkout
 from waymark.errors import WaymarkError
 from waymark.inference.references import environment_name
 from waymark.system.processes import die_with_parent
@@ -35,11 +36,16 @@ def worker_environment(pool: str) -> dict[str, str]:
     return environment(**{name: os.environ.get(name, value) for name, value in defaults.items()}, **fixed)
 
 
+def own_name() -> str:
+    """Name this checkout on this machine; a clone has another name, even at the same path of a namesake."""
+    root, host = checkout().resolve(), socket.gethostname()
+    digest = hashlib.sha256(f"{host}\0{root}\0{root.stat().st_ino}".encode()).hexdigest()
+    return re.sub("[^A-Za-z0-9_.-]", "-", f"{host}-{root.name}-{digest[:8]}")  # Prefect allows no slash, & or %
+
+
 def name_of(pool: str) -> str:
     """Name the worker of this machine and checkout in a pool, as no other is named."""
-    own = state.made_once(state.WORKERS, secrets.token_hex(2))
-    place = re.sub("[/%]", "_", f"{socket.gethostname()}-{Path.cwd().name}")  # characters that Prefect refuses
-    return f"{pool}-{place}-{own}"
+    return f"{pool}-{own_name()}"
 
 
 def end_with_worker() -> None:

@@ -14,7 +14,6 @@ from waymark.system.addresses import same_server
 SECRET = "secret"  # user:password of both servers
 SETTINGS = "settings.json"  # variables that the servers were started with
 CLIENTS = "clients.json"  # variables with which clients find the servers
-WORKERS = "workers"  # tells the workers of this checkout from others of the same name
 USER = "waymark"
 
 
@@ -38,20 +37,15 @@ def write(name: str, variables: Mapping[str, str]) -> None:
     _private(json.dumps(dict(sorted(variables.items())), indent=2)).rename(SERVICES / name)
 
 
-def made_once(name: str, text: str) -> str:
-    """Read a file; the first time, write it with a text."""
-    path = SERVICES / name
+def secret() -> str:
+    """Return the user and password that both servers ask for, made at first start."""
+    path = SERVICES / SECRET
     if not path.exists():
-        part = _private(text)
+        part = _private(f"{USER}:{secrets.token_urlsafe(32)}\n")
         with suppress(FileExistsError):  # made by another command meanwhile
             path.hardlink_to(part)
         part.unlink()
     return path.read_text().strip()
-
-
-def secret() -> str:
-    """Return the user and password that both servers ask for, made at first start."""
-    return made_once(SECRET, f"{USER}:{secrets.token_urlsafe(32)}\n")
 
 
 def _private(text: str) -> Path:

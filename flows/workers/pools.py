@@ -1,9 +1,6 @@
 """What the Prefect server keeps for this checkout: work pools, queues, limits, and the deployments of prefect.yaml."""
 
-import hashlib
 import os
-import re
-import socket
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -23,8 +20,7 @@ from prefect.workers.process import ProcessWorker
 from ruamel.yaml import YAML
 
 from flows.servers.addresses import GPU, POOLS, number
-from flows.worker import CHECKOUT
-from tasks.common.checkout import checkout
+from flows.worker import CHECKOUT, own_name
 from waymark.errors import WaymarkError
 from waymark.inference.references import environment_name
 from waymark.system.processes import run_command
@@ -77,19 +73,11 @@ def deploy(variables: Mapping[str, str]) -> None:
     print("deployments: applied")
 
 
-def own_queue() -> str:
-    """Name the queue of this checkout; a clone elsewhere has another one, even at the same path of a namesake.
-
-    A training without a DVC remote needs a worker that sees the checkout, and waits there. One whose data, code and
-    result go through a remote waits in the pool's default queue, to which every worker listens.
-    """
-    root, host = checkout().resolve(), socket.gethostname()
-    digest = hashlib.sha256(f"{host}\0{root}\0{root.stat().st_ino}".encode()).hexdigest()
-    return re.sub("[^A-Za-z0-9_.-]", "-", f"{host}-{root.name}-{digest[:8]}")  # Prefect allows no slash, & or %
-
-
 def listen(pool: str, api_url: str) -> list[str]:
     """Make the queues that a worker of a pool in this checkout listens to, and return their names; none for all.
+
+    A training without a DVC remote needs a worker that sees the checkout, and waits in the queue of that name. One
+    whose data, code and result go through a remote waits in the pool's default queue, to which every worker listens.
 
     Raises:
         QueueError: the server does not answer, or has no such pool.
@@ -98,13 +86,13 @@ def listen(pool: str, api_url: str) -> list[str]:
         return []
     try:
         with client(api_url) as server, suppress(ObjectAlreadyExists):
-            server.create_work_queue(own_queue(), work_pool_name=environment_name(pool))
+            server.create_work_queue(own_name(), work_pool_name=environment_name(pool))
     except ObjectNotFound:
         message = f"Prefect at {api_url} has no pool {environment_name(pool)}; `make up` there makes it"
         raise QueueError(message) from None
     except httpx.HTTPError as error:
         raise QueueError(f"Prefect at {api_url} does not answer: {error}") from None
-    return [own_queue(), ANY_MACHINE]
+    return [own_name(), ANY_MACHINE]
 
 
 def online(client: SyncPrefectClient, pool: str) -> list[str]:

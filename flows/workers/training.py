@@ -21,10 +21,11 @@ from flows.stages import children
 from flows.stages.children import Log
 from flows.stages.graph import is_alive
 from flows.stages.repro import reproduce
+from flows.worker import own_name
 from flows.workers import cores, sharing
 from flows.workers.cancellation import this_process
 from flows.workers.handover import HANDED_BACK
-from flows.workers.pools import ANY_MACHINE, own_queue
+from flows.workers.pools import ANY_MACHINE
 from waymark.errors import WaymarkError
 from waymark.inference.references import environment_name
 
@@ -48,7 +49,7 @@ class Training:
     @property
     def queue(self) -> str:
         """The work queue of the pool in which trainings wait."""
-        return ANY_MACHINE if self.remote else own_queue()
+        return ANY_MACHINE if self.remote else own_name()
 
 
 def deployment() -> str:

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from flows.workers.pools import QueueError, listen, own_queue
+from flows.worker import own_name
+from flows.workers.pools import QueueError, listen
 
 
 def test_a_checkout_has_one_queue_wherever_its_stages_run(tmp_path, monkeypatch):
@@ -15,14 +16,14 @@ def test_a_checkout_has_one_queue_wherever_its_stages_run(tmp_path, monkeypatch)
     names = set()
     for folder in (here, here / ".nights/checkout", here / ".dvc/tmp/exps/x"):
         monkeypatch.chdir(folder)
-        names.add(own_queue())
+        names.add(own_name())
     (name,) = names
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", name)
     shutil.copytree(here, tmp_path / "copy")
     shutil.move(here, tmp_path / "elsewhere")
     shutil.copytree(tmp_path / "copy", here)  # the same path on the same host, and still another folder
     monkeypatch.chdir(here)
-    assert own_queue() != name
+    assert own_name() != name
 
 
 def test_a_worker_whose_server_does_not_answer_says_so_in_a_line():
