@@ -25,7 +25,7 @@ up: $(READY)  ## start Prefect, MLflow and the workers, and apply the deployment
 down: $(READY)  ## stop what `make up` started, and nothing else
 	$(BIN)/python -m flows.services down
 
-status: $(READY)  ## what runs, since when, which workers are online, the next night
+status: $(READY)  ## what runs, since when, which workers are online, the next nightly run
 	$(BIN)/python -m flows.services status
 
 test: lint types $(READY)  ## ruff, mypy and all tests

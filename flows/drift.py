@@ -1,10 +1,9 @@
 """How far the data of the last run have drifted from those that a champion was trained on: `python -m flows.drift`."""
 
-import argparse
 from contextlib import chdir
 from pathlib import Path
 
-from flows.command import add_debug, as_command
+from flows.command import command, option
 from tasks.common.checkout import NIGHT, checkout
 from tasks.training.tables import RECORDS
 from waymark.errors import WaymarkError
@@ -13,7 +12,7 @@ from waymark.system.terminal import printable_lines
 
 
 def folder_of_data() -> Path:
-    """Find the checkout whose data are the last: that of the nights where there are any, else this one.
+    """Find the checkout whose data are the last: that of nightly runs where there are any, else this one.
 
     Raises:
         WaymarkError: no run has made data yet.
@@ -22,7 +21,7 @@ def folder_of_data() -> Path:
     found = next((folder for folder in folders if (folder / RECORDS).exists()), None)
     if found is None:
         where = " or ".join(str(folder / RECORDS) for folder in folders)
-        raise WaymarkError(f"there are no data to look at: {where} is missing; let a night run, or type make run")
+        raise WaymarkError(f"there are no data to compare: {where} is missing; wait for a nightly run, or make run")
     return found
 
 
@@ -32,23 +31,20 @@ def report(name: str) -> str:
 
     folder = folder_of_data()
     with chdir(folder):
-        told = drift(name)
-    if told is None:
+        found = drift(name)
+    if found is None:
         return f"{name} has no champion of which it is known what it was trained on"
-    return f"{name}: the data in {folder} against those of the champion\n\n{told}"
+    return f"{name}: the data in {folder} against those of the champion\n\n{found}"
 
 
 def main() -> None:
     """Run as a command: exit 0, or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.drift",
-        description="Compare the training data of the last run with those that the champion was trained on.",
-    )
     names = (LOCATION, LANDMARK)
-    parser.add_argument("name", nargs="?", choices=names, help="in the registry; left out, both")
-    add_debug(parser)
-    arguments = parser.parse_args()
-    with as_command(debug=arguments.debug):
+    with command(
+        "flows.drift",
+        "Compare the training data of the last run with those that the champion was trained on.",
+        option("name", nargs="?", choices=names, help="in the registry; left out, both"),
+    ) as arguments:
         print(printable_lines("\n\n".join(map(report, [arguments.name] if arguments.name else names))))
 
 

@@ -2,11 +2,14 @@
 
 import inspect
 import sys
+from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 import httpx
-from prefect import Flow
+from prefect import Flow, runtime, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -19,17 +22,17 @@ REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class FlowError(WaymarkError):
-    """A flow did not run to its end; the message is what it says of that."""
+    """A flow did not run to its end; the message is that of its state."""
 
 
 def is_served() -> bool:
-    """Say whether runs are recorded by a Prefect server, which also knows workers and cancellation."""
+    """Whether runs are recorded by a Prefect server, which also knows workers and cancellation."""
     return FlowRunContext.get() is not None or _answers(PREFECT_API_URL.value())
 
 
 @cache
 def _answers(url: str | None) -> bool:
-    """Ask once whether a server takes our requests; where one is named and does not, say so in one line."""
+    """Ask once whether a server takes our requests; warn in one line where one is named and does not."""
     if not url:
         return False
     try:
@@ -38,15 +41,13 @@ def _answers(url: str | None) -> bool:
             get_client(httpx_settings={"timeout": PATIENCE_S}, sync_client=True) as client,
         ):
             client.hello()
+        return True
     except httpx.HTTPStatusError as error:
-        if error.response.status_code in REFUSED:
-            return _without(url, f"refuses this user ({error.response.status_code}); see PREFECT_API_AUTH_STRING")
+        if error.response.status_code not in REFUSED:
+            return True
+        why = f"refuses this user ({error.response.status_code}); see PREFECT_API_AUTH_STRING"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _without(url, f"does not answer ({error})")
-    return True
-
-
-def _without(url: str, why: str) -> bool:
+        why = f"does not answer ({error})"
     print(f"the Prefect server at {url} {why}; this run goes without it, and is not recorded there", file=sys.stderr)
     return False
 
@@ -75,3 +76,30 @@ def completed(state: State[Any]) -> State[Any]:
         return state
     raised = state.result(raise_on_failure=False)
     raise raised if isinstance(raised, WaymarkError) else FlowError(state.message or "the flow did not run to its end")
+
+
+def as_task(name: str, work: Callable[[], Any]) -> Any:
+    """Call a function within a flow, as a task run with a state and a log of its own where a server records it."""
+    if not is_served():
+        return work()
+
+    @task(name=name, task_run_name=name, cache_policy=NO_CACHE)
+    def step() -> Any:
+        return work()
+
+    return step()
+
+
+def dated(what: str, *parameters: str) -> Callable[[], str]:
+    """Name each run of a flow by what it does, some of its parameters, and when it begins.
+
+    >>> dated("pipeline")()[:11]
+    'pipeline 20'
+    """
+
+    def name() -> str:
+        given = runtime.flow_run.parameters or {}
+        words = [what, *(str(given[key]) for key in parameters if given.get(key))]
+        return f"{' '.join(words)} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
+
+    return name

@@ -1,10 +1,11 @@
-"""What supervisor runs: a service, in this process and with what is remembered: `python -m flows.launch mlflow`."""
+"""What supervisor runs: a service in this process, with the settings kept: `python -m flows.launch mlflow`."""
 
-import argparse
 import os
 
-from flows import processes, worker
-from flows.addresses import OF_SERVERS, POOLS, addresses, environment, settings
+from flows import worker
+from flows.command import option, parse
+from flows.servers import supervisor
+from flows.servers.addresses import OF_SERVERS, POOLS, addresses, environment, settings
 from waymark.system.processes import die_with_parent
 
 SERVERS = ("prefect", "mlflow")
@@ -14,22 +15,20 @@ WORKERS = {f"worker-{pool}": pool for pool in POOLS}
 def launch(name: str) -> None:
     """Turn into a service, which ends when supervisor dies; what is left of one that was killed ends first."""
     die_with_parent()
-    processes.end(name)
-    its = settings()
-    at = addresses(its)
-    own = {key: value for key, value in its.items() if name in SERVERS or key not in OF_SERVERS}
+    supervisor.kill_family(name)
+    kept = settings()
+    at = addresses(kept)
+    own = {key: value for key, value in kept.items() if name in SERVERS or key not in OF_SERVERS}
     os.environ.update(environment(**own, **at.clients))
     if name in WORKERS:
         for key in OF_SERVERS:
             os.environ.pop(key, None)
         worker.work(WORKERS[name])
     else:
-        from flows import servers  # late, for workers need no server
+        from flows.servers import apps  # late, for workers need no server
 
-        {"prefect": servers.serve_prefect, "mlflow": servers.serve_mlflow}[name](at)
+        {"prefect": apps.serve_prefect, "mlflow": apps.serve_mlflow}[name](at)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m flows.launch", description=__doc__)
-    parser.add_argument("service", choices=(*SERVERS, *WORKERS))
-    launch(parser.parse_args().service)
+    launch(parse("flows.launch", str(__doc__), option("service", choices=(*SERVERS, *WORKERS))).service)

@@ -1,6 +1,5 @@
-"""The night: what was committed is trained in a checkout of its own, and what is better goes into use."""
+"""The nightly run: what was committed is trained in a checkout of its own, and what is better is promoted."""
 
-import argparse
 import json
 import logging
 from functools import partial
@@ -9,19 +8,16 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
-from flows.artifacts import write_markdown
-from flows.command import as_command
-from flows.engine import completed, run
-from flows.explain import write
-from flows.inputs import check_inputs
-from flows.names import dated
-from flows.night import night_checkout
-from flows.night_report import Account, Verdict, message, page
-from flows.parameters import Address, SecretName, address, secret_name
-from flows.pipeline import COMPARISON, pipeline, plan
+from flows.command import Address, SecretName, address, command, option, secret_name
+from flows.engine import as_task, completed, dated, run
+from flows.nights.checkout import nightly_checkout
+from flows.nights.report import Report, Verdict
+from flows.notify import notify as send
+from flows.pipeline import pipeline
 from flows.promote import promote as judge
-from flows.steps import as_task
-from flows.word import tell
+from flows.stages.explain import plan, write
+from flows.stages.inputs import check_inputs
+from flows.stages.results import COMPARISON, write_markdown
 from flows.worker import end_with_worker
 from tasks.common.outputs import read_json
 from tasks.common.stage import one_line
@@ -32,16 +28,15 @@ from waymark.promotion.checks import Gate
 from waymark.system.terminal import printable_lines
 
 REVISION_TAG = "waymark.git.locked_revision"  # of a version: the commit whose dvc.lock knows its data
-DEFAULT = Gate()
 JUDGED_TAG = "waymark.promotion.reason"
+DEFAULT = Gate()
 
 logger = logging.getLogger("flows.nightly")  # also where it is run as a command
 
+run_name = dated("nightly run of")
 
-night_name = dated("night of")
 
-
-@flow(name="nightly", flow_run_name=night_name)
+@flow(name="nightly", flow_run_name=run_name)
 def nightly(
     committed_only: bool = False,
     remote: Address | None = None,
@@ -49,112 +44,104 @@ def nightly(
     gate: Gate = DEFAULT,
     promote: bool = True,
 ) -> State[Any]:
-    """Train what was committed in a checkout of the night's own, and promote what is better.
+    """Train what was committed in a checkout of the run's own, and promote what is better.
 
     Args:
         committed_only: go on from the last commit where the checkout has changes that are in none, rather than refuse.
         remote: DVC remote through which workers on other machines get code and data and give back their models.
             Without one, none of them is asked.
-        notify: Name of the Secret with the URL that hears when a night fails, is refused or promotes.
+        notify: Name of the Secret with the URL that is notified when a run fails, is refused or promotes.
         gate: what a challenger must show to become champion.
         promote: whether challengers are judged at all.
     """
     end_with_worker()
-    title = str(runtime.flow_run.name or night_name())
+    title = str(runtime.flow_run.name or run_name())
     try:
-        with night_checkout(committed_only=committed_only) as night:
-            account = Account(title, night)
-            _bring_up_to_date(account, remote)
-            _judge_all(account, gate if promote else None)
-            write_markdown("night", page(account), account.title)
+        with nightly_checkout(committed_only=committed_only) as checkout:
+            report = Report(title, checkout)
+            _bring_up_to_date(report, remote)
+            _judge_all(report, gate if promote else None)
+            write_markdown("night", report.page(), title)
     except (WaymarkError, FileNotFoundError) as error:
-        tell(notify, f"{title}: failed", one_line(error))
+        send(notify, f"{title}: failed", one_line(error))
         return Failed(message=one_line(error))
     except Exception as error:
-        tell(notify, f"{title}: failed", f"{type(error).__name__}: {one_line(error)}")
+        send(notify, f"{title}: failed", f"{type(error).__name__}: {one_line(error)}")
         raise
-    if account.verdicts:
-        tell(notify, f"{title}: {', '.join(verdict.outcome.lower() for verdict in account.verdicts)}", page(account))
-    return Completed(name="Unchanged" if account.unchanged else None, message=account.summary)
+    if report.verdicts:
+        send(notify, f"{title}: {', '.join(verdict.outcome.lower() for verdict in report.verdicts)}", report.page())
+    return Completed(name="Unchanged" if report.unchanged else None, message=report.summary)
 
 
-def _bring_up_to_date(account: Account, remote: str | None) -> None:
-    """Run the pipeline, commit the night's dvc.lock, and tell the new versions where it stands."""
-    night = account.night
-    if night.left_out:
-        logger.warning("not committed, and so left out: %s", ", ".join(night.left_out))
-    account.before = _comparison()
-    account.done = completed(run(pipeline, remote=remote)).result()
-    account.after = _comparison()
-    account.committed = night.commit_lock(message(account))
-    for its in account.done.registered:
-        if not _tag(its, REVISION_TAG):
-            versions.tag(its.name, its.version, {REVISION_TAG: night.revision})
+def _bring_up_to_date(report: Report, remote: str | None) -> None:
+    """Run the pipeline, commit dvc.lock, and tag the new versions with that commit."""
+    if report.nightly.left_out:
+        logger.warning("not committed, and so left out: %s", ", ".join(report.nightly.left_out))
+    report.before = read_json(COMPARISON) if COMPARISON.exists() else None
+    report.done = completed(run(pipeline, remote=remote)).result()
+    report.after = read_json(COMPARISON) if COMPARISON.exists() else None
+    report.committed = report.nightly.commit_lock(report.message())
+    for version in report.done.registered:
+        if not _tag(version, REVISION_TAG):
+            revision = report.nightly.revision
+            versions.tag(version.name, version.version, {REVISION_TAG: revision})
 
 
-def _judge_all(account: Account, gate: Gate | None) -> None:
-    """Hold each challenger that nobody has judged yet against its champion, and look at how far the data drifted."""
-    for its in account.done.registered:
-        if (told := _drift(its.name)) is not None:  # before a challenger becomes champion, whose data these are
-            account.drifts[its.name] = told
-        if gate is not None and not its.is_champion and not _tag(its, JUDGED_TAG):
-            account.verdicts.append(_judge(its, gate))
+def _judge_all(report: Report, gate: Gate | None) -> None:
+    """Compare each challenger that nobody has judged yet with its champion, and look at how far the data drifted."""
+    for version in report.done.registered:
+        if (drift := _drift(version.name)) is not None:  # before a challenger becomes champion, whose data these are
+            report.drifts[version.name] = drift
+        if gate is not None and not version.is_champion and not _tag(version, JUDGED_TAG):
+            state = completed(run(judge, model=version.name, gate=gate))  # without notify: this run reports it
+            verdict = Verdict(version.name, version.version, state.name or "", state.message or "")
+            report.verdicts.append(verdict)
 
 
 def _drift(name: str) -> str | None:
     from tasks.registry.drift import drift  # late, for torch takes seconds
 
     try:
-        told: str | None = as_task(f"drift of {name}", partial(drift, name))
-    except Exception as error:  # a look at the data that fails is no reason to keep yesterday's model
+        found: str | None = as_task(f"drift of {name}", partial(drift, name))
+    except Exception as error:  # no reason to keep yesterday's model
         return f"The drift check failed: {one_line(error)}"
-    return told
+    return found
 
 
-def _comparison() -> Any:
-    return read_json(COMPARISON) if COMPARISON.exists() else None
-
-
-def _tag(its: Registered, tag: str) -> str:
-    return str(versions.version_of(its.name, its.version).tags.get(tag, ""))
-
-
-def _judge(its: Registered, gate: Gate) -> Verdict:
-    """Let a challenger stand up to the champion."""
-    state = completed(run(judge, model=its.name, gate=gate))  # without notify: the night tells of it
-    return Verdict(its.name, its.version, state.name or "", state.message or "")
+def _tag(version: Registered, tag: str) -> str:
+    return str(versions.version_of(version.name, version.version).tags.get(tag, ""))
 
 
 def explain(committed_only: bool = False) -> str:
-    """Say in Markdown what a night would run now and why: from its own dvc.lock, with the files of the last commit.
+    """Write in Markdown what a nightly run would run now and why: from its own dvc.lock, with the last commit's files.
 
     Raises:
-        WaymarkError: why a night would refuse, too.
+        WaymarkError: why it would refuse, too.
     """
-    with night_checkout(committed_only=committed_only, look=True) as night:
+    with nightly_checkout(committed_only=committed_only, look=True) as checkout:
         check_inputs()
-        left_out = f"Not committed, and so left out: {', '.join(night.left_out)}\n\n" if night.left_out else ""
+        left_out = f"Not committed, and so left out: {', '.join(checkout.left_out)}\n\n" if checkout.left_out else ""
         return left_out + write(plan()[1])
 
 
 def main() -> None:
-    """Run a night as a command: exit 0, or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m flows.nightly", description=__doc__)
-    parser.add_argument("--explain", action="store_true", help="say what would run and why, and run nothing")
-    parser.add_argument("--committed-only", action="store_true", help="leave out changes that are in no commit")
-    parser.add_argument("--remote", type=address, help="DVC remote for workers on other machines")
-    parser.add_argument("--notify", type=secret_name, help="Secret with the URL that hears how the night ended")
-    parser.add_argument(
-        "--gate", type=json.loads, default={}, help='what a challenger must show: {"least_records": 30}'
-    )
-    parser.add_argument("--no-promote", dest="promote", action="store_false", help="judge no challenger")
-    arguments = vars(parser.parse_args())
-    with as_command():
-        if arguments.pop("explain"):
-            print(printable_lines(explain(arguments["committed_only"])))
+    """Run as a command: exit 0, or 1 with one line on stderr."""
+    gate = 'what a challenger must show: {"least_records": 30}'
+    with command(
+        "flows.nightly",
+        str(__doc__),
+        option("--explain", action="store_true", help="print what would run and why, and run nothing"),
+        option("--committed-only", action="store_true", help="leave out changes that are in no commit"),
+        option("--remote", type=address, help="DVC remote for workers on other machines"),
+        option("--notify", type=secret_name, help="Secret with the URL that is notified of how the run ended"),
+        option("--gate", type=json.loads, default={}, help=gate),
+        option("--no-promote", dest="promote", action="store_false", help="judge no challenger"),
+    ) as arguments:
+        given = vars(arguments)
+        if given.pop("explain"):
+            print(printable_lines(explain(given["committed_only"])))
             return
-        ended = completed(run(nightly, **arguments))
-        print(printable_lines(ended.message or ""))
+        print(printable_lines(completed(run(nightly, **given)).message or ""))
 
 
 if __name__ == "__main__":

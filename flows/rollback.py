@@ -1,14 +1,12 @@
 """The alias champion goes back along its history, and forward again."""
 
-import argparse
 from typing import Any
 
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
-from flows.command import as_command
-from flows.engine import completed, run
-from flows.names import dated
+from flows.command import command, option
+from flows.engine import completed, dated, run
 from flows.worker import end_with_worker
 from tasks.common.stage import one_line
 from tasks.registry.versions import roll_back
@@ -20,7 +18,7 @@ from waymark.system.terminal import printable_lines
 def rollback(model: str, forward: bool = False, reason: str = "") -> State[Any]:
     """Make the champion before this one champion again; once more goes one further back.
 
-    A version that was rolled back from is not promoted again by a night.
+    A version that was rolled back from is not promoted again by a nightly run.
 
     Args:
         model: Name in the registry, waymark-location or waymark-landmark.
@@ -38,14 +36,13 @@ def rollback(model: str, forward: bool = False, reason: str = "") -> State[Any]:
 
 def main() -> None:
     """Run the flow as a command: exit 0, or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.rollback", description="Make the champion before this one champion again."
-    )
-    parser.add_argument("model", help="name in the registry: waymark-location or waymark-landmark")
-    parser.add_argument("--forward", action="store_true", help="go forward again to the champion that a rollback left")
-    parser.add_argument("--reason", default="", help="why, for those who read the history later")
-    arguments = parser.parse_args()
-    with as_command():
+    with command(
+        "flows.rollback",
+        "Make the champion before this one champion again.",
+        option("model", help="name in the registry: waymark-location or waymark-landmark"),
+        option("--forward", action="store_true", help="go forward again to the champion that a rollback left"),
+        option("--reason", default="", help="why, for those who read the history later"),
+    ) as arguments:
         ended = completed(run(rollback, **vars(arguments)))
         print(printable_lines(f"{ended.name}: {ended.message}"))
 

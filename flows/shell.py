@@ -3,17 +3,18 @@
 import os
 import shlex
 
-from flows import state, supervisor
+from flows.servers import state, supervisor
+from waymark.inference.references import ENVIRONMENT
 
 
 def variables() -> dict[str, str]:
-    """Give where Prefect keeps its own, and the servers of this folder that run, with user and password."""
+    """Return where Prefect keeps its own, and the servers of this folder that run, with user and password."""
     running, known = supervisor.services(), state.read(state.CLIENTS)
     found = {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
     for name, prefix in (("prefect", "PREFECT_"), ("mlflow", "MLFLOW_")):
         if name in running and running[name].runs:
             found |= {variable: value for variable, value in known.items() if variable.startswith(prefix)}
-    return found
+    return found | {name: value for name, value in state.read(state.SETTINGS).items() if name == ENVIRONMENT}
 
 
 if __name__ == "__main__":

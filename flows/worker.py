@@ -1,22 +1,22 @@
 """A worker of a pool, here or on another machine: `python -m flows.worker gpu`."""
 
-import argparse
-import fcntl
+import hashlib
 import os
 import re
 import runpy
-import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from flows import state
-from flows.addresses import GPU, POOLS, environment
+from flows.command import option, parse
+from flows.locks import exclusive
+from flows.servers import state
+from flows.servers.addresses import GPU, POOLS, environment
+from tasks.common.checkout import checkout
 from waymark.errors import WaymarkError
+from waymark.inference.references import environment_name
 from waymark.system.processes import die_with_parent
 
 WORKER = "WAYMARK_WORKER_PID"  # by which a flow run knows its worker, and ends with it
@@ -25,22 +25,27 @@ CHECKOUT = "WAYMARK_CHECKOUT"  # prefect.yaml: where flow runs of this worker wo
 
 
 def worker_environment(pool: str) -> dict[str, str]:
-    """Give what a worker hands on to its flow runs; what the user has set stays."""
+    """Return what a worker hands on to its flow runs; what the user has set stays."""
     defaults = {
         "PREFECT_WORKER_QUERY_SECONDS": QUERY_S.get(pool, "2"),  # each is a write to Prefect's database
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",  # of runs that have not begun yet
-        "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",  # uv would set up an environment beside ours
+        "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",  # uv would set up another environment
     }
     fixed = {CHECKOUT: str(Path.cwd()), WORKER: str(os.getpid())}
     return environment(**{name: os.environ.get(name, value) for name, value in defaults.items()}, **fixed)
 
 
+def own_name() -> str:
+    """Name this checkout on this machine; a clone has another name, even at the same path of a namesake."""
+    root, host = checkout().resolve(), socket.gethostname()
+    digest = hashlib.sha256(f"{host}\0{root}\0{root.stat().st_ino}".encode()).hexdigest()
+    return re.sub("[^A-Za-z0-9_.-]", "-", f"{host}-{root.name}-{digest[:8]}")  # Prefect allows no slash, & or %
+
+
 def name_of(pool: str) -> str:
     """Name the worker of this machine and checkout in a pool, as no other is named."""
-    own = state.made_once(state.WORKERS, secrets.token_hex(2))
-    place = re.sub("[/%]", "_", f"{socket.gethostname()}-{Path.cwd().name}")  # characters that Prefect refuses
-    return f"{pool}-{place}-{own}"
+    return f"{pool}-{own_name()}"
 
 
 def end_with_worker() -> None:
@@ -65,53 +70,46 @@ def work(pool: str, name: str = "") -> None:
     """Turn into a worker that works in this checkout.
 
     Runs that a worker of this name had when it was killed are dead, as they end with it: they become Crashed first,
-    so that none of them blocks another; a nightly run begins again.
+    so that none of them blocks another; a nightly run starts again.
 
     Raises:
         WaymarkError: a worker of this name is at work here.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # by which Prefect stops; ignored after nohup or `&`
     name = name or name_of(pool)
-    with _only_one(name):
+    busy = f"the worker {name} is at work here; choose another --name"
+    with exclusive(state.folder() / f"{quote(name, safe='')}.lock", busy):
         os.environ.update(worker_environment(pool))
-        from flows import pools, queues  # late, for Prefect reads its environment when it is imported
+        from flows.workers import pools  # late, for Prefect reads its environment when it is imported
 
-        listened = queues.listen(pool)
-        with pools.client(os.environ["PREFECT_API_URL"]) as client:
+        api_url = os.environ["PREFECT_API_URL"]
+        queues = pools.listen(pool, api_url)
+        with pools.client(api_url) as client:
             dead = pools.open_runs(client, [name])
             pools.crash(client, dead, "the process of its worker is gone")
             pools.repeat(client, dead)
-        sys.argv = ["prefect", "worker", "start", "--pool", pool, "--name", name, "--type", "process"]
-        sys.argv += [word for queue in listened for word in ("--work-queue", queue)]
+        sys.argv = ["prefect", "worker", "start", "--pool", environment_name(pool), "--name", name, "--type", "process"]
+        sys.argv += [word for queue in queues for word in ("--work-queue", queue)]
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
-
-
-@contextmanager
-def _only_one(name: str) -> Iterator[None]:
-    path = state.folder() / f"{quote(name, safe='')}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WaymarkError(f"the worker {name} is at work here; give another one another --name") from None
-        yield
 
 
 def main() -> None:
     """Run as a command."""
-    parser = argparse.ArgumentParser(prog="python -m flows.worker", description=__doc__)
-    parser.add_argument("pool", help=f"the pool to take runs from: {', '.join(POOLS)}")
-    parser.add_argument("--name", default="", help="how the worker is called; different for each")
-    arguments = parser.parse_args()
+    arguments = parse(
+        "flows.worker",
+        str(__doc__),
+        option("pool", help=f"the pool to take runs from: {', '.join(POOLS)}"),
+        option("--name", default="", help="how the worker is called; different for each"),
+    )
     if not os.environ.get("PREFECT_API_URL"):
         sys.exit(
             "set PREFECT_API_URL to the server's address, such as http://HOST:4200/api, or start one with `make up`"
         )
-    work(arguments.pool, arguments.name)
+    try:
+        work(arguments.pool, arguments.name)
+    except WaymarkError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except WaymarkError as error:
-        sys.exit(str(error))
+    main()

@@ -5,7 +5,7 @@ from mlflow.tracking import MlflowClient
 from tiny import tiny
 from toy import clone
 
-from flows import children
+from flows.stages import children
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from flows import children
+from flows.stages import children
 
 SLEEPER = """
 import time
@@ -28,13 +28,13 @@ def deaf():
 
 
 @pytest.mark.usefixtures("deaf")
-def test_a_child_hears_the_interrupt_that_its_parent_ignores():
+def test_a_child_heeds_the_interrupt_that_its_parent_ignores():
     lines = []
 
-    def hear(line):
+    def receive(line):
         lines.append(line)
         if line == "here":
             threading.Thread(target=children.stop_all).start()
 
-    children.run([sys.executable, "-c", SLEEPER], os.environ, hear)
+    children.run([sys.executable, "-c", SLEEPER], os.environ, receive)
     assert lines == ["here", "interrupted"]

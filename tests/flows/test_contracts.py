@@ -166,9 +166,9 @@ def test_landmarks_are_learnt_on_train_alone(finished, name):
     table = pd.read_parquet(finished.folder / "data/filtered/records.parquet").set_index("record_id")
     shown = table.loc[training(finished), "landmarks"]
     content = torch.load(finished.folder / f"trained/{name}/model.ckpt", weights_only=True)
-    assert list(content["config"]["landmarks"]) == sorted({its[0] for its in shown if len(its)})
+    assert list(content["config"]["landmarks"]) == sorted({each[0] for each in shown if len(each)})
     index = pd.read_parquet(finished.folder / f"trained/{name}-calibration/index.parquet")
-    assert set(index["record_id"]) == {record_id for record_id, its in shown.items() if len(its)}
+    assert set(index["record_id"]) == {record_id for record_id, each in shown.items() if len(each)}
     assert index["landmark"].tolist() == [table.loc[record_id, "landmarks"][0] for record_id in index["record_id"]]
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ruamel.yaml import YAML
 
-from flows import cores
+from flows.workers import cores
 
 MODELS = {"one": {"threads": 1}, "other": {"threads": 1}, "most": {"threads": 3}, "all": {}, "more": {"threads": 99}}
 
@@ -25,7 +25,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def may_begin(stage):
-    """Say whether a training finds room within a moment."""
+    """Whether a training finds room within a moment."""
     room = threading.Event()
 
     def train():
@@ -75,6 +75,6 @@ def test_many_at_once_take_turns_and_never_more_than_there_are(machine):
 
     with ThreadPoolExecutor(16) as pool:
         done = [pool.submit(train, model) for model in [*MODELS] * 20]
-        for its in done:
-            its.result(timeout=60)
+        for future in done:
+            future.result(timeout=60)
     assert most == 4

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from flows.explain import NOTHING, Cause, explain, write
+from flows.stages.explain import NOTHING, Cause, plan, write
 
 pytestmark = pytest.mark.slow
 
@@ -19,13 +19,13 @@ def here(finished, monkeypatch):
 
 
 def test_nothing_changed_causes_nothing(here):
-    assert explain() == []
+    assert plan()[1] == []
     assert here.run("python", "-m", "flows.pipeline", "--explain").stdout.strip() == NOTHING
 
 
 def test_a_parameter_is_named_with_both_values_and_what_follows_from_it(here):
     here.change(grid__spacing_m=60000.0)
-    assert explain() == [
+    assert plan()[1] == [
         Cause("grid", ("grid.spacing_m: 40000 -> 60000.0",)),
         Cause("train@cells", ("after grid",)),
         Cause("calibrate@cells", ("after train@cells",)),
@@ -38,7 +38,7 @@ def test_a_parameter_is_named_with_both_values_and_what_follows_from_it(here):
 def test_a_new_key_and_a_new_stage_are_named(here):
     models = here.params()["models"]
     here.change(models={**models, "second": models["coordinates"]})
-    causes = {cause.stage: cause.reasons for cause in explain()}
+    causes = {cause.stage: cause.reasons for cause in plan()[1]}
     assert list(causes) == ["train@second", "calibrate@second", "evaluate@second", "ensemble", "compare"]
     assert causes["train@second"] == ("it never ran here",)
     assert any(reason.startswith("models.second: not set -> {") for reason in causes["compare"])
@@ -50,7 +50,7 @@ def test_files_and_inputs_are_named(here):
     try:
         code.write_text(before + "\n")
         photo.write_text("new")
-        causes = {cause.stage: cause.reasons for cause in explain()}
+        causes = {cause.stage: cause.reasons for cause in plan()[1]}
     finally:
         code.write_text(before)
         photo.unlink()
@@ -66,7 +66,7 @@ def test_outputs_that_are_missing_or_edited_are_named(here, tmp_path):
     split.unlink()  # it may be a link into DVC's cache
     split.write_text("{}")
     try:
-        causes = {cause.stage: cause.reasons for cause in explain()}
+        causes = {cause.stage: cause.reasons for cause in plan()[1]}
     finally:
         split.write_text(kept)
         shutil.move(tmp_path / "grid", grid)

@@ -7,7 +7,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from flows.guard import Guard
+from flows.servers.guard import Guard
 
 OWN = "http://127.0.0.1:4200"
 FOREIGN = ("https://evil.example", "http://127.0.0.1:5000", "http://127.0.0.1.evil.example:4200", "null", "")

@@ -3,9 +3,9 @@
 import pytest
 from operator_checkout import Operator
 
-from flows.handover import pack, unpack
-from flows.night import night_checkout
-from flows.repository import CheckoutError
+from flows.nights.checkout import nightly_checkout
+from flows.nights.repository import CheckoutError
+from flows.workers.handover import pack, unpack
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_commit_that_only_a_night_made_is_handed_over(operator, tmp_path):
     operator.mark("one")
     operator.night()
     operator.mark("two")  # both sides have moved on: the next night makes a merge
-    with night_checkout() as night:
+    with nightly_checkout() as night:
         assert len(operator.git("log", "-1", "--format=%P", night.revision).split()) == 2
         pack(tmp_path / "archive")
         unpack(tmp_path / "archive", tmp_path / "other")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import clone
 
-from flows.inputs import check_input, check_inputs
+from flows.stages.inputs import check_input, check_inputs
 from waymark.errors import SourceError
 
 DVC_YAML = "stages:\n  s:\n    cmd: touch out\n    deps: [input]\n    outs: [out]\n"

@@ -12,8 +12,8 @@ from processes import running
 from servers import until
 from toy import clone
 
-from flows import children
-from flows.repro import reproduce
+from flows.stages import children
+from flows.stages.repro import reproduce
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ DVC = [sys.executable, "-m", "dvc", "repro", "--single-item", "train@cells"]
 
 def at_work(project, mark=""):
     listed = running(project.folder).items()
-    return [int(pid) for pid, args in listed if any(its in args for its in ("-m dvc", "tasks.tiny")) and mark in args]
+    return [int(pid) for pid, args in listed if any(each in args for each in ("-m dvc", "tasks.tiny")) and mark in args]
 
 
 def begun(project):

@@ -7,11 +7,10 @@ import sys
 import pytest
 from servers import free_port, until
 
-from flows import stages
-from flows.gpu import Training
-from flows.ledger import Ledger
-from flows.progress import Progress
-from flows.repro import complaint
+from flows.stages import stage
+from flows.stages.progress import Progress
+from flows.stages.repro import complaint
+from flows.workers.training import Training
 
 pytestmark = pytest.mark.slow
 
@@ -63,21 +62,21 @@ def test_a_stage_that_fails_stops_only_those_after_it(held_training):
     assert run.returncode == 1
     assert said == "train: the disk is full of cells; train: the disk is full of coordinates\n"
     assert "not reached: compare\n" in printed
-    assert "what the stages said: .work/pipeline.log" in printed
+    assert "output of the stages: .work/pipeline.log" in printed
     assert "NotReady" not in printed
 
 
 @pytest.mark.parametrize(("source", "tries"), [("gldv2", 3), ("photos", 1)])
 def test_only_a_download_from_a_server_is_tried_again(tiny_project, monkeypatch, source, tries):
     monkeypatch.chdir(tiny_project.folder)
-    monkeypatch.setattr(stages, "BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(stage, "BACKOFF_S", (0.0, 0.0))
     before = tiny_project.params()["download"]["source"]
     tiny_project.change(download__source=source)
     (tiny_project.folder / "tries").unlink(missing_ok=True)  # of a test before this one
     (tiny_project.folder / "fail-download").touch()
     try:
-        ledger = Ledger(["download"])
-        stages.run_stage.fn("download", None, Training(), ledger, Progress(["download"], {}))
+        progress = Progress(["download"], {})
+        stage.run_stage.fn("download", None, Training(), progress)
         log = (tiny_project.folder / "tries").read_text()
     finally:
         (tiny_project.folder / "fail-download").unlink()
@@ -85,7 +84,7 @@ def test_only_a_download_from_a_server_is_tried_again(tiny_project, monkeypatch,
         tiny_project.change(download__source=before)
         tiny_project.repro("download")
     assert log == "download\n" * tries
-    (entry,) = ledger.entries()
+    (entry,) = progress.entries()
     assert (entry.outcome, entry.reason) == ("failed", "download: the disk is full of")
 
 

@@ -12,7 +12,7 @@ import pytest
 from closure import ROOT
 from tiny import git, tiny
 
-from flows.explain import NOTHING
+from flows.stages.explain import NOTHING
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def commit(project):
 
 
 def documented(heading, **places):
-    """Give the blocks of commands below a heading of docs/upkeep.md, but for `make`, with other folders."""
+    """Return the blocks of commands below a heading of docs/upkeep.md, but for `make`, with other folders."""
     section = (ROOT / "docs/upkeep.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     blocks = [block.partition("```")[0] for block in section.split("```sh\n")[1:]]
     for name, place in places.items():
@@ -66,7 +66,7 @@ def test_a_night_that_fails_or_is_killed_leaves_the_next_one_to_go_on(tmp_path):
         assert night.poll() is None
         time.sleep(0.1)
     busy = project.run("python", "-m", "flows.nightly", code=1)
-    at_work = f"another night is at work in {project.folder} (process {night.pid}); wait for it or stop it"
+    at_work = f"another nightly run is at work in {project.folder} (process {night.pid}); wait for it or stop it"
     night.kill()
     kill_all_in(project.folder)
     night.wait()

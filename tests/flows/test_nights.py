@@ -88,7 +88,7 @@ def services(tmp_path_factory):
 def theirs(folder):
     """Read the operator's files, without what services and nights write."""
     contents = Operator(folder).contents()
-    return {path: its for path, its in contents.items() if Path(path).relative_to(folder).parts[0] not in STATE}
+    return {path: each for path, each in contents.items() if Path(path).relative_to(folder).parts[0] not in STATE}
 
 
 def night(services, **parameters):
@@ -110,7 +110,7 @@ class Night:
         self.split = pd.read_parquet(folder / "data/split/records.parquet").set_index("record_id")["split"]
         store = MlflowClient(services.mlflow_uri)
         self.artifacts = {
-            version.version: {its.path for its in store.list_artifacts(version.run_id)}
+            version.version: {each.path for each in store.list_artifacts(version.run_id)}
             for version in store.search_model_versions(f"name = '{LOCATION}'")
         }
         self.versions = {version.version: version for version in store.search_model_versions(f"name = '{LOCATION}'")}
@@ -124,7 +124,7 @@ class Night:
 
 def trainings(services):
     found = services.flow_runs(flows={"name": {"any_": ["train"]}})
-    return [(its["work_pool_name"], its["state"]["name"], its["state"]["message"]) for its in found]
+    return [(each["work_pool_name"], each["state"]["name"], each["state"]["message"]) for each in found]
 
 
 def test_four_nights(services):

@@ -17,8 +17,8 @@ from closure import ROOT
 from processes import running
 from toy import clone
 
-from flows import artifacts
-from flows.graph import read_graph
+from flows.stages import results
+from flows.stages.explain import plan
 from tasks.common.document import check_params
 from tasks.common.stage import load_params
 from tasks.training.models import LANDMARKS
@@ -61,8 +61,8 @@ def test_no_server_is_started_and_nothing_of_one_is_left(finished):
 
 def test_pages_show_figures_and_data(finished, monkeypatch):
     monkeypatch.chdir(finished.folder)
-    assert "| cells | test |" in artifacts.figures()
-    assert "| split: train |" in artifacts.data()
+    assert "| cells | test |" in results.figures()
+    assert "| split: train |" in results.data()
 
 
 def test_what_did_not_change_shows_as_skipped_and_is_registered_once(finished):
@@ -209,7 +209,8 @@ def test_parameters_are_checked_together(tmp_path, monkeypatch, changes, message
 
 
 def test_the_graph_is_dvcs_own():
-    nodes = {node.stage: set(node.after) for node in read_graph()}
+    listed = plan()[0]
+    nodes = {node.stage: set(node.after) for node in listed}
     assert set(nodes) == STAGES | OF_MODELS
     assert nodes["download"] == set()
     assert nodes["resize"] == {"download", "filter"}
@@ -219,12 +220,12 @@ def test_the_graph_is_dvcs_own():
     evaluated = {f"evaluate@{model}" for model in MODELS}
     assert nodes["ensemble"] == {"filter", *evaluated}
     assert nodes["compare"] >= {"ensemble", *evaluated}
-    order = [node.stage for node in read_graph()]
+    order = [node.stage for node in listed]
     assert all(order.index(before) < order.index(stage) for stage in nodes for before in nodes[stage])
 
 
 def alive(pids):
-    """Keep the processes that are there, the dead among them whom nobody has buried yet: DVC counts these, too."""
+    """Keep the processes that are there, also zombies, whom DVC counts, too."""
     return {pid for pid in pids if Path("/proc", pid).exists()}
 
 

@@ -93,7 +93,7 @@ def test_both_servers_keep_their_data_in_postgresql_and_nothing_shows_its_passwo
         assert not [line for line in command_lines() if PASSWORD in line]
         for worker in ("worker-default", "worker-gpu"):
             inside = [process.environ() for process in services.family(worker)]
-            assert not [its for its in inside if "MLFLOW_BACKEND_STORE_URI" in its]
+            assert not [each for each in inside if "MLFLOW_BACKEND_STORE_URI" in each]
     assert PASSWORD not in services.all_logs()
     shown = [path for path in project.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
     assert not [path for path in shown if PASSWORD.encode() in path.read_bytes()]

@@ -7,8 +7,8 @@ import select
 
 import pytest
 
-from flows.ledger import CACHED, SKIPPED, Entry
-from flows.progress import Clock, Progress, in_words
+from flows.stages.progress import NOT_REACHED, Clock, Entry, Progress, in_words
+from flows.stages.repro import CACHED, SKIPPED
 
 
 def test_each_stage_is_a_line_of_its_outcome_and_time():
@@ -26,14 +26,23 @@ def test_each_stage_is_a_line_of_its_outcome_and_time():
     ]
 
 
+def test_what_became_of_each_stage_is_kept_in_the_graphs_order():
+    progress = Progress(["grid", "train@cells", "compare"], {}, io.StringIO())
+    failed = Entry("train@cells", "Failed", 3.0, "train: out of memory")
+    progress.end(failed)
+    grid, train, compare = progress.entries()
+    assert train == failed
+    assert (grid.state, compare.state) == (NOT_REACHED, NOT_REACHED)
+
+
 def test_a_training_has_few_lines_where_there_is_no_terminal():
     stream = io.StringIO()
     progress = Progress(["train@cells"], {"train@cells": 100}, stream)
     progress.begin("train@cells")
     for epoch in range(1, 101):
-        progress.hear("train@cells", f"epoch {epoch} of 100: train_loss 1.2")
-    progress.hear("train@cells", "the epoch 7 of 8 is no report")
-    progress.hear("train@cells", "training from epoch 50 of 100")
+        progress.receive("train@cells", f"epoch {epoch} of 100: train_loss 1.2")
+    progress.receive("train@cells", "the epoch 7 of 8 is no report")
+    progress.receive("train@cells", "training from epoch 50 of 100")
     lines = stream.getvalue().splitlines()
     assert [line.split(",")[0] for line in lines] == [f"train@cells  epoch {epoch} of 100" for epoch in (25, 50, 75)]
     assert all(line.endswith(" left") for line in lines)
@@ -53,7 +62,7 @@ def test_a_training_has_a_bar_on_a_terminal_that_goes_when_it_ends():
         progress = Progress(["train@cells"], {"train@cells": 4}, stream)
         progress.begin("train@cells")
         for epoch in (1, 2):
-            progress.hear("train@cells", f"epoch {epoch} of 4: train_loss 1.2")
+            progress.receive("train@cells", f"epoch {epoch} of 4: train_loss 1.2")
         during = drawn(ours)
         progress.end(Entry("train@cells", "Completed", 4.0, "ran"))
         after = drawn(ours)

@@ -11,7 +11,7 @@ from closure import ROOT
 from contest import LANDMARK, LOCATION, Contest
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
-from test_word import prefect_server
+from test_notify import prefect_server
 from toy import prefect_home
 
 from flows.promote import promote
@@ -49,9 +49,9 @@ with get_client(sync_client=True) as client:
     tasks = client.read_task_runs(limit=200)
     logs = client.read_logs()
 print(json.dumps({
-    "artifacts": {its.key: its.data for its in artifacts}, "states": sorted(its.state.name for its in runs),
-    "runs": [its.name for its in runs], "tasks": [its.name for its in tasks],
-    "logs": [its.message for its in logs if its.name.startswith("tasks.") and its.task_run_id],
+    "artifacts": {each.key: each.data for each in artifacts}, "states": sorted(each.state.name for each in runs),
+    "runs": [each.name for each in runs], "tasks": [each.name for each in tasks],
+    "logs": [each.message for each in logs if each.name.startswith("tasks.") and each.task_run_id],
 }))
 """
 
@@ -91,17 +91,17 @@ def test_promote_and_roll_back_as_an_operator_does(tmp_path):
     assert "ModelError" not in result.stderr  # of what cannot be, a line is said and no traceback shown
     *said, last = [line for line in result.stdout.splitlines() if line.startswith(STARTS)]
     assert [line.partition(": ")[0] for line in said] == SAID
-    told = json.loads(last)
-    assert told["states"] == sorted(
+    ended = json.loads(last)
+    assert ended["states"] == sorted(
         ["Promoted", "Nothing to do", "Rolled back", *["Refused"] * 2, "Forward again", *["Failed"] * 2]
     )
-    assert len(set(told["runs"])) == len(SAID)
-    assert sum(name.startswith("promote waymark-location challenger 20") for name in told["runs"]) == 3
+    assert len(set(ended["runs"])) == len(SAID)
+    assert sum(name.startswith("promote waymark-location challenger 20") for name in ended["runs"]) == 3
     steps = ("smoke test of version 2", "score the challenger, version 2", "score the champion, version 1")
-    assert all(told["tasks"].count(step) == 2 for step in steps)  # of both names; what was rolled back asks for none
-    assert any(line.startswith("answered for ") for line in told["logs"])
-    assert "GAP" in told["artifacts"]["promotion-waymark-landmark"]
-    assert "rolled back" in told["artifacts"]["promotion-waymark-location"]
+    assert all(ended["tasks"].count(step) == 2 for step in steps)  # of both names; what was rolled back asks for none
+    assert any(line.startswith("answered for ") for line in ended["logs"])
+    assert "GAP" in ended["artifacts"]["promotion-waymark-landmark"]
+    assert "rolled back" in ended["artifacts"]["promotion-waymark-location"]
 
 
 @pytest.mark.parametrize("command", [["flows.promote"], ["flows.rollback", "waymark-location"]])
@@ -120,8 +120,8 @@ def test_the_form_says_what_each_field_is():
     schema = parameter_schema(promote)
     fields = schema.definitions["Gate"]["properties"]
     assert set(fields) == set(Gate.__dataclass_fields__)
-    for its in (*fields.values(), *schema.properties.values(), *parameter_schema(rollback).properties.values()):
-        assert its["description"].endswith(".")
+    for each in (*fields.values(), *schema.properties.values(), *parameter_schema(rollback).properties.values()):
+        assert each["description"].endswith(".")
     assert fields["least_records"]["default"] == 50
     assert fields["confidence"]["exclusiveMaximum"] == 1
 

@@ -62,15 +62,15 @@ def test_a_registered_model_comes_out_the_same(registered, tmp_path):
 
 
 def test_what_came_out_otherwise_is_named(registered, tmp_path):
-    its = store(registered)
-    version = its.get_model_version(LOCATION, "1")
+    each = store(registered)
+    version = each.get_model_version(LOCATION, "1")
     tag = "waymark.checkpoint.sha256"
     assert tag not in version.tags  # it stands in the run's lineage.json; older versions have all of it as tags
-    its.set_model_version_tag(LOCATION, "1", tag, "0" * 64)
+    each.set_model_version_tag(LOCATION, "1", tag, "0" * 64)
     try:
         printed = registered.run("python", "-m", "flows.rebuild", "champion", "--cached", code=1).stdout
     finally:
-        its.delete_model_version_tag(LOCATION, "1", tag)
+        each.delete_model_version_tag(LOCATION, "1", tag)
     assert "| model.ckpt | 000000000000 |" in printed
     assert "a training repeats on the same machine only" in printed
     assert "Running stage" not in printed  # all of it out of the cache
@@ -84,13 +84,13 @@ def test_what_came_out_otherwise_is_named(registered, tmp_path):
     ],
 )
 def test_what_cannot_be_made_again_is_refused(registered, tag, value, words):
-    its = store(registered)
-    before = its.get_model_version(LOCATION, "1").tags[tag]
-    its.set_model_version_tag(LOCATION, "1", tag, value)
+    each = store(registered)
+    before = each.get_model_version(LOCATION, "1").tags[tag]
+    each.set_model_version_tag(LOCATION, "1", tag, value)
     try:
         result = registered.run("python", "-m", "flows.rebuild", f"{LOCATION}/1", code=2)
     finally:
-        its.set_model_version_tag(LOCATION, "1", tag, before)
+        each.set_model_version_tag(LOCATION, "1", tag, before)
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

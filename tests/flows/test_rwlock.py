@@ -14,7 +14,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from operator_checkout import Operator, repro
 
-from flows.graph import open_repo
+from flows.stages.graph import open_repo
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def here(tmp_path):
 
 
 @pytest.fixture
-def unburied():
-    """A process that has ended and whose parent has not asked how."""
+def zombie():
+    """A process that has ended and that its parent has not reaped."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
@@ -44,24 +44,24 @@ def held(*pids):
 
 
 @pytest.mark.parametrize("left", ["", '{"write": {"data/r'])
-def test_a_list_cut_short_by_a_kill_is_mended(here, left):
+def test_a_list_cut_short_by_a_kill_is_repaired(here, left):
     here.write_text(left)
     with Repo() as repo, pytest.raises(DvcException, match="failed to reproduce"):
         repo.reproduce()  # as DVC alone does, for good
     assert repro() == "ran"
 
 
-def test_the_dead_hold_nothing_buried_or_not(here, unburied):
-    buried = subprocess.Popen([sys.executable, "-c", ""])
-    buried.wait()
-    here.write_text(held(unburied, buried.pid))
+def test_the_dead_hold_nothing_reaped_or_not(here, zombie):
+    reaped = subprocess.Popen([sys.executable, "-c", ""])
+    reaped.wait()
+    here.write_text(held(zombie, reaped.pid))
     with Repo() as repo, pytest.raises(DvcException, match="failed to reproduce"):
         repo.reproduce()
     assert repro() == "ran"
 
 
-def test_the_living_are_waited_for_by_nobody_and_forgotten_by_nobody(here, unburied):
-    here.write_text(held(os.getppid(), unburied))
+def test_the_living_are_waited_for_by_nobody_and_forgotten_by_nobody(here, zombie):
+    here.write_text(held(os.getppid(), zombie))
     with open_repo():
         assert json.loads(here.read_text()) == json.loads(held(os.getppid()))
     with pytest.raises(Exception, match="failed to reproduce"):

@@ -16,7 +16,7 @@ import pytest
 from servers import Services, free_port, until
 from toy import clone, yaml
 
-from flows.processes import is_alive
+from flows.stages.graph import is_alive
 
 pytestmark = pytest.mark.slow
 
@@ -56,19 +56,19 @@ def services(tmp_path_factory):
         yield started
 
 
-def next_night(services):
+def next_nightly(services):
     """Read when the next night begins from the status; None while the server has yet to schedule it."""
     line = services.command(sys.executable, "-m", "flows.services", "status").splitlines()[-1]
-    if line == "next night      is about to be scheduled":
+    if line == "next nightly    is about to be scheduled":
         return None
-    assert re.fullmatch(r"next night      \d{4}-\d\d-\d\d \d\d:00[+-]\d\d:\d\d", line), line
-    return datetime.fromisoformat(line.removeprefix("next night").strip())
+    assert re.fullmatch(r"next nightly    \d{4}-\d\d-\d\d \d\d:00[+-]\d\d:\d\d", line), line
+    return datetime.fromisoformat(line.removeprefix("next nightly").strip())
 
 
-def test_the_server_watches_for_dead_runs_and_tells_of_crashes(services):
+def test_the_server_watches_for_dead_runs_and_notifies_of_crashes(services):
     services.up()  # once more changes nothing
-    names = [its["name"] for its in services.ask("POST", "/automations/filter")]
-    assert sorted(names) == ["waymark: pending runs", "waymark: silent runs", "waymark: word of a crash"]
+    names = [each["name"] for each in services.ask("POST", "/automations/filter")]
+    assert sorted(names) == ["waymark: notify of crashes", "waymark: pending runs", "waymark: silent runs"]
 
 
 def test_runs_go_through_the_workers_with_all_that_they_need(services, tmp_path):
@@ -84,12 +84,12 @@ def test_runs_go_through_the_workers_with_all_that_they_need(services, tmp_path)
 
 
 def test_up_again_starts_nothing_and_status_tells_what_runs(services):
-    before = {name: its.pid for name, its in services.known().items()}
+    before = {name: each.pid for name, each in services.known().items()}
     assert set(before) == {"prefect", "mlflow", "worker-default", "worker-gpu"}
     printed = services.up()
     assert printed.count("runs already, since") == 4
     assert f"Prefect  http://127.0.0.1:{services.prefect_port}" in printed
-    assert {name: its.pid for name, its in services.known().items()} == before
+    assert {name: each.pid for name, each in services.known().items()} == before
     shell = services.command(sys.executable, "-m", "flows.shell").splitlines()
     user, password = services.auth
     assert set(shell) == {
@@ -103,7 +103,7 @@ def test_up_again_starts_nothing_and_status_tells_what_runs(services):
     status = services.command(sys.executable, "-m", "flows.services", "status")
     assert status.count("runs since") == 4
     assert status.count("online") == 2
-    night = until(lambda: next_night(services), 120, services.all_logs)
+    night = until(lambda: next_nightly(services), 120, services.all_logs)
     assert night.astimezone(ZoneInfo("Europe/Zagreb")).hour == 2
 
 
@@ -130,14 +130,14 @@ def test_the_deployments_are_those_of_prefect_yaml(services):
         name: services.ask("GET", f"/deployments/name/{name}/{name}")
         for name in ("nightly", "tidy", "train", "promote", "rollback")
     }
-    assert {name: its["work_pool_name"] for name, its in found.items()} == {
+    assert {name: each["work_pool_name"] for name, each in found.items()} == {
         "nightly": "default",
         "train": "gpu",
         "promote": "default",
         "rollback": "default",
         "tidy": "default",
     }
-    assert all(its["description"] for its in found.values())
+    assert all(each["description"] for each in found.values())
     assert found["nightly"]["global_concurrency_limit"]["limit"] == 1
     assert found["nightly"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     (schedule,) = found["nightly"]["schedules"]
@@ -178,7 +178,7 @@ def test_runs_that_a_power_cut_left_running_and_pending_become_crashed_and_block
     state = services.state(at_work)
     assert (state.name, state.message) == ("Crashed", "the process of its worker is gone")
     until(mark.exists, 600, services.all_logs)  # the night has begun again
-    (again,) = (its for its in services.flow_runs() if "repeated" in its["tags"])
+    (again,) = (each for each in services.flow_runs() if "repeated" in each["tags"])
     assert again["parameters"] == {"mark": str(mark), "seconds": 600}
     services.cancel(again["id"])
     assert services.wait(again["id"]).type == "CANCELLED"
@@ -235,7 +235,7 @@ def test_a_worker_that_was_started_in_the_background_heeds_the_first_request_to_
         [sys.executable, "-m", "flows.worker", "gpu", "--name", "second"],
         cwd=services.folder, env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "the worker second is at work here; give another one another --name" in again.stderr
+    assert "the worker second is at work here; choose another --name" in again.stderr
     os.kill(pid, 15)
     until(lambda: not is_alive(pid), 60, log.read_text)
 

@@ -6,9 +6,9 @@ import sys
 import pytest
 from tiny import git, tiny
 
-from flows import sharing
-from flows.repro import reproduce
-from flows.train import _train_apart
+from flows.stages.repro import reproduce
+from flows.train import _train_as_guest
+from flows.workers import sharing
 from waymark.errors import WaymarkError
 
 pytestmark = pytest.mark.slow
@@ -41,29 +41,29 @@ def shared(here):
 
 def test_a_training_on_another_machine_comes_back_through_the_remote(shared, monkeypatch):
     project, there, remote = shared
-    heard = []
+    logged = []
     assert project.run("dvc", "remote", "list").stdout.split()[0] == "waymark"
     assert git(project.folder, "status", "--porcelain") == "?? dvc.lock"  # neither .dvc/config nor a commit knows of it
     with sharing.handed_over(str(remote)) as handover:
         monkeypatch.chdir(there)
         for words in ("init --no-scm", "remote add --local waymark nowhere", "remote modify --local waymark jobs 3"):
             subprocess.run([sys.executable, "-m", "dvc", *words.split(), "--quiet"], check=True)
-        ended = sharing.train_apart("train@cells", handover, str(remote), {}, heard.append)
-    assert (ended.name, ended.is_completed()) == (sharing.PUSHED, True), heard
+        ended = sharing.train_as_guest("train@cells", handover, str(remote), {}, logged.append)
+    assert (ended.name, ended.is_completed()) == (sharing.PUSHED, True), logged
     assert not list((remote / "handovers").iterdir())
-    apart = there / ".work/apart/train@cells"
-    assert "jobs = 3" in (apart / ".dvc/config.local").read_text()  # as people write a password or a key file
-    assert git(apart, "rev-parse", "HEAD") == git(project.folder, "rev-parse", "HEAD")
-    assert git(apart, "status", "--porcelain") == "?? dvc.lock"
-    assert (apart / "trained/cells/model.txt").read_text() == "cellsplaces"
-    assert not (apart / "data/filtered").exists()  # it took what the stage reads, and no more
+    guest = there / ".work/guests/train@cells"
+    assert "jobs = 3" in (guest / ".dvc/config.local").read_text()  # as people write a password or a key file
+    assert git(guest, "rev-parse", "HEAD") == git(project.folder, "rev-parse", "HEAD")
+    assert git(guest, "status", "--porcelain") == "?? dvc.lock"
+    assert (guest / "trained/cells/model.txt").read_text() == "cellsplaces"
+    assert not (guest / "data/filtered").exists()  # it took what the stage reads, and no more
 
     monkeypatch.chdir(project.folder)
     assert not (project.folder / "trained").exists()
-    heard.clear()
-    ended = reproduce("train@cells", {}, heard.append, "--pull")
+    logged.clear()
+    ended = reproduce("train@cells", {}, logged.append, "--pull")
     assert ended.name == "Skipped"
-    assert not any("Running stage" in line for line in heard)
+    assert not any("Running stage" in line for line in logged)
     assert (project.folder / "trained/cells/model.txt").read_text() == "cellsplaces"
 
 
@@ -87,12 +87,12 @@ def test_the_same_remote_serves_people(here, tmp_path):
 
 def test_a_worker_without_a_remote_says_what_is_missing(here):
     with pytest.raises(WaymarkError, match=r"does not see the checkout that asks for train@cells; .*--remote URL"):
-        _train_apart("train@cells", None, None, {}, print)
+        _train_as_guest("train@cells", None, None, {}, print)
 
 
 def test_code_that_is_no_longer_there_is_named_with_the_remote(here, tmp_path):
     with pytest.raises(WaymarkError, match=rf"cannot reach the remote {tmp_path}/nowhere: .*No such file"):
-        sharing.train_apart("train@cells", "gone", str(tmp_path / "nowhere"), {}, print)
+        sharing.train_as_guest("train@cells", "gone", str(tmp_path / "nowhere"), {}, print)
 
 
 def test_a_remote_that_cannot_be_reached_fails_the_stage(here, tmp_path):

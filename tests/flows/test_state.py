@@ -9,8 +9,8 @@ import threading
 import pytest
 from closure import ROOT
 
-from flows import state
-from flows.addresses import addresses, settings, shown
+from flows.servers import state
+from flows.servers.addresses import addresses, settings, shown
 from waymark.errors import ParameterError
 
 VARIABLES = ("PREFECT_", "MLFLOW_", "WAYMARK_")
@@ -102,10 +102,10 @@ def test_a_wrong_setting_is_refused(monkeypatch, name, value, said):
 
 
 def test_no_message_shows_a_password():
-    its = {"MLFLOW_BACKEND_STORE_URI": "postgresql://me:secret@host/mlflow", "WAYMARK_NOTIFY": "slack://secret"}
-    its |= {"PREFECT_SERVER_API_AUTH_STRING": "me:secret", "MLFLOW_PORT": "5000"}
-    assert not [name for name in its if "secret" in shown(name, its)]
-    assert shown("MLFLOW_BACKEND_STORE_URI", its) == "with MLFLOW_BACKEND_STORE_URI=postgresql://***@host/mlflow"
+    each = {"MLFLOW_BACKEND_STORE_URI": "postgresql://me:secret@host/mlflow", "WAYMARK_NOTIFY": "slack://secret"}
+    each |= {"PREFECT_SERVER_API_AUTH_STRING": "me:secret", "MLFLOW_PORT": "5000"}
+    assert not [name for name in each if "secret" in shown(name, each)]
+    assert shown("MLFLOW_BACKEND_STORE_URI", each) == "with MLFLOW_BACKEND_STORE_URI=postgresql://***@host/mlflow"
 
 
 ASK = """

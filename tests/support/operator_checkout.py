@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.graph import open_repo
-from flows.night import night_checkout
+from flows.nights.checkout import nightly_checkout
+from flows.stages.graph import open_repo
 
 STAGES = """
 stages:
@@ -72,7 +72,7 @@ class Operator:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def commit(self, files):
-        """Write files, commit all that changed, and give the commit."""
+        """Write files, commit all that changed, and return the commit."""
         self.write(files)
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", "something new")
@@ -83,8 +83,8 @@ class Operator:
         return self.commit({"waymark/__init__.py": f'MARK = "{text}"\n'})
 
     def night(self, **options):
-        """Bring everything up to date in one night, commit, and give what became of the stage, and the night."""
-        with night_checkout(**options) as night:
+        """Bring everything up to date in one night, commit, and return what became of the stage, and the night."""
+        with nightly_checkout(**options) as night:
             became = repro()
             night.commit_lock("Night\n")
         return became, night

@@ -9,12 +9,12 @@ from queue import Queue
 
 @contextmanager
 def receiver(status=200):
-    """Give the URL to tell, and the queue of what was told."""
-    told = Queue()
+    """Yield the URL to send to, and the queue of what arrived."""
+    messages = Queue()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            messages.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -26,7 +26,7 @@ def receiver(status=200):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"json://127.0.0.1:{server.server_port}/", told
+        yield f"json://127.0.0.1:{server.server_port}/", messages
     finally:
         server.shutdown()
         server.server_close()

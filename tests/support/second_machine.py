@@ -18,7 +18,7 @@ ENTER = 'mount -t tmpfs none "$1" && hostname "$2" && cd "$3" && shift 3 && exec
 
 
 def _missing():
-    """Say what such a machine needs and this one has not."""
+    """Name what such a machine needs and this one has not."""
     if os.geteuid() != 0:
         return "it needs root"
     if shutil.which("ip") is None:

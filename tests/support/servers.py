@@ -1,7 +1,7 @@
 """The project's own services in a toy project: real servers, real workers, free ports; all of them stopped at the end.
 
 with Services(clone(tmp_path / "project")) as services:
-    run = services.deploy_run("nightly/nightly", {"word": None})
+    run = services.deploy_run("nightly/nightly", {"mark": ""})
     assert services.wait(run).name == "Completed", services.logs(run)
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from flows import processes, supervisor
+from flows.servers import supervisor
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
@@ -48,14 +48,14 @@ class Services:
         self.printed = ""
 
     def environment(self):
-        """Give what an operator's shell in the project has."""
+        """Return what an operator's shell in the project has."""
         foreign = ("PREFECT_API_", "MLFLOW_TRACKING_", "WAYMARK_SERVICES")
         own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
         return {**own, "PATH": path, **self.variables}
 
     def command(self, *words, code=0):
-        """Run a command in the project as the operator does, and give what it printed."""
+        """Run a command in the project as the operator does, and return what it printed."""
         done = subprocess.run(
             words, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=1500, check=False
         )
@@ -84,17 +84,17 @@ class Services:
 
     @property
     def auth(self):
-        """Give user and password of Prefect's server; both servers have the same unless the operator sets others."""
+        """Return user and password of Prefect's server; both servers have the same unless the operator sets others."""
         known = json.loads((self.folder / ".services/clients.json").read_text())
         return tuple(known["PREFECT_API_AUTH_STRING"].split(":"))
 
     @property
     def mlflow_uri(self):
-        """Give the address of MLflow with user and password."""
+        """Return the address of MLflow with user and password."""
         return self.mlflow_url.replace("://", f"://{':'.join(self.auth)}@")
 
     def ask(self, way, path, **body):
-        """Ask Prefect's API, and give its answer, again on 503 (a busy SQLite) and from a server that restarts."""
+        """Ask Prefect's API, and return its answer, again on 503 (a busy SQLite) and from a server that restarts."""
 
         def answered():
             try:
@@ -108,7 +108,7 @@ class Services:
         return answer.json() if answer.content else None
 
     def deploy_run(self, deployment, parameters=None, at=None):
-        """Have a deployment run, now or at a time; give the id of the flow run."""
+        """Have a deployment run, now or at a time; return the id of the flow run."""
         found = self.ask("GET", f"/deployments/name/{deployment}")
         state = {"type": "SCHEDULED"} | ({"state_details": {"scheduled_time": at.isoformat()}} if at else {})
         made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", parameters=parameters or {}, state=state)
@@ -119,7 +119,7 @@ class Services:
         return State(self.ask("GET", f"/flow_runs/{run}")["state"])
 
     def wait(self, run, *names, timeout=600):
-        """Wait until a flow run has one of these names of a state, or without any has ended, and give the state."""
+        """Wait until a flow run has one of these names of a state, or without any has ended, and return the state."""
 
         def reached():
             state = self.state(run)
@@ -136,40 +136,40 @@ class Services:
         time.sleep(3)  # the server writes them down once a second
         only = {"flow_runs": {"id": {"any_": [run]}}} if run else {}
         found = self.ask("POST", "/task_runs/filter", **only)
-        found.sort(key=lambda its: its["start_time"] or its["expected_start_time"] or "")
-        return [(its["name"], its["state_name"]) for its in found]
+        found.sort(key=lambda each: each["start_time"] or each["expected_start_time"] or "")
+        return [(each["name"], each["state_name"]) for each in found]
 
     def artifacts(self, key=None):
         """List the artifacts, of one key or all, oldest first."""
         only = {"artifacts": {"key": {"any_": [key]}}} if key else {}
-        return sorted(self.ask("POST", "/artifacts/filter", **only), key=lambda its: its["created"])
+        return sorted(self.ask("POST", "/artifacts/filter", **only), key=lambda each: each["created"])
 
     def cancel(self, run):
         """Ask for a flow run to be cancelled, as the button in the UI does."""
         self.ask("POST", f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
 
     def logs(self, run):
-        """Give the log of a flow run."""
+        """Return the log of a flow run."""
         only = {"flow_run_id": {"any_": [run]}}
         return "\n".join(line["message"] for line in self.ask("POST", "/logs/filter", logs=only, sort="TIMESTAMP_ASC"))
 
     def all_logs(self):
-        """Give the ends of the services' own logs."""
+        """Return the ends of the services' own logs."""
         logs = sorted((self.folder / ".services").glob("*.log"))
         return "".join(f"\n--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
     def known(self):
         """List the services that supervisor keeps, by name."""
         with chdir(self.folder):
-            return {name: its for name, its in supervisor.services().items() if its.start}
+            return {name: each for name, each in supervisor.services().items() if each.start}
 
     def family(self, name=None):
         """List the processes that came from a service, or from any."""
         with chdir(self.folder):
-            return processes.family(name)
+            return supervisor.family(name)
 
     def pid(self, name):
-        """Give the number of a service: prefect, mlflow, worker-default or worker-gpu."""
+        """Return the number of a service: prefect, mlflow, worker-default or worker-gpu."""
         return self.known()[name].pid
 
     def kill(self, name, number=signal.SIGKILL):
@@ -203,7 +203,7 @@ def free_port():
 
 
 def until(condition, timeout, what=lambda: ""):
-    """Wait until a condition gives something true, and give that."""
+    """Wait until a condition gives something true, and return that."""
     deadline = time.monotonic() + timeout
     while not (reached := condition()):
         assert time.monotonic() < deadline, what()

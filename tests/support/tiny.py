@@ -99,5 +99,5 @@ def tiny(folder):
 
 
 def git(folder, *arguments):
-    """Run git in a folder, and give what it printed."""
+    """Run git in a folder, and return what it printed."""
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

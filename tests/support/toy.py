@@ -38,7 +38,7 @@ class Project:
         return yaml.load(self.folder / "params.yaml")
 
     def run(self, *command, code=0, **variables):
-        """Run a command in the project, and give what it printed."""
+        """Run a command in the project, and return what it printed."""
         here = Path(sys.executable).parent
         environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": "", **variables}
         environment.pop("MLFLOW_TRACKING_URI", None)
@@ -50,12 +50,12 @@ class Project:
         return result
 
     def repro(self, *stages, **variables):
-        """Run `dvc repro`, and give the stages that really ran."""
+        """Run `dvc repro`, and return the stages that really ran."""
         printed = self.run("dvc", "repro", *stages, **variables).stdout
         return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage '")]
 
     def commit(self, message):
-        """Commit all that git does not ignore, as a user would, and give the revision."""
+        """Commit all that git does not ignore, as a user would, and return the revision."""
         name = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
         self.run("git", "add", "--all")
         self.run("git", *name, "commit", "--quiet", "--message", message)
@@ -74,7 +74,7 @@ class Project:
         return YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
 
     def output_md5(self, stages=DATA_STAGES):
-        """Give the md5 of the outputs of stages from dvc.lock."""
+        """Return the md5 of the outputs of stages from dvc.lock."""
         locked = self.stages()
         return {f"{stage}:{out['path']}": out["md5"] for stage in stages for out in locked[stage]["outs"]}
 
@@ -111,7 +111,7 @@ def clone(folder, *, small=True, **changes):
 
 
 def prefect_home(folder):
-    """Make a home for Prefect with an empty database; to make it anew takes Prefect ten seconds."""
+    """Make a home for Prefect with an empty database; to make one takes Prefect ten seconds."""
     empty = ROOT / ".pytest_cache" / f"prefect-{version('prefect')}.db"
     if not empty.exists():
         with TemporaryDirectory() as home:

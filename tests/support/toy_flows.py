@@ -13,7 +13,7 @@ from waymark.system.processes import die_with_parent
 
 
 def _work(mark, seconds):
-    """Say who works where, with a child, for a while."""
+    """Write down who works where, with a child, for a while."""
     end_with_worker()
     child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"], preexec_fn=die_with_parent)
     if mark:

@@ -1,0 +1,1 @@
+"""Nightly runs: a checkout of their own, and what they report."""

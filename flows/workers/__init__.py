@@ -1,0 +1,1 @@
+"""Work pools and their workers: who trains where, and what ends a training."""
