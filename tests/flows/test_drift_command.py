@@ -9,7 +9,7 @@ from waymark.errors import WaymarkError
 
 def test_data_of_the_nights_come_first_and_no_data_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WaymarkError, match=r"there are no data to look at: .*let a night run, or type make run"):
+    with pytest.raises(WaymarkError, match=r"there are no data to compare: .*wait for a nightly run, or make run"):
         folder_of_data()
     for folder in (tmp_path, tmp_path / ".nights/checkout"):
         (folder / RECORDS).parent.mkdir(parents=True)

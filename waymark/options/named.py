@@ -5,12 +5,14 @@ An alternative exists as soon as its module is imported.
 """
 
 from inspect import get_annotations
-from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar, Union, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
 
 from waymark.errors import ModelError, nearest_name
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -60,7 +62,7 @@ def _or_name(given: Any) -> Any:
 class ByName:
     """Mark a field as one of the alternatives of its type; `head: cells` stands for `{name: cells}`."""
 
-    def __get_pydantic_core_schema__(self, source: type[Named], handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: type[Named], handler: GetCoreSchemaHandler) -> "CoreSchema":
         """Let pydantic choose among the alternatives that are known by now."""
         union: Any = Union[tuple(dict.fromkeys(source.alternatives().values()))]  # noqa: UP007
         return handler.generate_schema(Annotated[union, Field(discriminator="name"), BeforeValidator(_or_name)])

@@ -120,7 +120,9 @@ class LocatorModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Log where the training begins, or goes on."""
-        logger.info("training from epoch %d of %d", self.current_epoch + 1, self.epochs)  # flows/progress.py reads it
+        logger.info(
+            "training from epoch %d of %d", self.current_epoch + 1, self.epochs
+        )  # flows/stages/progress.py reads it
 
     def on_train_epoch_start(self) -> None:
         """Let learn what learns in this epoch, and note the learning rates: the head's, then each step's."""
@@ -188,7 +190,9 @@ class LocatorModule(L.LightningModule):
         row = {name.replace("/", "_"): value for name, value in (figures | self.rates).items()}
         self.curves.append({"epoch": self.current_epoch, **row})
         said = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
-        logger.info("epoch %d of %d: %s", self.current_epoch + 1, self.epochs, said)  # flows/progress.py reads it
+        logger.info(
+            "epoch %d of %d: %s", self.current_epoch + 1, self.epochs, said
+        )  # flows/stages/progress.py reads it
         if self.after_epoch is not None:
             self.after_epoch(self.curves)
         for metric in (self.train_loss, self.val_loss, self.val_km, self.val_gap, self.val_top1):
