@@ -51,6 +51,7 @@ def test_orchestrators_stay_on_their_floors():
     }
 
 
+@pytest.mark.slow
 def test_library_imports_without_orchestrators():
     code = BLOCKED_IMPORT.format(
         walled=ORCHESTRATORS, excused={"waymark.inference.mlflow_model", "waymark.inference.registry"}
@@ -60,6 +61,7 @@ def test_library_imports_without_orchestrators():
     assert "waymark.models.locator" in result.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [

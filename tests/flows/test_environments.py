@@ -11,6 +11,8 @@ from closure import ROOT
 from flows.servers.addresses import addresses
 from waymark.errors import ParameterError
 
+pytestmark = pytest.mark.slow
+
 NAMES = """
 import json
 from flows.nights.checkout import BRANCH

@@ -7,6 +7,8 @@ from flows.nights.checkout import nightly_checkout
 from flows.nights.repository import CheckoutError
 from flows.workers.handover import pack, unpack
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def operator(tmp_path, monkeypatch):

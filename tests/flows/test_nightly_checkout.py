@@ -21,6 +21,8 @@ from flows.stages.graph import is_alive
 from tasks.common.checkout import checkout
 from waymark.errors import ParameterError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):

@@ -19,6 +19,8 @@ from flows.rollback import rollback
 from tasks.registry import versions as champion
 from waymark.promotion.checks import Gate
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = """
 import contextlib, io, json, sys
 from flows import promote, rollback
@@ -66,7 +68,6 @@ SAID = [
 ]
 
 
-@pytest.mark.slow
 def test_promote_and_roll_back_as_an_operator_does(tmp_path):
     contest = Contest(tmp_path).make()
     os.environ["MLFLOW_TRACKING_URI"], before = contest.uri, os.environ.get("MLFLOW_TRACKING_URI")

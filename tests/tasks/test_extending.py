@@ -8,6 +8,8 @@ import sys
 import pytest
 from closure import ROOT
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 from typing import Literal
 

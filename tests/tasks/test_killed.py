@@ -11,6 +11,8 @@ from closure import ROOT
 from orphans import alive, wait
 from small import run, write_params, write_table
 
+pytestmark = pytest.mark.slow
+
 HANGING = """
 import pathlib, time
 from PIL import Image, ImageFile

@@ -14,6 +14,8 @@ from tasks.registry.publish import Follower, best_effort
 from tasks.registry.runs import TRAINING_TAG
 from tasks.registry.store import all_experiments, client
 
+pytestmark = pytest.mark.slow
+
 ROWS = [{"epoch": epoch, "train_loss": 3.0 - epoch, "val_loss": None if epoch else 4.0} for epoch in range(3)]
 LINEAGE = {"data_digest": "d1", "test_sha256": "t1"}
 

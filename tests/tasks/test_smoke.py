@@ -7,6 +7,8 @@ from mlflow.models import infer_signature
 
 from tasks.registry.smoke import smoke_fault
 
+pytestmark = pytest.mark.slow
+
 NAME = "waymark-location"
 ASKED = pd.DataFrame({"north": ["a", "b"]})
 WANTED = pd.DataFrame({"latitude": [45.0, 45.0], "longitude": [16.0, 16.0]})

@@ -12,6 +12,8 @@ from PIL import Image
 from waymark.images.decode import decoding_bytes, read_picture
 from waymark.system.processes import run_command
 
+pytestmark = pytest.mark.slow
+
 SIDE = 6000  # 36 megapixels: a second each
 DECODE = """
 import sys

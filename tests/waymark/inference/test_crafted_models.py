@@ -16,6 +16,8 @@ from waymark.errors import ModelError
 from waymark.inference.bundle import ModelFiles, export_model
 from waymark.inference.lookup import load_model
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 15
 MODELS = {
     "cells": {"head": "cells"},

@@ -19,6 +19,8 @@ from waymark.inference.answering import COLUMNS, PLACE, answer_bytes
 from waymark.inference.lookup import load_model, model_files, trained_files
 from waymark.inference.mlflow_model import REQUIREMENTS, log_registered_model
 
+pytestmark = pytest.mark.slow
+
 NAME, LANDMARK = "waymark-location", "waymark-landmark"
 
 

@@ -10,6 +10,8 @@ import report_frames as made
 
 from waymark.report.page import report_page
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 HOSTILE = "<img src=x onerror=\"document.documentElement.dataset.hacked='yes'\"><b>Zadar</b>"
