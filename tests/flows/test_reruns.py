@@ -78,10 +78,9 @@ def test_models_and_ensembles_are_added_and_removed_as_entries(finished):
     finished.change(models={"cells": models["cells"]}, ensembles={})
     assert finished.repro() == LAST
     assert set(json.loads((finished.folder / "reports/compare.json").read_text())["models"]) == {"cells"}
-    assert before.items() <= finished.stages().items()  # DVC forgets no stage in its lock file
     finished.change(models=models, ensembles=params["ensembles"])
     assert finished.repro() == []
-    assert before.items() <= finished.stages().items()
+    assert before.items() <= finished.stages().items()  # DVC forgets no stage in its lock file
 
 
 @pytest.mark.parametrize("variables", [{}, PLAIN_CPU], ids=["another clone", "CPU features off"])
