@@ -64,23 +64,36 @@ def test_the_size_of_pictures_changes_the_shards(taken_back):
     assert (taken_back.folder / "data/shards/shard-00000.arrow").stat().st_size > 60 * 4 * 24 * 24 * 3
 
 
-def test_models_and_ensembles_are_added_and_removed_as_entries(finished):
+def test_a_model_is_added_and_removed_as_an_entry(finished):
     params, before = finished.params(), finished.stages()
-    models, kept = params["models"], finished.bytes_of("trained", "reports/models")
-    both = {"both": {"models": ["cells", "coordinates"]}}
-    finished.change(models={**models, "second": {**models["coordinates"], "views": "mean"}}, ensembles=both)
+    models = params["models"]
+    finished.change(models={**models, "second": {**models["coordinates"], "views": "mean"}})
     assert finished.repro() == ["train@second", "calibrate@second", "evaluate@second", *LAST]
-    comparison = json.loads((finished.folder / "reports/compare.json").read_text())
-    assert set(comparison["models"]) == {*models, "second"}
-    assert comparison["ensembles"]["both"]["test"]["mean_km"] > 0
-    assert "ensemble of cells, coordinates" in (finished.folder / "reports/index.html").read_text()
-    assert kept.items() <= finished.bytes_of("trained", "reports/models").items()
-    finished.change(models={"cells": models["cells"]}, ensembles={})
-    assert finished.repro() == LAST
-    assert set(json.loads((finished.folder / "reports/compare.json").read_text())["models"]) == {"cells"}
-    finished.change(models=models, ensembles=params["ensembles"])
-    assert finished.repro() == []
+    assert compared(finished) == {*models, "second"}
+    finished.change(models=models)
+    assert finished.repro() == ["ensemble"]  # which removes what the model left behind, so that compare is cached
+    assert compared(finished) == set(models)
     assert before.items() <= finished.stages().items()  # DVC forgets no stage in its lock file
+    finished.change(models={"cells": models["cells"]})
+    assert finished.repro() == LAST
+    assert compared(finished) == {"cells"}
+    finished.change(models=models)
+    assert finished.repro() == []
+    assert before.items() <= finished.stages().items()
+
+
+def test_an_ensemble_is_added_and_removed_as_an_entry(taken_back):
+    before = taken_back.bytes_of("trained", "reports/models")
+    taken_back.change(ensembles={"both": {"models": ["cells", "coordinates"]}})
+    assert taken_back.repro() == LAST
+    comparison = json.loads((taken_back.folder / "reports/compare.json").read_text())
+    assert comparison["ensembles"]["both"]["test"]["mean_km"] > 0
+    assert "ensemble of cells, coordinates" in (taken_back.folder / "reports/index.html").read_text()
+    assert taken_back.bytes_of("trained", "reports/models") == before
+
+
+def compared(project):
+    return set(json.loads((project.folder / "reports/compare.json").read_text())["models"])
 
 
 @pytest.mark.parametrize("variables", [{}, PLAIN_CPU], ids=["another clone", "CPU features off"])
