@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOW = {
     *("apprise", "dvc", "fastapi", "flask-wtf", "mlflow", "nvidia-ml-py", "prefect", "psutil"),
-    *("sqlalchemy", "starlette", "supervisor", "uvicorn"),
+    *("filelock", "sqlalchemy", "starlette", "supervisor", "tabulate", "uvicorn"),
 }
 ASKED_BY_MLFLOW = ("system/addresses", "inference/registry", "inference/mlflow_model")
 OF_THE_WORKFLOW = {ROOT / "waymark" / f"{name}.py" for name in ASKED_BY_MLFLOW}
