@@ -156,7 +156,7 @@ def test_an_interrupt_is_no_traceback(tmp_path):
 def test_the_preflight_says_what_the_choice_means(tmp_path):
     with Server(make_dataset().files) as server:
         prepare(tmp_path, server, tars={"train": list(range(50))}, min_images=3)
-        result = run(tmp_path, "preflight")
+        result = run(tmp_path, "reporting.preflight")
         assert result.returncode == 0, result.stderr
         said = "8 images of 2 landmarks, about 1 of them in the chosen tars; 50 tars, about 50.0 GB to download"
         assert result.stdout.startswith(said)
@@ -164,7 +164,7 @@ def test_the_preflight_says_what_the_choice_means(tmp_path):
         assert [path for path, _, _ in server.requests] == ["metadata/train_clean.csv"]
         server.faults["metadata/train_clean.csv"] = [404, ...]
         prepare(tmp_path, server, subset="full", landmarks=[4])
-        result = run(tmp_path, "preflight")
+        result = run(tmp_path, "reporting.preflight")
     assert result.returncode == 1
     assert result.stderr.startswith("preflight: landmark 4 has no image in the full training set")
     assert len(result.stderr.strip().splitlines()) == 1
