@@ -43,7 +43,7 @@ TRAINED, SPLIT_RECORDS = Path("trained"), Path("data/split/records.parquet")
 REPORTS, MAPS = Path("reports/models"), Path("reports/details")
 CURVES = ("train_loss", "val_loss", "val_mean_km", "val_gap", "val_top1")
 ARTIFACTS = ("training.json", EXPOSURE)  # of a training, as far as they are there
-EVALUATION = ("metrics.json", "predictions.parquet", "map.html")
+EVALUATION = ("metrics.json", "predictions.parquet")  # and the map, once compare has drawn it
 INPUT_TAGS = {
     "data_digest": "data.digest",
     "test_sha256": "split.test_sha256",
@@ -171,8 +171,8 @@ def _log_lacking(run_id: str, paths: list[Path], folder: str | None = None) -> N
 
 def _complete_evaluation(model: str, run_id: str) -> None:
     """Log the figures of val and test, and what was made of them, unless the run has just these."""
-    paths = [path for path in (*(REPORTS / model / name for name in EVALUATION), MAPS / model / "map.html")
-             if path.exists()]  # fmt: skip
+    made = (*(REPORTS / model / name for name in EVALUATION), MAPS / model / "map.html")
+    paths = [path for path in made if path.exists()]
     if not paths:
         return
     _log_speed(model, run_id)
