@@ -27,13 +27,16 @@ OF_THE_WORKFLOW = {ROOT / "waymark" / f"{name}.py" for name in ASKED_BY_MLFLOW}
 
 BEHIND_A_WALL = """
 import sys
+from importlib.machinery import PathFinder
 
-class Wall:
-    def find_spec(self, name, path=None, target=None):
+class Wall(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         if name.split(".")[0] in {walled!r}:
-            raise ImportError("walled off: " + name)
+            return None  # as of a package that is not installed: torch asks for some without importing them
+        return super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Wall())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Wall
 from waymark.cli import main
 main()
 """
