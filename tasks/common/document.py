@@ -28,7 +28,7 @@ def check_params() -> None:
     for name, entry in document["models"].items():
         if entry["weights"] == "none":
             continue
-        from waymark.models.backbones import check_weights  # here, because torch takes seconds
+        from waymark.models.weights import check_weights  # here, because torch takes seconds
 
         try:
             check_weights(entry["backbone"], entry["weights"])

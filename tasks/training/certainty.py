@@ -86,7 +86,9 @@ def _rows(table: pd.DataFrame, split: str, model: str, locator: Locator) -> pd.D
 
 def _run(locator: Locator, rows: pd.DataFrame, batch_size: int) -> Outputs:
     config = locator.config
-    loaders = RecordLoaders(open_shards(), config.slots, batch_size, size_px=config.size_px)
+    loaders = RecordLoaders(
+        open_shards(), config.slots, batch_size, size_px=config.size_px, interpolation=config.interpolation
+    )
     nothing = np.full((len(rows), 2), np.nan), np.full(len(rows), -1, dtype=np.int64)
     return run(locator, loaders.evaluation(make_examples(rows, *nothing)), landmark=False)
 

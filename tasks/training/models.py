@@ -11,16 +11,18 @@ from pydantic.dataclasses import dataclass
 from tasks.common.kinds import NAME
 from tasks.common.stage import STRICT
 from tasks.training.ensembles import LANDMARKS as LANDMARKS
-from waymark.errors import ModelError, nearest_name
+from waymark.errors import ModelError
 from waymark.images.transforms import Augmentation
-from waymark.models.backbones import ANOTHER, Backbone, backbone_names
+from waymark.models.backbones import Backbone, check_backbone
 from waymark.models.config import NetworkOptions
 from waymark.models.heads import Attention, HeadOptions, LandmarkOptions
+from waymark.models.pooling import PoolingOptions
 from waymark.models.training.finetuning import Unfreeze, unfreeze_steps
 from waymark.models.training.fitting import Precision
 from waymark.models.training.module import Optimization
 from waymark.models.training.optimizers import OptimizerOptions
 from waymark.models.training.schedules import LEAST_CYCLE_BATCHES, ScheduleOptions
+from waymark.models.weights import ANOTHER, BUNDLED, DEFAULT, NONE
 from waymark.options.kinds import Batch, Epoch, Epochs, Few, PathText, Seed, SizePx
 from waymark.options.named import ByName
 
@@ -41,7 +43,7 @@ class ModelEntry(NetworkOptions):
         region: bounds the answers of the head `coordinates`, and is the land to which answers snap.
         target: table that the model learns from: data/grid or data/grids/NAME for cells, data/projected
             for coordinates, data/filtered/landmarks.parquet for landmarks; a joint model names that of its places.
-        weights: default, none, or the path of a state dict.
+        weights: none, default, bundled, or the path of a state dict.
         optimizer: and its learning rate.
         schedule: of the learning rate.
         epochs: most epochs.
@@ -88,9 +90,8 @@ def check_entry(entry: ModelEntry) -> None:
     Raises:
         ModelError: the backbone is unknown, its weights are not there, or options do not fit together.
     """
-    if entry.backbone not in backbone_names():
-        raise ModelError(f"unknown backbone {entry.backbone!r}; {nearest_name(entry.backbone, backbone_names())}")
-    if entry.weights not in ("default", "none") and not Path(entry.weights).is_file():
+    check_backbone(entry.backbone)
+    if entry.weights not in (NONE, DEFAULT, BUNDLED) and not Path(entry.weights).is_file():
         raise ModelError(f"weights {entry.weights} do not exist; {ANOTHER}")
     place, landmark, _ = entry.head.parts()
     _check_target(entry.target, entry.head)
@@ -118,14 +119,14 @@ def _check_landmark(entry: ModelEntry, landmark: LandmarkOptions | None) -> None
     if isinstance(landmark, Attention):
         if entry.pooling.all_levels:
             raise ModelError("attention weighs one map, and pooling levels takes all; set pooling to mean, gem or grid")
-        _outline(entry.backbone).channels(landmark.stage)  # raises where the backbone has no such stage
+        _outline(entry.backbone, entry.pooling, entry.size_px).channels(landmark.stage)  # raises where there is none
 
 
 @cache
-def _outline(backbone: str) -> Backbone:
+def _outline(backbone: str, pooling: PoolingOptions, size_px: int | None) -> Backbone:
     """Build a backbone without any numbers in it."""
     with torch.device("meta"):
-        return Backbone(backbone)
+        return Backbone(backbone, pooling=pooling, size_px=size_px)
 
 
 def _check_target(target: str, head: HeadOptions) -> None:

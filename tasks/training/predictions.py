@@ -104,7 +104,9 @@ def batches_of(locator: Locator, table: pd.DataFrame, shards: Shards, batch_size
     """Load the pictures of records as the network sees them."""
     config = locator.config
     nothing = np.full((len(table), 2), np.nan), np.full(len(table), -1, dtype=np.int64)
-    loaders = RecordLoaders(shards, config.slots, batch_size, size_px=config.size_px)
+    loaders = RecordLoaders(
+        shards, config.slots, batch_size, size_px=config.size_px, interpolation=config.interpolation
+    )
     return loaders.evaluation(make_examples(table, *nothing))
 
 

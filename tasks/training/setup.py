@@ -27,6 +27,7 @@ from waymark.models.locator import Locator
 from waymark.models.training.fitting import Fitted, fit
 from waymark.models.training.module import LocatorModule
 from waymark.models.training.tuning import Tuned, tune
+from waymark.models.weights import NONE, Normalisation, weights_licence, weights_normalisation
 
 MOST_WORKERS = 8
 
@@ -56,7 +57,7 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
         model: name of the entry, for errors.
         entry: what to build.
         table: records with their split.
-        statistics: of the training pixels, as `channel_statistics` gives them.
+        statistics: of the training pixels, as `channel_statistics` gives them; pretrained weights have their own.
 
     Raises:
         ModelError: the records hold nothing that a head could learn, or the entry does not fit together.
@@ -67,8 +68,9 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
     shards = open_shards()
     check_size(shards.size_px, entry.size_px or shards.size_px)
     locator = Locator(_config(entry, target, material, shards), entry.weights)
-    locator.mean.copy_(torch.tensor(statistics["mean"]))
-    locator.std.copy_(torch.tensor(statistics["std"]))
+    pretrained = _pretrained(entry)
+    locator.mean.copy_(torch.tensor(pretrained.mean if pretrained else statistics["mean"]))
+    locator.std.copy_(torch.tensor(pretrained.std if pretrained else statistics["std"]))
     _adapt(locator, entry, material, target)
     train = material.train
     loaders = RecordLoaders(
@@ -79,13 +81,19 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
         entry.seed,
         _workers(),
         locator.config.size_px,
+        locator.config.interpolation,
         balanced_chances(train.landmark) if entry.sampling == "balanced" else None,
     )
     return TrainingSetup(entry, target, train, material.val, locator, loaders)
 
 
+def _pretrained(entry: ModelEntry) -> Normalisation | None:
+    """Look up how the pictures were prepared that pretrained weights know, None without any."""
+    return None if entry.weights == NONE else weights_normalisation(entry.backbone)
+
+
 def _config(entry: ModelEntry, target: Target, material: Material, shards: Shards) -> ModelConfig:
-    classes = material.classes
+    classes, pretrained = material.classes, _pretrained(entry)
     return ModelConfig.of(
         entry,
         slots=tuple(heading_slots(material.train.headings)),
@@ -94,6 +102,8 @@ def _config(entry: ModelEntry, target: Target, material: Material, shards: Shard
         shard_px=shards.size_px,
         size_px=entry.size_px or shards.size_px,
         fit=shards.fit,
+        interpolation=pretrained.interpolation if pretrained else "lanczos",
+        licence=weights_licence(entry.backbone, entry.weights),
         classes=material.cells,
         landmarks=() if classes is None else classes.landmarks,
         landmark_names=() if classes is None else classes.names,

@@ -51,7 +51,7 @@ def make_tiny_model(
     target = "data/filtered/landmarks.parquet" if head is None else "data/grid"
     locator = Locator(
         ModelConfig(
-            backbone="mobilenet_v3_small", views="concat", slots=slots, head=head_of(head, landmark), classes=classes,
+            backbone="mobilenetv3_small_100", views="concat", slots=slots, head=head_of(head, landmark), classes=classes,
             crs=HTRS, shard_px=SHARD_PX, size_px=size_px, target=target,
             landmarks=tuple(known), landmark_names=tuple(known.values()),
         )

@@ -80,7 +80,7 @@ def make_locator(
     head="coordinates",
     seed=1,
     views="concat",
-    backbone="mobilenet_v3_small",
+    backbone="mobilenetv3_small_100",
     snap_to_land=False,
     **head_options,
 ):

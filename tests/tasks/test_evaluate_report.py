@@ -44,7 +44,7 @@ def predictor(head, target, seed):
     torch.manual_seed(seed)
     grid = pd.read_parquet("data/grid/cells.parquet", columns=["cell", "latitude", "longitude"]).head(6)
     config = ModelConfig(
-        backbone="mobilenet_v3_small", views="concat", slots=(None,), head=HeadOptions.choose(head),
+        backbone="mobilenetv3_small_100", views="concat", slots=(None,), head=HeadOptions.choose(head),
         classes=len(grid), crs="EPSG:3765",
         shard_px=16, size_px=16, target=target,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def network(head, landmark):
     known = ("l1", "l2") if landmark else ()
     locator = Locator(
         ModelConfig(
-            backbone="mobilenet_v3_small", views="concat", slots=(None,), head=head_of(head, landmark),
+            backbone="mobilenetv3_small_100", views="concat", slots=(None,), head=head_of(head, landmark),
             classes=6 if head else 0,
             crs="EPSG:3765", shard_px=16, size_px=16, target="data/grid" if head else "data/filtered/landmarks.parquet",
             landmarks=known, landmark_names=tuple(its.upper() for its in known),

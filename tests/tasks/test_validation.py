@@ -291,15 +291,15 @@ def test_weights_that_cannot_be_had_are_noticed_before_any_stage_runs(tmp_path, 
             check_params()
         return str(caught.value)
 
-    assert "mobilenet_v3_small are not cached and cannot be downloaded" in refusal("default")
+    assert "mobilenetv3_small_100 are not cached and cannot be downloaded" in refusal("default")
     (tmp_path / "no.pt").write_text("no weights")
     assert "no.pt are no state dict" in refusal("no.pt")
     torch.save(get_model("resnet18").state_dict(), tmp_path / "other.pt")
     assert "other.pt do not fit" in refusal("other.pt")
     assert "lost.pt do not exist" in refusal("lost.pt")
-    cached = tmp_path / "home/hub/checkpoints" / Path(get_model_weights("mobilenet_v3_small").DEFAULT.url).name
+    cached = tmp_path / "home/hub/checkpoints" / Path(get_model_weights("mobilenetv3_small_100").DEFAULT.url).name
     cached.parent.mkdir(parents=True)
-    torch.save(get_model("mobilenet_v3_small").state_dict(), cached)
+    torch.save(get_model("mobilenetv3_small_100").state_dict(), cached)
     document["models"]["arcface"]["weights"] = "default"
     YAML().dump(document, tmp_path / "params.yaml")
     check_params()

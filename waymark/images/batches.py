@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from waymark.images.shards import Shards, check_size
-from waymark.images.transforms import Augmentation, shrink
+from waymark.images.transforms import Augmentation, Interpolation, shrink
 from waymark.images.views import Heading, place_views
 from waymark.system.processes import begin_worker
 
@@ -70,6 +70,7 @@ class RecordDataset(Dataset[Batch]):
         augmentation: of the training pictures, in the size that the model sees.
         seed: of the augmentation.
         size_px: side of the pictures that the model sees; None for that of the shards.
+        interpolation: from the shards to that side.
 
     Raises:
         ModelError: the model would see larger pictures than the shards have.
@@ -83,10 +84,12 @@ class RecordDataset(Dataset[Batch]):
         augmentation: Augmentation,
         seed: int,
         size_px: int | None = None,
+        interpolation: Interpolation = "lanczos",
     ) -> None:
         self.examples, self.shards, self.slots = examples, shards, slots
         self.augmentation, self.seed = augmentation, seed
         self.size_px = shards.size_px if size_px is None else size_px
+        self.interpolation = interpolation
         check_size(shards.size_px, self.size_px)
 
     def __len__(self) -> int:
@@ -114,7 +117,7 @@ class RecordDataset(Dataset[Batch]):
         for view, slot in enumerate(place_views(self.examples.headings[row], self.slots)):
             key = (self.examples.record_ids[row], view)
             if slot is not None and key in self.shards:
-                views[slot], present[slot] = shrink(self.shards[key], self.size_px), True
+                views[slot], present[slot] = shrink(self.shards[key], self.size_px, self.interpolation), True
         return torch.from_numpy(views).permute(0, 3, 1, 2), torch.from_numpy(present)
 
 
@@ -186,6 +189,7 @@ class RecordLoaders:
         seed: of order and augmentation.
         workers: processes that read; 0 reads in this one.
         size_px: side of the pictures that the model sees; None for that of the shards.
+        interpolation: from the shards to that side.
         chances: probability of each training record to be drawn, see `EvenBatches`.
     """
 
@@ -196,6 +200,7 @@ class RecordLoaders:
     seed: int = 0
     workers: int = 0
     size_px: int | None = None
+    interpolation: Interpolation = "lanczos"
     chances: NDArray[np.float64] | None = None
 
     def training(self, examples: Examples) -> "DataLoader[Batch]":
@@ -208,7 +213,9 @@ class RecordLoaders:
 
     def _loader(self, examples: Examples, seed: int | None) -> "DataLoader[Batch]":
         return DataLoader(
-            RecordDataset(examples, self.shards, self.slots, self.augmentation, self.seed, self.size_px),
+            RecordDataset(
+                examples, self.shards, self.slots, self.augmentation, self.seed, self.size_px, self.interpolation
+            ),
             batch_sampler=EvenBatches(len(examples), self.batch_size, seed, None if seed is None else self.chances),
             collate_fn=stack,
             num_workers=self.workers,

@@ -19,6 +19,7 @@ from waymark.options.kinds import Fraction, Half, Noise, PositiveFraction, Share
 from waymark.options.named import STRICT
 
 Policy = Literal["imagenet", "trivial", "rand"]
+Interpolation = Literal["lanczos", "bicubic", "bilinear"]
 
 BILINEAR = v2.InterpolationMode.BILINEAR
 POLICIES: dict[Policy, Callable[..., Callable[[Tensor], Tensor]]] = {
@@ -28,14 +29,15 @@ POLICIES: dict[Policy, Callable[..., Callable[[Tensor], Tensor]]] = {
 }
 
 
-def shrink(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+def shrink(pixels: NDArray[np.uint8], size_px: int, interpolation: Interpolation = "lanczos") -> NDArray[np.uint8]:
     """Scale a square picture of a shard to the size that a model sees.
 
-    Training and inference both use it. It is the filter that made the shards: Pillow's LANCZOS in fixed point.
+    Training and inference both use it. Pillow's filters are in fixed point, and those of `lanczos` made the shards.
 
     Args:
         pixels: `(H, H, 3)`.
         size_px: new side; the present side returns the same pixels.
+        interpolation: that of the pictures which pretrained weights were learnt from, else that of the shards.
 
     Raises:
         ModelError: the new side is larger than the present one.
@@ -43,7 +45,7 @@ def shrink(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     check_size(len(pixels), size_px)
     if len(pixels) == size_px:
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling[interpolation.upper()]))
 
 
 @dataclass(frozen=True, config=STRICT)

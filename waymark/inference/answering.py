@@ -71,7 +71,7 @@ def make_example(config: ModelConfig, pictures: Sequence[Pixels | None], heading
     present = np.zeros(len(slots), dtype=bool)
     for picture, slot in zip(pictures, place_views(headings_deg, slots), strict=True):
         if slot is not None and picture is not None:
-            pixels[slot], present[slot] = shrink(picture, size_px), True
+            pixels[slot], present[slot] = shrink(picture, size_px, config.interpolation), True
     nowhere = torch.full((2,), torch.nan, dtype=torch.float64)
     unknown = torch.tensor(-1)
     return Batch(

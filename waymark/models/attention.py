@@ -2,8 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
 
 Apply = Literal["residual", "product"]
 

@@ -1,288 +1,213 @@
-"""Backbones of torchvision by name, without their classifier, whole or cut at a stage."""
+"""Backbones: networks of timm without their classifier, whose last map becomes features."""
 
 import copy
-import logging
-import os
-import sys
-import urllib.request
-from contextlib import redirect_stderr
-from http.client import HTTPException
-from pathlib import Path
+from collections.abc import Callable
+from typing import NamedTuple
 
+import timm
 import torch
+from timm.models import group_modules, group_parameters
 from torch import Tensor, nn
-from torchvision import models as zoo
 
 from waymark.errors import ModelError, nearest_name
 from waymark.models.pooling import Mean, PoolingOptions
+from waymark.models.weights import NONE, load_weights
 
-logger = logging.getLogger(__name__)
-
-FAMILIES = ("resnet", "resnext", "efficientnet_b", "vgg16", "convnext", "mobilenet")
-CLASSIFIERS = ("fc.", "classifier.")  # prefixes of the tensors that a state dict may lack
-LEVELS_PX = 256  # so large that no level of any network has lost its size to rounding
-ANOTHER = "set weights to default, none, or the path of a state dict of the same backbone"
-ASK_S = 10.0  # that the server of torchvision's weights has for an answer
 DEFAULT_POOLING = Mean()
-SCRATCH_BN_MOMENTUM = 0.1  # torchvision's mobile nets carry 0.01, which suits hundreds of epochs only
+SCRATCH_BN_MOMENTUM = 0.1  # some networks carry 0.01, which suits hundreds of epochs only
+HEAD_NORM = "head.norm"  # that ConvNeXt and its kin have between pooling and features
+OUTLINE_PX = 256  # so large that no level of any network has lost its size to rounding
+TORCHVISIONS = {
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100",
+}
+
+Change = Callable[[Tensor], Tensor]
 
 
-def backbone_names() -> list[str]:
-    """List the backbones that can be asked for."""
-    return [name for name in zoo.list_models(module=zoo) if name.startswith(FAMILIES)]
+def check_backbone(name: str) -> None:
+    """Refuse a name that timm does not know.
+
+    Raises:
+        ModelError: it is unknown, with the nearest that is known.
+    """
+    if name in TORCHVISIONS:
+        raise ModelError(f"backbone {name} is torchvision's name; timm calls it {TORCHVISIONS[name]}")
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ModelError(f"unknown backbone {name!r}; {nearest_name(architecture, timm.list_models())}")
+    if tag and name not in timm.list_pretrained(f"{architecture}.*"):
+        known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+        raise ModelError(f"backbone {architecture} has no weights {tag!r}; {nearest_name(tag, known)}")
 
 
 class Backbone(nn.Module):
     """Features of single pictures.
 
-    A stem and the stages after it turn a picture into a map; pooling, and for ConvNeXt a norm, turn that
-    into features. Stages are counted from the last one back: -1, -2, and so on to the stem.
+    A convolutional network turns a picture into maps, at one resolution after the other, its stages; pooling makes
+    the last of them, or all, to features, with a norm behind it where the network has one. A transformer turns patches into tokens,
+    and its own head joins them: it has no maps to pool.
 
     Args:
-        name: of a torchvision model.
-        weights: `default` (torchvision's best, downloaded once), `none`, or a path of a state dict
-            of that model, with or without its classifier.
+        name: of a model of timm, such as `resnet50` or, with a tag of its weights, `vgg16.tv_in1k`.
+        weights: `none`, `default` (timm's, downloaded once), `bundled`, or a path: see `waymark.models.weights`.
         pooling: how its maps become features.
+        size_px: side of the pictures; a transformer is built for one side, None for that of its weights.
 
     Raises:
-        ModelError: the name is unknown, or the weights cannot be had.
+        ModelError: the name is unknown, the weights cannot be had, or size or pooling do not fit the network.
     """
 
-    def __init__(self, name: str, weights: str = "none", pooling: PoolingOptions = DEFAULT_POOLING) -> None:
+    def __init__(
+        self, name: str, weights: str = NONE, pooling: PoolingOptions = DEFAULT_POOLING, size_px: int | None = None
+    ) -> None:
         super().__init__()
-        if name not in backbone_names():
-            raise ModelError(f"unknown backbone {name!r}; {nearest_name(name, backbone_names())}")
-        network = _build(name, weights)
+        check_backbone(name)
+        network = load_weights(name, weights)
+        if size_px is not None:
+            _resize(network, name, size_px)
         self.name = name
-        features, channels = _without_classifier(network)
-        self.features = features.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
-        self.levels = _ends_of_levels(self.features) if pooling.all_levels else []
-        pooled = [channels for _, channels in self.levels] or [channels]
-        self.pooling, self.width = pooling.build(pooled), pooling.width(pooled)
-        if weights == "none":
-            for layer in self.features.modules():
+        outline = _outline(network, name, size_px, pooling.all_levels)
+        self.has_maps = outline.has_maps
+        if self.has_maps:
+            for unused in outline.unused:
+                network.set_submodule(unused, nn.Identity())
+            self.pooling, self.width = pooling.build(outline.channels), pooling.width(outline.channels)
+        elif pooling != DEFAULT_POOLING:
+            raise ModelError(f"{name} has tokens, and pooling {pooling.name} takes maps of features; set it to mean")
+        else:
+            self.pooling, self.width = nn.Identity(), network.head_hidden_size
+        self.all_levels = pooling.all_levels
+        self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
+        if weights == NONE:
+            for layer in self.network.modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.momentum = SCRATCH_BN_MOMENTUM
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn `(N, 3, H, W)` normalised pictures into `(N, width)` features."""
-        if not self.levels:
-            return self.after(self.before(pictures, -1), -1)
-        found, maps = [], pictures.contiguous(memory_format=torch.channels_last)
-        ends = {stage for stage, _ in self.levels}
-        for number, stage in enumerate(_stages(self.features)):
-            for layer in stage:
-                maps = layer(maps)
-            if number in ends:
-                found.append(maps)
-        features: Tensor = self.pooling(found)
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        if self.all_levels:
+            levels: Tensor = self.pooling(self.network.forward_intermediates(pictures, intermediates_only=True))
+            return levels
+        found = self.network.forward_features(pictures)
+        if not self.has_maps:
+            features: Tensor = self.network.forward_head(found, pre_logits=True)
+            return features
+        normed: Tensor = self._norm(self.pooling(found))
+        return normed.flatten(1)  # (N, width)
+
+    def changed(self, pictures: Tensor, stage: int, change: Change) -> Tensor:
+        """Compute features as `forward` does, with the maps of a stage replaced on the way.
+
+        Args:
+            pictures: `(N, 3, H, W)` normalised.
+            stage: -1 is the last resolution, -2 the one before.
+            change: is called once with the `(N, C, h, w)` maps, and returns others of this shape.
+        """
+        hook = self._stage(stage).register_forward_hook(lambda layer, inputs, maps: change(maps))
+        try:
+            features: Tensor = self(pictures)
+        finally:
+            hook.remove()
         return features
 
-    def before(self, pictures: Tensor, stage: int) -> Tensor:
-        """Turn `(N, 3, H, W)` normalised pictures into the `(N, C, h, w)` maps that a stage gives.
-
-        Raises:
-            ModelError: there is no such stage.
-        """
-        maps = pictures.contiguous(memory_format=torch.channels_last)
-        for layer in _flat(self._stages_to(stage)):
-            maps = layer(maps)
-        return maps
-
-    def after(self, maps: Tensor, stage: int) -> Tensor:
-        """Turn the maps that a stage gives into `(N, width)` features.
-
-        Raises:
-            ModelError: there is no such stage.
-        """
-        done = len(self._stages_to(stage))
-        for layer in _flat(_stages(self.features)[done:]):
-            maps = layer(maps)
-        features: Tensor = _last_norm(self.features)(self.pooling(maps))
-        return features.flatten(1)  # (N, width)
-
     def channels(self, stage: int) -> int:
-        """Count how many channels the maps have that a stage gives: as many as its last convolution.
+        """Count the channels of the maps of a stage.
 
         Raises:
             ModelError: there is no such stage.
         """
-        layers = [layer for part in self._stages_to(stage)[-1] for layer in part.modules()]
-        return [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
+        self._stage(stage)
+        return int(self.network.feature_info[stage]["num_chs"])
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """List where each resolution ends: the name of the layer and the layer, from the first to the last."""
+        names = [stage["module"] for stage in self.network.feature_info]
+        return [(name, self.network.get_submodule(name)) for name in names]
 
     def blocks(self) -> list[nn.ModuleList]:
         """List the parts that fine-tuning frees one after the other, from input to output.
 
-        A stem, then what torchvision's networks are sequences of: stages of ResNet and ConvNeXt (with
-        the scaling before them), of EfficientNet, of VGG between two poolings; layers of MobileNet.
-        Together they hold each parameter once: the last one also those of pooling and norm.
+        They are timm's own groups for rates that decay by layer: a stem, then stages, or the blocks of a
+        transformer. Together they hold each parameter once: the last one also those of the pooling.
         """
-        *others, last = _stages(self.features)
-        return [nn.ModuleList(block) for block in [*others, [*last, self.pooling, _last_norm(self.features)]]]
+        matcher = self.network.group_matcher(coarse=True)
+        layers = group_modules(self.network, matcher)
+        numbers = group_parameters(self.network, matcher)
+        blocks = []
+        for number in sorted(numbers):
+            loose = [self.network.get_parameter(name) for name in numbers[number] if "." not in name]  # as of positions
+            parts = [self.network.get_submodule(name) for name in layers.get(number, [])]
+            blocks.append(nn.ModuleList([*parts, nn.ParameterList(loose)]))
+        blocks[-1].append(self.pooling)
+        return blocks
 
-    def _stages_to(self, stage: int) -> list[list[nn.Module]]:
-        stages = _stages(self.features)
+    @property
+    def _norm(self) -> nn.Module:
+        """What stands between pooling and features."""
+        layers = dict(self.network.named_modules())
+        return layers.get(HEAD_NORM, nn.Identity())
+
+    def _stage(self, stage: int) -> nn.Module:
+        stages = self.stages()
+        if not self.has_maps:
+            raise ModelError(f"{self.name} has tokens in place of maps; choose a convolutional network for this")
         if not -len(stages) <= stage <= -1:
-            raise ModelError(f"{self.name} has no stage {stage}; set it from -1, the last, to {-len(stages)}, the stem")
-        return stages[: len(stages) + stage + 1]
+            raise ModelError(f"{self.name} has no stage {stage}; set it from -1, the last, to {-len(stages)}")
+        return stages[stage][1]
 
 
-def _ends_of_levels(features: nn.Module) -> list[tuple[int, int]]:
-    """Find the last stage at each resolution, and how many channels its maps have; shapes alone are computed."""
-    shapes = []
-    with torch.no_grad():
-        network = copy.deepcopy(features).to("meta").eval()
-        maps = torch.empty(1, 3, LEVELS_PX, LEVELS_PX, device="meta")
-        for stage in _stages(network):
-            for layer in stage:
-                maps = layer(maps)
-            shapes.append(maps.shape)
-    following = [*(shape[2] for shape in shapes[1:]), 0]
-    return [(n, shape[1]) for n, (shape, after) in enumerate(zip(shapes, following, strict=True)) if shape[2] != after]
-
-
-def check_weights(name: str, weights: str) -> None:
-    """Refuse weights that cannot be had or are another network's, hours before they are needed.
-
-    Nothing is downloaded: where torchvision's are not in torch's cache, their server is asked whether it has them.
-
-    Args:
-        name: of a torchvision model.
-        weights: as of `Backbone`.
-
-    Raises:
-        ModelError: there are none, or they do not fit.
-    """
-    if weights == "none":
-        return
-    path = _cache(name) if weights == "default" else Path(weights)
-    if weights == "default" and not path.exists():
-        try:
-            asked = urllib.request.Request(_url(name), method="HEAD")
-            urllib.request.urlopen(asked, timeout=ASK_S).close()
-        except (OSError, HTTPException) as error:
-            raise _unreachable(name, path, error) from error
-        return
-    with torch.device("meta"):
-        network = zoo.get_model(name)
-    _fitting(network, path, "meta")
-
-
-def _build(name: str, weights: str) -> nn.Module:
-    network: nn.Module = zoo.get_model(name)
-    if weights == "default":
-        _load(network, _cached_weights(name))
-    elif weights != "none":
-        _load(network, Path(weights))
-    return network
-
-
-def _url(name: str) -> str:
-    """Look up where torchvision has its best weights."""
-    return str(zoo.get_model_weights(name).DEFAULT.url)
-
-
-def _cache(name: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_url(name)).name
-
-
-def _unreachable(name: str, path: Path, error: Exception) -> ModelError:
-    return ModelError(
-        f"weights of {name} are not cached and cannot be downloaded ({error}); put {path.name} into {path.parent},"
-        " set weights to a path, or to none"
-    )
-
-
-def _cached_weights(name: str) -> Path:
-    """Find torchvision's best weights in torch's cache, and download them where they are not there."""
-    path = _cache(name)
-    if path.exists():
-        return path
-    digest = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the start of their sha256
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with redirect_stderr(sys.stdout):  # torch.hub reports there; stderr is for errors
-            torch.hub.download_url_to_file(_url(name), str(path), digest)
-    except (OSError, HTTPException, RuntimeError) as error:  # torch.hub raises the last where the digest is wrong
-        raise _unreachable(name, path, error) from error
-    return path
-
-
-def _load(network: nn.Module, path: Path) -> None:
-    fitting = _fitting(network, path, "cpu")
-    network.load_state_dict(fitting, strict=False)
-    logger.info("loaded %d of %d tensors from %s", len(fitting), len(network.state_dict()), os.fspath(path))
-
-
-def _fitting(network: nn.Module, path: Path, device: str) -> dict[str, Tensor]:
-    """Read the tensors of a network from a file.
-
-    Raises:
-        ModelError: there is no such file, or it holds something else.
-    """
-    if not path.is_file():
-        raise ModelError(f"weights {path} do not exist; {ANOTHER}")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # pickle raises anything on a file that is none
-        reason = type(error).__name__
+def _resize(network: nn.Module, name: str, size_px: int) -> None:
+    """Rebuild a network whose positions are learnt for another side of the picture; others take any."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if patch is not None and size_px % patch[0]:
+        below = size_px // patch[0] * patch[0]
+        fitting = " or ".join(str(side) for side in (below, below + patch[0]) if side)
         raise ModelError(
-            f"weights {path} are no state dict that loads without running code ({reason}); {ANOTHER}"
-        ) from error
-    if not isinstance(state, dict):
-        raise ModelError(f"weights {path} hold a {type(state).__name__}, not a state dict; {ANOTHER}")
-    own = network.state_dict()
-    fitting = {key: value for key, value in state.items() if key in own and _shape(value) == own[key].shape}
-    wrong = [key for key in sorted(map(str, {*own, *state} - {*fitting})) if not key.startswith(CLASSIFIERS)]
-    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]  # older files lack it, nothing reads it
-    if wrong:
-        raise ModelError(
-            f"weights {path} do not fit: {len(wrong)} tensors are missing, of another shape or of another network,"
-            f" such as {wrong[0]}; {ANOTHER}"
+            f"{name} takes patches of {patch[0]} px, and {size_px} px are no multiple; set size_px {fitting}"
         )
-    return fitting
+    if hasattr(network, "set_input_size"):
+        try:
+            network.set_input_size(img_size=(size_px, size_px))
+        except (ValueError, AssertionError, RuntimeError) as error:
+            raise _unfitting(network, name, size_px, error) from error
 
 
-def _shape(value: object) -> torch.Size | None:
-    return value.shape if isinstance(value, Tensor) else None
+class Outline(NamedTuple):
+    """What is known of a network before it has any numbers in it."""
+
+    has_maps: bool
+    channels: list[int]  # of the last map, or of the last one of each level
+    unused: list[str]  # layers with parameters that maps do not need: parts of the classifier
 
 
-def _without_classifier(network: nn.Module) -> tuple[nn.Module, int]:
-    """Take the classifier from the network, and count how many channels its last map has."""
-    if isinstance(network, zoo.ResNet):
-        channels = network.fc.in_features
-        network.fc = nn.Identity()
-    elif isinstance(network, zoo.VGG):
-        channels = 512
-        network.classifier = nn.Identity()
-    elif isinstance(network, zoo.ConvNeXt):  # its classifier begins with a norm, which stays
-        channels = network.classifier[-1].in_features
-        network.classifier = network.classifier[:-1]
-    else:
-        channels = next(layer for layer in network.modules() if isinstance(layer, nn.Linear)).in_features
-        network.classifier = nn.Identity()
-    return network, channels
+def _outline(network: nn.Module, name: str, size_px: int | None, all_levels: bool) -> Outline:
+    """Send a picture without numbers through a copy of the network."""
+    fixed = network.pretrained_cfg.get("fixed_input_size", False)
+    side = size_px or (network.pretrained_cfg["input_size"][-1] if fixed else OUTLINE_PX)
+    copied = copy.deepcopy(network).to("meta").eval()
+    layers = {name: layer for name, layer in copied.named_modules() if layer._parameters and not layer._modules}
+    ran = set()
+    for layer_name, layer in layers.items():
+        layer.register_forward_hook(lambda *called, layer_name=layer_name: ran.add(layer_name))
+    empty = torch.empty(1, 3, side, side, device="meta")
+    try:
+        with torch.no_grad():
+            if all_levels:
+                found = copied.forward_intermediates(empty, intermediates_only=True)
+            else:
+                found = [copied.forward_features(empty)]
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise _unfitting(network, name, side, error) from error
+    shapes = [maps.shape for maps in found]
+    tokens = hasattr(network, "patch_embed") or any(len(shape) != 4 for shape in shapes)
+    unused = [name for name in layers if name not in ran and name != HEAD_NORM]
+    return Outline(not tokens, [shape[1] for shape in shapes], unused)
 
 
-def _last_norm(network: nn.Module) -> nn.Module:
-    """Return what stands between pooling and features."""
-    return network.classifier if isinstance(network, zoo.ConvNeXt) else nn.Identity()
-
-
-def _flat(stages: list[list[nn.Module]]) -> list[nn.Module]:
-    return [layer for stage in stages for layer in stage]
-
-
-def _stages(network: nn.Module) -> list[list[nn.Module]]:
-    """List the layers from picture to map, stem and stages apart."""
-    if isinstance(network, zoo.ResNet):
-        stages = [network.layer1, network.layer2, network.layer3, network.layer4]
-        return [[network.conv1, network.bn1, network.relu, network.maxpool], *([stage] for stage in stages)]
-    layers: list[nn.Module] = list(network.get_submodule("features").children())
-    if isinstance(network, zoo.ConvNeXt):
-        stem, first, *others = layers
-        return [[stem], [first], *([scaling, stage] for scaling, stage in zip(others[::2], others[1::2], strict=True))]
-    if isinstance(network, zoo.VGG):
-        ends = [place + 1 for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
-        return [layers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return [[layer] for layer in layers]
+def _unfitting(network: nn.Module, name: str, size_px: int, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())[:200]
+    own = network.pretrained_cfg["input_size"][-1]
+    return ModelError(f"{name} cannot take pictures of {size_px} px ({reason}); set size_px to {own}, its own side")

@@ -1,6 +1,5 @@
 """What a network is built from: the options of its user, and what the training data set."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Self
 
@@ -8,6 +7,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from waymark.images.decode import Fit
+from waymark.images.transforms import Interpolation
 from waymark.models.heads import HeadOptions
 from waymark.models.joining import Views
 from waymark.models.pooling import Mean, PoolingOptions
@@ -27,7 +27,7 @@ class NetworkOptions:
     """What a user chooses about a network.
 
     Args:
-        backbone: name of a torchvision model.
+        backbone: name of a model of timm.
         views: how the features of the views are joined.
         head: what is learnt.
         pooling: how the backbone's last map becomes features: its mean, gem (generalised mean, which
@@ -56,6 +56,8 @@ class ModelConfig(NetworkOptions):
         shard_px: side of the squares that pictures are brought to first, as in the shards.
         size_px: side of the pictures that the network sees, at most `shard_px`.
         fit: how pictures become squares, as in the shards.
+        interpolation: from `shard_px` to `size_px`.
+        licence: of the pretrained weights that the network began from, None without any, or for your own.
         classes: number of cells, for heads that have any.
         landmarks: the landmarks that the head tells apart, in the order of its classes.
         landmark_names: what people call them, in the same order.
@@ -67,6 +69,8 @@ class ModelConfig(NetworkOptions):
     shard_px: Side
     size_px: Side
     fit: Fit = "crop"
+    interpolation: Interpolation = "lanczos"
+    licence: str | None = None
     classes: Count = 0
     landmarks: tuple[str, ...] = ()
     landmark_names: tuple[str, ...] = ()
@@ -85,19 +89,3 @@ class ModelConfig(NetworkOptions):
     def of(cls, options: NetworkOptions, **learnt: Any) -> Self:
         """Complete a user's options with what the training data set."""
         return cls(**{field.name: getattr(options, field.name) for field in fields(NetworkOptions)}, **learnt)
-
-
-def from_blueprint(blueprint: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring what checkpoints of format 3 keep to the fields of `ModelConfig`.
-
-    Raises:
-        KeyError: it is none that Waymark wrote.
-    """
-    config = dict(blueprint)
-    parts = {}
-    for part, name, options in (("place", "head", "head_options"), ("landmark", "landmark_head", "landmark_options")):
-        chosen, given = config.pop(name), config.pop(options)
-        if chosen is not None:
-            parts[part] = {**given, "name": chosen}
-    config["head"] = {"name": "joint", **parts} if len(parts) == 2 else next(iter(parts.values()))
-    return config

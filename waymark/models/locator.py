@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from waymark.errors import ModelError
 from waymark.images.transforms import normalise
-from waymark.models.attention import AttentionBranch, attend
+from waymark.models.attention import AttentionBranch, BranchOutput, attend
 from waymark.models.backbones import Backbone
-from waymark.models.config import ModelConfig, from_blueprint
+from waymark.models.config import ModelConfig
 from waymark.models.heads import AttentionHead, LandmarkHead, Place, PlaceHead
 from waymark.models.joining import Join
 from waymark.models.land import Land
 from waymark.system.untrusted import checked, regular_file
 
-FORMAT = 4
-OLDER = 3  # with a blueprint in place of the configuration
+FORMAT = 5
+OLDER = (3, 4)  # with networks of torchvision
 OUTLINE = "land.outline"  # the one tensor whose length is its own
 
 
@@ -52,7 +52,7 @@ class Locator(nn.Module):
     def __init__(self, config: ModelConfig, weights: str = "none") -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone, weights, config.pooling)
+        self.backbone = Backbone(config.backbone, weights, config.pooling, config.size_px)
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("std", torch.ones(3))
         self.join = Join(config.views, self.backbone.width, len(config.slots))
@@ -84,10 +84,15 @@ class Locator(nn.Module):
         pictures = normalise(views[present], self.mean, self.std)  # (present views, 3, H, W)
         if self.branch is None or not isinstance(self.landmark_head, AttentionHead):
             return Seen(self._joined(self.backbone(pictures), present))
-        stage, apply = self.landmark_head.options.stage, self.landmark_head.options.apply
-        map_in = self.backbone.before(pictures, stage)
-        logits, found = self.branch(map_in)  # (present views, C), (present views, 1, h, w)
-        features = self.backbone.after(attend(map_in, found, apply), stage)
+        branch, options = self.branch, self.landmark_head.options
+        looked: list[BranchOutput] = []
+
+        def attended(maps: Tensor) -> Tensor:
+            looked.append(branch(maps))
+            return attend(maps, looked[0].map, options.apply)
+
+        features = self.backbone.changed(pictures, options.stage, attended)
+        logits, found = looked[0]  # (present views, C), (present views, 1, h, w)
         maps = found.new_zeros(*present.shape, *found.shape[2:])
         maps[present] = found[:, 0]
         spread = logits.new_zeros(*present.shape, logits.shape[1])  # (B, V, C)
@@ -150,12 +155,13 @@ def load_locator(path: Path) -> Locator:
         ModelError: the file is missing or no checkpoint of this format.
     """
     content = _read_checkpoint(path)
-    if not isinstance(content, dict) or content.get("format") not in (FORMAT, OLDER):
+    if isinstance(content, dict) and content.get("format") in OLDER:
+        raise ModelError(f"{path} holds a network of torchvision, and Waymark now builds timm's; train the model again")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} is no checkpoint of format {FORMAT}; train the model again")
     try:
-        config = content.get("config") if content["format"] == FORMAT else from_blueprint(content["blueprint"])
         with torch.device("meta"):
-            locator = Locator(checked(config, ModelConfig, "its configuration"))
+            locator = Locator(checked(content.get("config"), ModelConfig, "its configuration"))
         _check_state(content.get("state"), locator.state_dict())
         locator.load_state_dict(content["state"], assign=True)
     except ModelError as error:

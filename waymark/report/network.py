@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from waymark.errors import ModelError
-from waymark.models.backbones import Backbone
 from waymark.models.heads import CellHead
 from waymark.models.locator import Locator, Output
 from waymark.report.heat import Pixels, coloured, draw_attention
@@ -141,7 +140,7 @@ def _check_views(present: Tensor) -> None:
 
 @contextmanager
 def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
-    """Note what the layers of the backbone give, by name, while the network is evaluated."""
+    """Note the map of each stage of the backbone, by name, while the network is evaluated."""
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
@@ -151,7 +150,7 @@ def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
     training, learning = locator.training, first.requires_grad
     locator.eval()
     first.requires_grad_(True)  # else a frozen backbone has no gradients to ask for
-    hooks = [watch(name, layer) for name, layer in _layers(locator.backbone)]
+    hooks = [watch(name, layer) for name, layer in locator.backbone.stages()]
     try:
         yield seen
     finally:
@@ -159,15 +158,6 @@ def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
             hook.remove()
         first.requires_grad_(learning)
         locator.train(training)
-
-
-def _layers(backbone: Backbone) -> Iterator[tuple[str, nn.Module]]:
-    """Name the layers of a backbone in their order; most families keep them in one called `features`."""
-    for name, layer in backbone.features.named_children():
-        if name == "features":
-            yield from ((f"{name}.{child}", inner) for child, inner in layer.named_children())
-        else:
-            yield name, layer
 
 
 def _stages(seen: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -90,7 +90,7 @@ def test_half_precision_gives_nearly_the_same(dtype):
     assert weighed.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "vgg16", "convnext_tiny", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "vgg16", "convnext_tiny", "mobilenetv3_small_100"])
 @pytest.mark.parametrize("stage", [-1, -2, -3])
 def test_the_branch_looks_at_any_stage_of_any_family(name, stage):
     with torch.device("meta"):

@@ -11,7 +11,7 @@ from waymark.models.training.module import LocatorModule
 
 pytestmark = pytest.mark.slow
 
-BLOCKS = 13  # of mobilenet_v3_small
+BLOCKS = 13  # of mobilenetv3_small_100
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,8 @@ def test_steps_that_do_not_fit_together_are_refused(unfreeze_epoch, steps, messa
 def test_more_blocks_than_there_are_are_refused(world, last):
     steps = (Unfreeze(0, 11 if last else 13), Unfreeze(4, last))
     asked, left = (3, 2) if last else (0, 0)
-    message = f"asks for {asked} blocks at epoch 4, and {left} of the 13 of mobilenet_v3_small are left; ask for fewer"
+    message = (
+        f"asks for {asked} blocks at epoch 4, and {left} of the 13 of mobilenetv3_small_100 are left; ask for fewer"
+    )
     with pytest.raises(ModelError, match=message):
         FineTuning(make_locator(world), steps)

@@ -97,7 +97,7 @@ def train(
     schedule="cosine",
     unfreeze=BACKBONE_LATER,
     seed=1,
-    backbone="mobilenet_v3_small",
+    backbone="mobilenetv3_small_100",
 ):
     how = optimized(optimizer[0], schedule, optimizer[1], SCHEDULES[schedule], unfreeze)
     module = make_module(world, epochs=EPOCHS, optimization=how, kind=kind, seed=seed, backbone=backbone)

@@ -26,7 +26,7 @@ from waymark.models.locator import FORMAT, Locator, load_locator
 
 HTRS = "EPSG:3765"
 CONFIG = ModelConfig(
-    backbone="mobilenet_v3_small",
+    backbone="mobilenetv3_small_100",
     views="concat",
     slots=(0.0, 90.0, None),
     head=Cells(answer="mean"),

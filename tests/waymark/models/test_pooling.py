@@ -1,10 +1,9 @@
-"""Poolings, and the backbone cut at a stage."""
+"""Poolings, and the backbone whose maps they take."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision import models as zoo
 
 from waymark.errors import ModelError
 from waymark.models.backbones import Backbone
@@ -12,15 +11,7 @@ from waymark.models.pooling import GeMPooling, Grid, Levels, LevelsPooling, Pool
 
 pytestmark = pytest.mark.slow
 
-STAGES = {
-    "resnet18": 5,
-    "resnext50_32x4d": 5,
-    "efficientnet_b0": 9,
-    "vgg16": 5,
-    "convnext_tiny": 5,
-    "mobilenet_v2": 19,
-    "mobilenet_v3_small": 13,
-}
+NAMES = ["resnet18", "vgg11", "convnext_atto", "tf_efficientnet_lite0", "mobilenetv3_small_100"]
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -28,71 +19,36 @@ def pictures(side=64, rows=2):
     return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def last_map(network, x):
-    """The map before pooling, by torchvision's own way."""
-    if isinstance(network, zoo.ResNet):
-        x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
-        return network.layer4(network.layer3(network.layer2(network.layer1(x))))
-    return network.features(x)
-
-
-def pooled_by_hand(network, pooled):
-    """The features of a pooled map, by torchvision's own way: ConvNeXt has a norm behind the pooling."""
-    return (
-        network.classifier[1](network.classifier[0](pooled)) if isinstance(network, zoo.ConvNeXt) else pooled.flatten(1)
-    )
-
-
-@pytest.fixture(scope="module", params=STAGES)
+@pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
-def teacher(name):
-    """A network of torchvision, whose batch norms are as after training: else deep maps are all alike."""
+def made(name, pooling="mean"):
+    """A backbone whose batch norms are as after training: else deep maps are all alike."""
     torch.manual_seed(2)
-    network = zoo.get_model(
-        name, **({"init_weights": False} if name == "vgg16" else {})
-    ).eval()  # its own way takes 5 s
-    for layer in network.modules():
+    backbone = Backbone(name, pooling=PoolingOptions.choose(pooling)).eval()
+    for layer in backbone.network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, std=0.3)
-    return network
+    return backbone
 
 
-def loaded(name, teacher, pooling="mean"):
-    """A backbone with the teacher's weights."""
-    with torch.device("meta"):
-        backbone = Backbone(name, pooling=PoolingOptions.choose(pooling)).eval()
-    wanted = backbone.features.state_dict()
-    backbone.features.load_state_dict({key: teacher.state_dict()[key] for key in wanted}, assign=True)
-    backbone.features.to(memory_format=torch.channels_last)
-    backbone.pooling = PoolingOptions.choose(pooling).build([1])
-    return backbone.requires_grad_()
+def normed(backbone, pooled):
+    """The features of a pooled map: ConvNeXt has a norm behind the pooling."""
+    return (backbone.network.head.norm(pooled) if backbone.name == "convnext_atto" else pooled).flatten(1)
 
 
-def test_mean_is_torchvisions_own_and_has_no_parameter(name, teacher):
-    backbone = loaded(name, teacher)
+def test_gem_replaces_the_mean_and_learns(name):
+    backbone = made(name, "gem")
     with torch.inference_mode():
-        maps = last_map(teacher, pictures())
-        expected = pooled_by_hand(teacher, maps.mean(dim=(2, 3), keepdim=True))
-        torch.testing.assert_close(backbone(pictures()), expected, rtol=1e-3, atol=1e-4)
-    assert {key.removeprefix("features.") for key in backbone.state_dict()} <= set(teacher.state_dict())
-
-
-def test_gem_replaces_the_mean_and_learns(name, teacher):
-    backbone = loaded(name, teacher, "gem")
-    with torch.inference_mode():
-        maps = last_map(teacher, pictures())
+        maps = backbone.network.forward_features(pictures())
         pooled = maps.clamp(min=1e-6).pow(3).mean(dim=(2, 3), keepdim=True).pow(1 / 3)
-        expected = pooled_by_hand(teacher, pooled)
-        torch.testing.assert_close(backbone(pictures()), expected, rtol=1e-3, atol=1e-4)
-        assert not torch.allclose(backbone(pictures()), loaded(name, teacher)(pictures()), atol=1e-3)
-    assert backbone.width == loaded(name, teacher).width == expected.shape[1]
+        torch.testing.assert_close(backbone(pictures()), normed(backbone, pooled), rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(backbone(pictures()), made(name)(pictures()), atol=1e-3)
     power = backbone.pooling.power
-    assert [key for key in backbone.state_dict() if not key.startswith("features.")] == ["pooling.power"]
+    assert [key for key in backbone.state_dict() if not key.startswith("network.")] == ["pooling.power"]
     assert any(
         parameter is power for parameter in backbone.blocks()[-1].parameters()
     )  # it learns when the last block does
@@ -100,66 +56,52 @@ def test_gem_replaces_the_mean_and_learns(name, teacher):
     assert power.grad.abs() > 0
 
 
-def test_grid_keeps_7_by_7_places(name, teacher):
-    backbone = loaded(name, teacher, "grid")
+def test_grid_keeps_7_by_7_places(name):
+    backbone = made(name, "grid")
     with torch.inference_mode():
-        features, maps = backbone(pictures(96)), last_map(teacher, pictures(96))
-        pooled = nn.functional.adaptive_avg_pool2d(maps, 7)
-        expected = pooled_by_hand(teacher, pooled)
-    assert features.shape == (2, backbone.width) == (2, 49 * backbone.channels(-1))
+        features, maps = backbone(pictures(96)), backbone.network.forward_features(pictures(96))
+        expected = normed(backbone, nn.functional.adaptive_avg_pool2d(maps, 7))
+    assert features.shape == (2, backbone.width) == (2, 49 * maps.shape[1])
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_vggs_own_classifier_takes_the_grid():
-    torch.manual_seed(1)
     with torch.device("meta"):
-        assert Backbone("vgg16", pooling=Grid()).width == zoo.vgg16().classifier[0].in_features
+        assert Backbone("vgg16", pooling=Grid()).width == 25088  # Simonyan and Zisserman 2015: 512 maps of 7 x 7
 
 
 @pytest.mark.parametrize("pooling", ["mean", "gem", "grid"])
-def test_before_and_after_every_stage_make_the_whole(name, teacher, pooling):
-    backbone = loaded(name, teacher, pooling)
-    sides = []
+def test_maps_of_every_stage_can_be_changed_on_the_way(name, pooling):
+    backbone = made(name, pooling)
+    count, sides = len(backbone.stages()), []
+
+    def keep(maps):
+        sides.append(maps.shape[2])
+        assert maps.shape[:2] == (2, backbone.channels(stage))
+        return maps * 1.0
+
     with torch.inference_mode():
         whole = backbone(pictures())
-        for stage in range(-1, -STAGES[name] - 1, -1):
-            maps = backbone.before(pictures(), stage)
-            kept = maps.clone()
-            assert torch.equal(backbone.after(maps, stage), whole)
-            assert torch.equal(maps, kept)  # nothing in place: the map is looked at twice
-            assert maps.shape[:2] == (2, backbone.channels(stage))
-            sides.append(maps.shape[2])
-    assert len(backbone.blocks()) == STAGES[name]
+        for stage in range(-1, -count - 1, -1):
+            assert torch.equal(backbone.changed(pictures(), stage, keep), whole)
+            assert not torch.allclose(backbone.changed(pictures(), stage, lambda maps: maps * 0 + 2), whole)
+            assert torch.equal(backbone(pictures()), whole)  # nothing stays behind
     assert sides == sorted(sides)
+    assert len(set(sides)) == len(sides) == count
     assert sides[0] == 2
-    assert sides[-1] >= 16
 
 
-def test_the_cut_is_between_the_blocks(name, teacher):
-    """Before a stage nothing of the later blocks runs, after it nothing of the earlier ones."""
-    backbone = loaded(name, teacher)
-    ran = []
-    for place, block in enumerate(backbone.blocks()):
-        for layer in block.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.register_forward_hook(lambda *called, place=place: ran.append(place))
-    with torch.inference_mode():
-        for stage in (-1, -2, -STAGES[name]):
-            ran.clear()
-            maps = backbone.before(pictures(), stage)
-            assert set(ran) == set(range(STAGES[name] + stage + 1))
-            ran.clear()
-            backbone.after(maps, stage)
-            assert set(ran) == set(range(STAGES[name] + stage + 1, STAGES[name]))
+def test_gradients_flow_through_a_changed_map():
+    backbone, kept = made("resnet18"), []
 
+    def change(maps):
+        assert maps.is_contiguous(memory_format=torch.channels_last)
+        kept.append(maps)
+        maps.retain_grad()
+        return 2 * maps
 
-def test_gradients_flow_through_the_cut_and_maps_are_channels_last(name, teacher):
-    backbone = loaded(name, teacher)
-    maps = backbone.before(pictures(), -2)
-    assert maps.is_contiguous(memory_format=torch.channels_last)
-    maps.retain_grad()
-    (backbone.after(maps, -2) ** 2).sum().backward()
-    assert maps.grad.abs().sum() > 0
+    (backbone.changed(pictures(), -2, change) ** 2).sum().backward()
+    assert kept[0].grad.abs().sum() > 0
     assert next(backbone.parameters()).grad.abs().sum() > 0
 
 
@@ -167,10 +109,8 @@ def test_gradients_flow_through_the_cut_and_maps_are_channels_last(name, teacher
 def test_a_stage_that_is_none_is_refused(stage):
     with torch.device("meta"):
         backbone = Backbone("resnet18")
-    for call in (lambda: backbone.before(pictures(), stage), lambda: backbone.channels(stage)):
-        with pytest.raises(
-            ModelError, match=f"resnet18 has no stage {stage}; set it from -1, the last, to -5, the stem"
-        ):
+    for call in (lambda: backbone.changed(pictures(), stage, abs), lambda: backbone.channels(stage)):
+        with pytest.raises(ModelError, match=f"resnet18 has no stage {stage}; set it from -1, the last, to -5"):
             call()
 
 
@@ -241,21 +181,18 @@ def test_levels_are_means_and_deviations_of_each_map():
     np.testing.assert_allclose(pool(maps).detach().numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg16"])
 def test_levels_pool_the_last_map_of_each_resolution(name):
-    backbone = Backbone(name, pooling=Levels()).eval()
+    backbone = made(name, "levels")
     seen = []
     backbone.pooling.register_forward_pre_hook(lambda layer, inputs: seen.extend(inputs[0]))
     with torch.no_grad():
         features = backbone(pictures())
-        plain = Backbone(name).eval()
-        plain.features.load_state_dict(backbone.features.state_dict())
-        last = plain.before(pictures(), -1)
+        maps = backbone.network.forward_intermediates(pictures(), intermediates_only=True)
     assert features.shape == (2, backbone.width)
-    sides = [maps.shape[2] for maps in seen]
+    sides = [its.shape[2] for its in seen]
     assert sides == sorted(set(sides), reverse=True)
     assert len(sides) > 3
-    assert torch.equal(seen[-1], last)
+    assert all(torch.equal(one, other) for one, other in zip(seen, maps, strict=True))
     learnt = Backbone(name, pooling=Levels()).train()
     learnt(pictures(rows=3)).sum().backward()
     assert all(its.grad is not None for its in learnt.pooling.parameters())

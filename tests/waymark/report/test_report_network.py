@@ -13,7 +13,15 @@ from waymark.models.locator import Locator
 from waymark.report.heat import draw_attention
 from waymark.report.network import GAP_PX, class_activation, feature_maps, first_layer_filters
 
-FAMILIES = ["resnet18", "efficientnet_b0", "vgg16", "vgg16_bn", "convnext_tiny", "mobilenet_v2", "mobilenet_v3_small"]
+FAMILIES = [
+    "resnet18",
+    "efficientnet_b0",
+    "vgg16",
+    "vgg16_bn",
+    "convnext_tiny",
+    "mobilenetv2_100",
+    "mobilenetv3_small_100",
+]
 LOW, HIGH = (68, 1, 84), (253, 231, 37)  # ends of the colours
 PRESENT = torch.tensor([True, False, True])
 CONFIG = ModelConfig(
@@ -208,7 +216,7 @@ def test_grad_cam_of_a_landmark_is_that_of_its_own_head():
 
 @pytest.mark.parametrize("look", [feature_maps, class_activation])
 def test_looking_leaves_the_network_as_it_was(look):
-    locator = build(backbone="mobilenet_v3_small").train()
+    locator = build(backbone="mobilenetv3_small_100").train()
     next(locator.backbone.parameters()).requires_grad_(False)
     before = {name: value.clone() for name, value in locator.state_dict().items()}
     look(locator, pictures(), PRESENT)
