@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import batched, chain, repeat
+from itertools import chain, islice, repeat
 from typing import Annotated, Any
 
 import numpy as np
@@ -72,7 +72,8 @@ class Embedder:
         exact_convolutions()
         self.backbone.to(self.device)
         mean, std = (torch.tensor(value, device=self.device) for value in self.prepared[:2])
-        for batch in batched(pictures, self.options.batch_size):
+        waiting = iter(pictures)
+        while batch := list(islice(waiting, self.options.batch_size)):
             scaled = [shrink(picture, self.size_px, self.prepared.interpolation) for picture in batch]
             filled = list(chain(scaled, repeat(scaled[-1], self.options.batch_size - len(scaled))))
             pixels = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).to(self.device)
