@@ -22,7 +22,7 @@ from tasks.training.evaluation import HELD_OUT, by_split
 from tasks.training.models import ModelEntry
 from tasks.training.predictions import predict, write_predictions
 from tasks.training.setup import prepare, train_locator
-from tasks.training.tables import INPUTS, SHARDS, open_shards, places_of, read_table
+from tasks.training.tables import INPUTS, SHARDS, open_views, places_of, read_table
 from waymark.data import splits
 from waymark.data.duplicates import copies_between, looks_of
 from waymark.errors import SplitError
@@ -83,8 +83,9 @@ def block_split(model: str, settings: BlockSplit) -> None:
     work = work_folder("block_split", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
     train_locator(setup, work)
     learnt = learn_certainty(model, setup.locator, table, settings.calibrate)
+    views = open_views(setup.locator.config.embeddings)
     predictions = predict(
-        Predictor(setup.locator, learnt.calibration, learnt.index), table, open_shards(), settings.calibrate.batch_size
+        Predictor(setup.locator, learnt.calibration, learnt.index), table, views, settings.calibrate.batch_size
     )
     metrics = {split: place_figures(rows) for split, rows in by_split(predictions).items()}
     with whole_folder(REPORTS / f"{model}@block_split") as out:

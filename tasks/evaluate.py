@@ -14,7 +14,7 @@ from tasks.common.stage import Stage
 from tasks.training.attention import write_attention
 from tasks.training.evaluation import Evaluate, in_words, write_figures
 from tasks.training.predictions import answer, predictions_of, write_candidates, write_predictions
-from tasks.training.tables import open_shards, read_table
+from tasks.training.tables import open_shards, open_views, read_table
 from waymark.images.shards import Shards
 from waymark.inference.predictor import Predictor, load_predictor
 from waymark.metrics.figures import Figures
@@ -45,7 +45,7 @@ def evaluate(model: str, settings: Evaluate) -> None:
     with published(model):
         with whole_folder(REPORTS / model) as folder:
             found = write_evaluation(model, predictor, settings, folder)
-        with whole_file(SPEED / f"{model}.json") as path:
+        with whole_file(SPEED / f"{model}.json") as path:  # of the heads alone, where the backbone had been before
             write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
     for split, figures in found.metrics.items():
         logger.info("%s %s: %s", model, split, in_words(figures))
@@ -58,8 +58,9 @@ def write_evaluation(model: str, predictor: Predictor, settings: Evaluate, folde
         Its figures by split, and how fast it answered.
     """
     table, shards = read_table(), open_shards()
+    views = open_views(predictor.locator.config.embeddings)
     start = time.perf_counter()
-    answered = answer(predictor, table, shards, settings.batch_size)
+    answered = answer(predictor, table, views, settings.batch_size)
     seconds = time.perf_counter() - start
     predictions = predictions_of(predictor, table, answered)
     write_predictions(predictions, folder / "predictions.parquet")

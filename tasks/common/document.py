@@ -12,7 +12,7 @@ from tasks.common.stage import Stage
 from waymark.errors import ModelError, ParameterError, nearest_name
 from waymark.images.shards import check_size
 
-LISTS = ("models", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
+LISTS = ("models", "embeddings", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
 GRIDS = "data/grids/"
 
 
@@ -25,15 +25,16 @@ def check_params() -> None:
     document = load_params()
     check_document(document)
     share_caches()
-    for name, entry in document["models"].items():
-        if entry["weights"] == "none":
-            continue
-        from waymark.models.weights import check_weights  # here, because torch takes seconds
+    for section in ("models", "embeddings"):
+        for name, entry in document[section].items():
+            if entry.get("weights", "none") == "none":
+                continue
+            from waymark.models.weights import check_weights  # here, because torch takes seconds
 
-        try:
-            check_weights(entry["backbone"], entry["weights"])
-        except ModelError as error:
-            raise ModelError(f"params.yaml: models.{name}: {error}") from error
+            try:
+                check_weights(entry["backbone"], entry["weights"])
+            except ModelError as error:
+                raise ModelError(f"params.yaml: {section}.{name}: {error}") from error
 
 
 def check_document(document: dict[str, Any]) -> None:
@@ -71,6 +72,12 @@ def _check_model(name: str, entry: dict[str, Any], document: dict[str, Any]) -> 
     if entry["target"].startswith(GRIDS) and grid not in document["grids"]:
         hint = nearest_name(grid, document["grids"])
         raise ParameterError(f"params.yaml: models.{name}.target {entry['target']} is not an entry of grids; {hint}")
+    learns_from = entry.get("embeddings", "none")
+    if learns_from != "none" and learns_from not in document["embeddings"]:
+        hint = nearest_name(learns_from, document["embeddings"])
+        raise ParameterError(
+            f"params.yaml: models.{name}.embeddings {learns_from} is not an entry of embeddings; {hint}"
+        )
     size_px = document["resize"]["size_px"]
     try:
         check_size(size_px, entry.get("size_px") or size_px)

@@ -29,7 +29,7 @@ from waymark.report.wording import confidence_in_words
 
 REPORTS = Path("reports/models")
 ENSEMBLES = Path("reports/ensembles")
-SETTINGS = ("head", "target", "backbone", "weights", "views", "epochs")  # that the page shows
+SETTINGS = ("head", "target", "embeddings", "backbone", "weights", "views", "epochs")  # that the page shows
 
 
 class ModelReader:

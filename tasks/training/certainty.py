@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from tasks.common.stage import STRICT
 from tasks.training.examples import make_examples, read_target
 from tasks.training.landmark_classes import first_landmark
-from tasks.training.tables import open_shards, places_of, with_places
+from tasks.training.tables import open_views, places_of, with_places
 from waymark.errors import ModelError
 from waymark.images.batches import RecordLoaders
 from waymark.inference.predictor import difficulty_km, make_recogniser, places
@@ -87,7 +87,11 @@ def _rows(table: pd.DataFrame, split: str, model: str, locator: Locator) -> pd.D
 def _run(locator: Locator, rows: pd.DataFrame, batch_size: int) -> Outputs:
     config = locator.config
     loaders = RecordLoaders(
-        open_shards(), config.slots, batch_size, size_px=config.size_px, interpolation=config.interpolation
+        open_views(config.embeddings),
+        config.slots,
+        batch_size,
+        size_px=config.size_px,
+        interpolation=config.interpolation,
     )
     nothing = np.full((len(rows), 2), np.nan), np.full(len(rows), -1, dtype=np.int64)
     return run(locator, loaders.evaluation(make_examples(rows, *nothing)), landmark=False)

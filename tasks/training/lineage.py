@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.common.outputs import file_digest
-from tasks.training.tables import RECORDS, SHARDS, SPLIT
+from tasks.training.tables import EMBEDDINGS, RECORDS, SHARDS, SPLIT
 
 REQUIREMENTS = Path("requirements.lock")
 
@@ -19,7 +19,8 @@ def lineage(params: dict[str, Any]) -> dict[str, Any]:
     Args:
         params: of its entry, with the region, as the training takes them.
     """
-    data = {str(path): dvc_md5(path) for path in (RECORDS, SHARDS, SPLIT, Path(params["target"]))}
+    embedded = [] if params["embeddings"] == "none" else [EMBEDDINGS / params["embeddings"]]
+    data = {str(path): dvc_md5(path) for path in (RECORDS, SHARDS, SPLIT, Path(params["target"]), *embedded)}
     inputs: dict[str, Any] = {
         "data": data,
         "data_digest": hashlib.md5(json.dumps(data, sort_keys=True).encode()).hexdigest(),

@@ -1,5 +1,6 @@
 """One entry of `models:` in params.yaml, and what can be wrong with it before anything is read."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from tasks.common.stage import STRICT
 from tasks.training.ensembles import LANDMARKS as LANDMARKS
 from waymark.errors import ModelError
 from waymark.images.transforms import Augmentation
-from waymark.models.backbones import Backbone, check_backbone
+from waymark.models.backbones import DEFAULT_POOLING, Backbone, check_backbone
 from waymark.models.config import NetworkOptions
 from waymark.models.heads import Attention, HeadOptions, LandmarkOptions
 from waymark.models.pooling import PoolingOptions
@@ -23,7 +24,7 @@ from waymark.models.training.module import Optimization
 from waymark.models.training.optimizers import OptimizerOptions
 from waymark.models.training.schedules import LEAST_CYCLE_BATCHES, ScheduleOptions
 from waymark.models.weights import ANOTHER, BUNDLED, DEFAULT, NONE
-from waymark.options.kinds import Batch, Epoch, Epochs, Few, PathText, Seed, SizePx
+from waymark.options.kinds import Batch, Epoch, Epochs, Few, PathText, Seed, SizePx, Text
 from waymark.options.named import ByName
 
 Target = Annotated[
@@ -41,6 +42,8 @@ class ModelEntry(NetworkOptions):
 
     Args:
         region: bounds the answers of the head `coordinates`, and is the land to which answers snap.
+        embeddings: name of an entry of `embeddings`, from which the heads learn in place of pictures; none: from
+            pictures, with a backbone of its own.
         target: table that the model learns from: data/grid or data/grids/NAME for cells, data/projected
             for coordinates, data/filtered/landmarks.parquet for landmarks; a joint model names that of its places.
         weights: none, default, bundled, or the path of a state dict.
@@ -63,12 +66,13 @@ class ModelEntry(NetworkOptions):
 
     region: PathText | None
     target: Target
-    weights: PathText
     optimizer: Annotated[OptimizerOptions, ByName()]
     schedule: Annotated[ScheduleOptions, ByName()]
     epochs: Epochs
     batch_size: Batch | Literal["auto"]
     seed: Seed
+    embeddings: Text = NONE
+    weights: PathText = NONE
     unfreeze_epoch: Epoch | None = 0
     unfreeze: tuple[Unfreeze, ...] = ()
     patience: Epochs | None = None
@@ -81,7 +85,13 @@ class ModelEntry(NetworkOptions):
     @property
     def optimization(self) -> Optimization:
         """What is optimized when, and how."""
-        return Optimization(self.optimizer, self.schedule, unfreeze_steps(self.unfreeze_epoch, self.unfreeze))
+        steps = None if self.learns_from else unfreeze_steps(self.unfreeze_epoch, self.unfreeze)
+        return Optimization(self.optimizer, self.schedule, steps)
+
+    @property
+    def learns_from(self) -> str | None:
+        """The embeddings from which the heads learn; None where they learn from pictures."""
+        return None if self.embeddings == NONE else self.embeddings
 
 
 def check_entry(entry: ModelEntry) -> None:
@@ -90,7 +100,12 @@ def check_entry(entry: ModelEntry) -> None:
     Raises:
         ModelError: the backbone is unknown, its weights are not there, or options do not fit together.
     """
-    check_backbone(entry.backbone)
+    if entry.learns_from:
+        _check_embedded(entry)
+    elif entry.backbone is None:
+        raise ModelError("the model has no backbone; name one of timm's, or embeddings in its place")
+    else:
+        check_backbone(entry.backbone)
     if entry.weights not in (NONE, DEFAULT, BUNDLED) and not Path(entry.weights).is_file():
         raise ModelError(f"weights {entry.weights} do not exist; {ANOTHER}")
     place, landmark, _ = entry.head.parts()
@@ -113,12 +128,34 @@ def check_entry(entry: ModelEntry) -> None:
             )
 
 
+def _check_embedded(entry: ModelEntry) -> None:
+    """Refuse options of a network that has been through with its pictures when the training begins."""
+    if entry.backbone is not None or entry.weights != NONE:
+        raise ModelError(
+            "embeddings bring their backbone and its weights; take backbone and weights out, or embeddings"
+        )
+    still = replace(entry.augmentation, drop_view=0.0) == Augmentation()
+    useless = {
+        "pooling": entry.pooling != DEFAULT_POOLING,
+        "size_px": entry.size_px is not None,
+        "unfreeze": bool(entry.unfreeze),
+        "augmentation": not still,
+        "the head attention": isinstance(entry.head.parts().landmark, Attention),
+    }
+    for name, chosen in useless.items():
+        if chosen:
+            raise ModelError(
+                f"{name} needs pictures, and the model learns from embeddings; take it out, or set it below embeddings"
+            )
+
+
 def _check_landmark(entry: ModelEntry, landmark: LandmarkOptions | None) -> None:
     if landmark is None and entry.sampling == "balanced":
         raise ModelError("sampling balanced shows each landmark equally often; set it to natural without landmarks")
     if isinstance(landmark, Attention):
         if entry.pooling.all_levels:
             raise ModelError("attention weighs one map, and pooling levels takes all; set pooling to mean, gem or grid")
+        assert entry.backbone is not None
         _outline(entry.backbone, entry.pooling, entry.size_px).channels(landmark.stage)  # raises where there is none
 
 

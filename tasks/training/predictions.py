@@ -15,6 +15,7 @@ from tasks.training.tables import places_of
 from waymark.data.records import write_table
 from waymark.geo.sphere import nearest_km
 from waymark.images.batches import Batch, RecordLoaders
+from waymark.images.embeddings import Embeddings
 from waymark.images.shards import Shards
 from waymark.inference.predictor import Guesses, Predictor
 from waymark.metrics.figures import geometric_median
@@ -58,16 +59,16 @@ class Answered(NamedTuple):
     guesses: Guesses
 
 
-def answer(predictor: Predictor, table: pd.DataFrame, shards: Shards, batch_size: int) -> Answered:
+def answer(predictor: Predictor, table: pd.DataFrame, views: Shards | Embeddings, batch_size: int) -> Answered:
     """Answer for every val and test record of a table, so many at once."""
     held_out = table[table["split"].isin(HELD_OUT)].reset_index(drop=True)
-    batches = batches_of(predictor.locator, held_out, shards, batch_size)
+    batches = batches_of(predictor.locator, held_out, views, batch_size)
     return Answered(held_out, predictor.predict(batches, held_out["landmarks"].tolist()))
 
 
-def predict(predictor: Predictor, table: pd.DataFrame, shards: Shards, batch_size: int) -> pd.DataFrame:
+def predict(predictor: Predictor, table: pd.DataFrame, views: Shards | Embeddings, batch_size: int) -> pd.DataFrame:
     """Answer for every val and test record, and give the rows of predictions.parquet."""
-    return predictions_of(predictor, table, answer(predictor, table, shards, batch_size))
+    return predictions_of(predictor, table, answer(predictor, table, views, batch_size))
 
 
 def predictions_of(predictor: Predictor, table: pd.DataFrame, answered: Answered) -> pd.DataFrame:
@@ -100,13 +101,13 @@ def predictions_of(predictor: Predictor, table: pd.DataFrame, answered: Answered
     return predictions
 
 
-def batches_of(locator: Locator, table: pd.DataFrame, shards: Shards, batch_size: int) -> "DataLoader[Batch]":
-    """Load the pictures of records as the network sees them."""
+def batches_of(
+    locator: Locator, table: pd.DataFrame, views: Shards | Embeddings, batch_size: int
+) -> "DataLoader[Batch]":
+    """Load the pictures of records as the network sees them, or their embeddings."""
     config = locator.config
     nothing = np.full((len(table), 2), np.nan), np.full(len(table), -1, dtype=np.int64)
-    loaders = RecordLoaders(
-        shards, config.slots, batch_size, size_px=config.size_px, interpolation=config.interpolation
-    )
+    loaders = RecordLoaders(views, config.slots, batch_size, size_px=config.size_px, interpolation=config.interpolation)
     return loaders.evaluation(make_examples(table, *nothing))
 
 

@@ -15,15 +15,16 @@ import torch
 from tasks.training.examples import Material, Target, choose_material, read_target
 from tasks.training.landmark_classes import balanced_chances
 from tasks.training.models import ModelEntry
-from tasks.training.tables import open_shards
+from tasks.training.tables import open_shards, open_views
 from waymark.geo.regions import extent_region, load_region
 from waymark.images.batches import Examples, RecordLoaders
 from waymark.images.datamodule import RecordDataModule
-from waymark.images.shards import Shards
-from waymark.images.transforms import check_size
+from waymark.images.embeddings import Embeddings
+from waymark.images.shards import Shards, check_size
 from waymark.images.views import heading_slots
 from waymark.models.config import ModelConfig
 from waymark.models.locator import Locator
+from waymark.models.pooling import PoolingOptions
 from waymark.models.training.fitting import Fitted, fit
 from waymark.models.training.module import LocatorModule
 from waymark.models.training.tuning import Tuned, tune
@@ -65,16 +66,17 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
     target = read_target(Path(entry.target))
     material = choose_material(model, entry.head.parts(), table, target)
     torch.manual_seed(entry.seed)
-    shards = open_shards()
+    shards, views = open_shards(), open_views(entry.learns_from)
     check_size(shards.size_px, entry.size_px or shards.size_px)
-    locator = Locator(_config(entry, target, material, shards), entry.weights)
-    pretrained = _pretrained(entry)
-    locator.mean.copy_(torch.tensor(pretrained.mean if pretrained else statistics["mean"]))
-    locator.std.copy_(torch.tensor(pretrained.std if pretrained else statistics["std"]))
+    begins = _beginning(entry, views)
+    locator = Locator(_config(entry, target, material, shards, begins), begins.weights)
+    prepared = begins.prepared
+    locator.mean.copy_(torch.tensor(prepared.mean if prepared else statistics["mean"]))
+    locator.std.copy_(torch.tensor(prepared.std if prepared else statistics["std"]))
     _adapt(locator, entry, material, target)
     train = material.train
     loaders = RecordLoaders(
-        shards,
+        views,
         locator.config.slots,
         min(len(train), 2) if entry.batch_size == "auto" else entry.batch_size,  # auto is found before the training
         entry.augmentation,
@@ -87,23 +89,43 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
     return TrainingSetup(entry, target, train, material.val, locator, loaders)
 
 
-def _pretrained(entry: ModelEntry) -> Normalisation | None:
-    """Look up how the pictures were prepared that pretrained weights know, None without any."""
-    return None if entry.weights == NONE else weights_normalisation(entry.backbone)
+class Beginning(NamedTuple):
+    """What a network begins with."""
+
+    backbone: str
+    weights: str
+    pooling: PoolingOptions
+    size_px: int | None
+    prepared: Normalisation | None  # of the pictures that pretrained weights know; None without any
 
 
-def _config(entry: ModelEntry, target: Target, material: Material, shards: Shards) -> ModelConfig:
-    classes, pretrained = material.classes, _pretrained(entry)
+def _beginning(entry: ModelEntry, views: Shards | Embeddings) -> Beginning:
+    """Look up what the network begins with: what its entry says, or what has made its embeddings."""
+    if isinstance(views, Embeddings):
+        known = views.about
+        name, weights = known["backbone"], known["weights"]
+        pooling = PoolingOptions.choose(known["pooling"])
+        return Beginning(name, weights, pooling, known["size_px"], weights_normalisation(name))
+    assert entry.backbone is not None  # `check_entry` has seen to it
+    prepared = None if entry.weights == NONE else weights_normalisation(entry.backbone)
+    return Beginning(entry.backbone, entry.weights, entry.pooling, entry.size_px, prepared)
+
+
+def _config(entry: ModelEntry, target: Target, material: Material, shards: Shards, begins: Beginning) -> ModelConfig:
+    classes = material.classes
     return ModelConfig.of(
         entry,
+        backbone=begins.backbone,
+        pooling=begins.pooling,
         slots=tuple(heading_slots(material.train.headings)),
         crs=target.crs,
         target=entry.target,
         shard_px=shards.size_px,
-        size_px=entry.size_px or shards.size_px,
+        size_px=begins.size_px or shards.size_px,
         fit=shards.fit,
-        interpolation=pretrained.interpolation if pretrained else "lanczos",
-        licence=weights_licence(entry.backbone, entry.weights),
+        interpolation=begins.prepared.interpolation if begins.prepared else "lanczos",
+        embeddings=entry.learns_from,
+        licence=weights_licence(begins.backbone, begins.weights),
         classes=material.cells,
         landmarks=() if classes is None else classes.landmarks,
         landmark_names=() if classes is None else classes.names,

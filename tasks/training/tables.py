@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from tasks.common.outputs import read_json
 from waymark.data.records import read_records
 from waymark.errors import ModelError
+from waymark.images.embeddings import Embeddings
 from waymark.images.shards import Shards
 
 RECORDS = Path("data/filtered/records.parquet")
 SPLIT = Path("data/split")
 SHARDS = Path("data/shards")
+EMBEDDINGS = Path("data/embeddings")
 INPUTS = (
     RECORDS,
     *(SPLIT / name for name in ("records.parquet", "landmarks.parquet", "statistics.json")),
@@ -51,6 +53,20 @@ def headings(views: Any) -> list[float | None]:
 def open_shards() -> Shards:
     """Map the pictures."""
     return Shards(SHARDS)
+
+
+def open_views(embeddings: str | None) -> Shards | Embeddings:
+    """Map what a model looks at: pictures, or the embeddings of a name.
+
+    Raises:
+        ModelError: there are no such embeddings.
+    """
+    if embeddings is None:
+        return open_shards()
+    folder = EMBEDDINGS / embeddings
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is missing; run dvc repro embed@{embeddings}")
+    return Embeddings(folder)
 
 
 def places_of(table: pd.DataFrame) -> NDArray[np.float64]:

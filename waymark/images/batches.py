@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from waymark.images.embeddings import Embeddings
 from waymark.images.shards import Shards, check_size
 from waymark.images.transforms import Augmentation, Interpolation, shrink
 from waymark.images.views import Heading, place_views
@@ -20,7 +22,7 @@ from waymark.system.processes import begin_worker
 class Batch(NamedTuple):
     """Records as tensors; missing labels are NaN or -1."""
 
-    views: Tensor  # (B, V, 3, H, W) uint8
+    views: Tensor  # (B, V, 3, H, W) uint8, or (B, V, C) float32 features that were computed before
     present: Tensor  # (B, V) bool
     lat_lon: Tensor  # (B, 2) float64, degrees
     xy_m: Tensor  # (B, 2) float64, metres in the model's CRS
@@ -63,9 +65,11 @@ class Draw(NamedTuple):
 class RecordDataset(Dataset[Batch]):
     """Reads examples by row, and augments their pixels in training only.
 
+    Of features that were computed before, training draws the picture's or those of the mirrored one, if they are there.
+
     Args:
         examples: the records.
-        shards: pixels.
+        shards: pixels, or features.
         slots: headings of the model's slots.
         augmentation: of the training pictures, in the size that the model sees.
         seed: of the augmentation.
@@ -79,7 +83,7 @@ class RecordDataset(Dataset[Batch]):
     def __init__(
         self,
         examples: Examples,
-        shards: Shards,
+        shards: Shards | Embeddings,
         slots: Sequence[Heading],
         augmentation: Augmentation,
         seed: int,
@@ -88,37 +92,67 @@ class RecordDataset(Dataset[Batch]):
     ) -> None:
         self.examples, self.shards, self.slots = examples, shards, slots
         self.augmentation, self.seed = augmentation, seed
-        self.size_px = shards.size_px if size_px is None else size_px
         self.interpolation = interpolation
-        check_size(shards.size_px, self.size_px)
+        if isinstance(shards, Shards):
+            self.size_px = shards.size_px if size_px is None else size_px
+            check_size(shards.size_px, self.size_px)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, draw: Draw) -> Batch:
-        views, present = self._views(draw.row)
-        if draw.epoch is not None:
-            with torch.random.fork_rng(devices=[]):  # the same for any number of workers, and after a restart
-                seed = hash((self.seed, draw.epoch, draw.row, *([draw.turn] if draw.turn else [])))
-                torch.default_generator.manual_seed(
-                    seed
-                )  # only the CPU's: seeds of a GPU would queue up if there is none
-                changed = self.augmentation.pixels(views[present])
-                views = changed.new_zeros(len(views), *changed.shape[1:])
-                views[present] = changed
-                present = self.augmentation.hide(present)
+        if isinstance(self.shards, Embeddings):
+            views, present = self._features(draw, self.shards)
+        else:
+            views, present = self._pixels(draw, self.shards)
         known = self.examples
         truths = (torch.tensor(column[draw.row]) for column in (known.lat_lon, known.xy_m, known.label, known.landmark))
         return Batch(views, present, *truths)
 
-    def _views(self, row: int) -> tuple[Tensor, Tensor]:
+    def _pixels(self, draw: Draw, shards: Shards) -> tuple[Tensor, Tensor]:
+        views, present = self._views(draw.row, shards)
+        if draw.epoch is not None:
+            with self._seeded(draw):
+                changed = self.augmentation.pixels(views[present])
+                views = changed.new_zeros(len(views), *changed.shape[1:])
+                views[present] = changed
+                present = self.augmentation.hide(present)
+        return views, present
+
+    def _views(self, row: int, shards: Shards) -> tuple[Tensor, Tensor]:
         views = np.zeros((len(self.slots), self.size_px, self.size_px, 3), dtype=np.uint8)
         present = np.zeros(len(self.slots), dtype=bool)
+        for slot, key in self._keys(row, shards):
+            views[slot], present[slot] = shrink(shards[key], self.size_px, self.interpolation), True
+        return torch.from_numpy(views).permute(0, 3, 1, 2), torch.from_numpy(present)
+
+    def _features(self, draw: Draw, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
+        views = torch.zeros(len(self.slots), embeddings.width)
+        present = torch.zeros(len(self.slots), dtype=torch.bool)
+        with self._seeded(draw) if draw.epoch is not None else nullcontext():
+            flip = draw.epoch is not None and bool(torch.rand(()) < 0.5)
+            for slot, key in self._keys(draw.row, embeddings):
+                other = embeddings.mirrored(key) if flip else None
+                features = embeddings[key] if other is None else other
+                views[slot], present[slot] = torch.from_numpy(features.astype(np.float32)), True
+            if draw.epoch is not None:
+                present = self.augmentation.hide(present)
+        return views, present
+
+    def _keys(self, row: int, known: Shards | Embeddings) -> Iterator[tuple[int, tuple[str, int]]]:
+        """List the slots that have a picture, and the record and view of each."""
         for view, slot in enumerate(place_views(self.examples.headings[row], self.slots)):
             key = (self.examples.record_ids[row], view)
-            if slot is not None and key in self.shards:
-                views[slot], present[slot] = shrink(self.shards[key], self.size_px, self.interpolation), True
-        return torch.from_numpy(views).permute(0, 3, 1, 2), torch.from_numpy(present)
+            if slot is not None and key in known:
+                yield slot, key
+
+    @contextmanager
+    def _seeded(self, draw: Draw) -> Iterator[None]:
+        """Draw the same for any number of workers, and after a restart."""
+        with torch.random.fork_rng(devices=[]):
+            seed = hash((self.seed, draw.epoch, draw.row, *([draw.turn] if draw.turn else [])))
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: seeds of a GPU would queue up without one
+            yield
 
 
 class EvenBatches(Sampler[list[Draw]]):
@@ -182,7 +216,7 @@ class RecordLoaders:
     """Loaders of one model's records.
 
     Args:
-        shards: pixels.
+        shards: pixels, or features.
         slots: headings of the model's slots.
         batch_size: most records in a batch.
         augmentation: of the training pictures.
@@ -193,7 +227,7 @@ class RecordLoaders:
         chances: probability of each training record to be drawn, see `EvenBatches`.
     """
 
-    shards: Shards
+    shards: Shards | Embeddings
     slots: Sequence[Heading]
     batch_size: int
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -42,6 +42,12 @@ def check_backbone(name: str) -> None:
         raise ModelError(f"backbone {architecture} has no weights {tag!r}; {nearest_name(tag, known)}")
 
 
+def exact_convolutions() -> None:
+    """Let a GPU compute in whole float32, as a CPU does: by default its convolutions round to TF32."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 class Backbone(nn.Module):
     """Features of single pictures.
 

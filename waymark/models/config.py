@@ -27,7 +27,7 @@ class NetworkOptions:
     """What a user chooses about a network.
 
     Args:
-        backbone: name of a model of timm.
+        backbone: name of a model of timm; None for a model that learns from embeddings, which name it.
         views: how the features of the views are joined.
         head: what is learnt.
         pooling: how the backbone's last map becomes features: its mean, gem (generalised mean, which
@@ -37,9 +37,9 @@ class NetworkOptions:
         snap_to_land: whether answers off the region's land are moved to its nearest point.
     """
 
-    backbone: Text
     views: Views
     head: Annotated[HeadOptions, ByName()]
+    backbone: Text | None = None
     pooling: Annotated[PoolingOptions, ByName()] = Mean()  # it is frozen
     embedding: Width | None = None
     snap_to_land: bool = False
@@ -57,12 +57,14 @@ class ModelConfig(NetworkOptions):
         size_px: side of the pictures that the network sees, at most `shard_px`.
         fit: how pictures become squares, as in the shards.
         interpolation: from `shard_px` to `size_px`.
+        embeddings: name of those that the model has learnt from; their backbone is the model's.
         licence: of the pretrained weights that the network began from, None without any, or for your own.
         classes: number of cells, for heads that have any.
         landmarks: the landmarks that the head tells apart, in the order of its classes.
         landmark_names: what people call them, in the same order.
     """
 
+    backbone: Text
     slots: Annotated[tuple[float | None, ...], Field(min_length=1, max_length=MOST_VIEWS)]
     crs: Annotated[str, Field(max_length=100_000)]
     target: str
@@ -70,6 +72,7 @@ class ModelConfig(NetworkOptions):
     size_px: Side
     fit: Fit = "crop"
     interpolation: Interpolation = "lanczos"
+    embeddings: Text | None = None
     licence: str | None = None
     classes: Count = 0
     landmarks: tuple[str, ...] = ()
@@ -88,4 +91,4 @@ class ModelConfig(NetworkOptions):
     @classmethod
     def of(cls, options: NetworkOptions, **learnt: Any) -> Self:
         """Complete a user's options with what the training data set."""
-        return cls(**{field.name: getattr(options, field.name) for field in fields(NetworkOptions)}, **learnt)
+        return cls(**({field.name: getattr(options, field.name) for field in fields(NetworkOptions)} | learnt))

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from waymark.images.transforms import normalise, shrink
-from waymark.models.backbones import Backbone
-from waymark.models.inference import exact_convolutions
+from waymark.models.backbones import Backbone, exact_convolutions
 from waymark.models.pooling import Mean, PoolingOptions
 from waymark.models.weights import weights_licence, weights_normalisation
 from waymark.options.kinds import Batch, PathText, SizePx, Text

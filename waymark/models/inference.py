@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waymark.images.batches import Batch
+from waymark.models.backbones import exact_convolutions
 from waymark.models.locator import Locator
 
 
@@ -18,12 +19,6 @@ class Outputs(NamedTuple):
     landmark: Tensor  # (N, L) raw output of the head for landmarks, likewise
     embedding: Tensor  # (N, D) features that the heads see
     maps: Tensor | None = None  # (N, V, h, w) attention, 0 to 1, where the network has any
-
-
-def exact_convolutions() -> None:
-    """Let a GPU compute in whole float32, as a CPU does: by default its convolutions round to TF32."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def run(locator: Locator, batches: Iterable[Batch], *, landmark: bool = True) -> Outputs:

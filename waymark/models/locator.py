@@ -20,6 +20,7 @@ from waymark.system.untrusted import checked, regular_file
 
 FORMAT = 5
 OLDER = (3, 4)  # with networks of torchvision
+FEATURES_NDIM = 3  # of a batch of features in place of pictures
 OUTLINE = "land.outline"  # the one tensor whose length is its own
 
 
@@ -78,12 +79,17 @@ class Locator(nn.Module):
         statistics.
 
         Args:
-            views: `(B, V, 3, H, W)` uint8.
+            views: `(B, V, 3, H, W)` uint8, or the `(B, V, C)` features that the backbone has made of them before.
             present: `(B, V)` which views are there.
         """
+        if views.ndim == FEATURES_NDIM:
+            return Seen(self._joined(views[present], present))
         pictures = normalise(views[present], self.mean, self.std)  # (present views, 3, H, W)
         if self.branch is None or not isinstance(self.landmark_head, AttentionHead):
-            return Seen(self._joined(self.backbone(pictures), present))
+            features = self.backbone(pictures)
+            if self.config.embeddings is not None:
+                features = features.half().float()  # as they are kept: the heads have learnt from these
+            return Seen(self._joined(features, present))
         branch, options = self.branch, self.landmark_head.options
         looked: list[BranchOutput] = []
 

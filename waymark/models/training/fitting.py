@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from waymark.errors import ModelError
 from waymark.images.datamodule import RecordDataModule
-from waymark.models.inference import exact_convolutions
+from waymark.models.backbones import exact_convolutions
 from waymark.models.locator import Locator
 from waymark.models.training.module import LocatorModule
 
