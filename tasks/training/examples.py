@@ -104,7 +104,10 @@ def choose_material(model: str, parts: HeadParts, table: pd.DataFrame, target: T
     if parts.place is not None and parts.place.has_cells:
         kept = _kept_cells(cells["train"], model)
     train, val = (_examples(tables[split], cells[split], kept, target, classes) for split in ("train", "val"))
-    return Material(train, val, cells["train"], len(kept), classes)
+    count = len(kept)
+    if parts.place is not None and parts.place.by_records:
+        count = int(tables["train"]["latitude"].notna().sum())
+    return Material(train, val, cells["train"], count, classes)
 
 
 def _rows(

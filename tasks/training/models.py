@@ -17,6 +17,7 @@ from waymark.images.transforms import Augmentation
 from waymark.models.backbones import DEFAULT_POOLING, Backbone, check_backbone
 from waymark.models.config import NetworkOptions
 from waymark.models.heads import Attention, HeadOptions, LandmarkOptions
+from waymark.models.heads.adapter import is_by_gradient
 from waymark.models.pooling import PoolingOptions
 from waymark.models.training.finetuning import Unfreeze, unfreeze_steps
 from waymark.models.training.fitting import Precision
@@ -116,6 +117,8 @@ def check_entry(entry: ModelEntry) -> None:
             " needs that answers no places"
         )
     _check_landmark(entry, landmark)
+    if not is_by_gradient(entry.head):
+        _check_at_once(entry)
     optimizer, schedule, steps = entry.optimizer, entry.schedule, entry.optimization.unfreeze
     if optimizer.lr != "auto":  # a rate that is found before the training may fit
         built = optimizer.build([torch.nn.Parameter(torch.zeros(1))])
@@ -147,6 +150,15 @@ def _check_embedded(entry: ModelEntry) -> None:
             raise ModelError(
                 f"{name} needs pictures, and the model learns from embeddings; take it out, or set it below embeddings"
             )
+
+
+def _check_at_once(entry: ModelEntry) -> None:
+    """Refuse what a head that learns at once has no use for."""
+    if entry.embedding is not None or (not entry.learns_from and entry.unfreeze_epoch is not None):
+        raise ModelError(
+            f"no epoch teaches the head {entry.head.name}: set embedding to null, and name embeddings, or set"
+            " unfreeze_epoch to null"
+        )
 
 
 def _check_landmark(entry: ModelEntry, landmark: LandmarkOptions | None) -> None:

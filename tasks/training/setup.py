@@ -23,8 +23,10 @@ from waymark.images.embeddings import Embeddings
 from waymark.images.shards import Shards, check_size
 from waymark.images.views import heading_slots
 from waymark.models.config import ModelConfig
+from waymark.models.heads.adapter import is_by_gradient
 from waymark.models.locator import Locator
 from waymark.models.pooling import PoolingOptions
+from waymark.models.training.at_once import learn_at_once
 from waymark.models.training.fitting import Fitted, fit
 from waymark.models.training.module import LocatorModule
 from waymark.models.training.tuning import Tuned, tune
@@ -155,6 +157,11 @@ def train_locator(
     entry = setup.entry
     if entry.threads is not None and not torch.cuda.is_available():
         torch.set_num_threads(entry.threads)
+    if not is_by_gradient(entry.head):
+        fitted = learn_at_once(setup.locator, setup.loaders, setup.train, setup.val)
+        if after_epoch is not None:
+            after_epoch(fitted.curves)
+        return TrainingResult(fitted, Tuned(None, None))
     weights = entry.head.parts().weights
     module = LocatorModule(setup.locator, entry.optimization, epochs=entry.epochs, seed=entry.seed, weights=weights)
     data = RecordDataModule(setup.train, setup.val, setup.loaders)

@@ -173,10 +173,16 @@ def test_a_second_head_and_a_change_of_a_head_run_neither_resize_nor_embed(proje
     models = project.params()["models"]
     models["first"]["seed"] = 2
     models["second"] = {**models["first"], "target": "data/grid", "head": {"name": "cells"}}
+    models["third"] = {**models["first"], "head": {"name": "neighbours", "count": 5}}
+    landmarks = "data/filtered/landmarks.parquet"
+    models["fourth"] = {**models["first"], "views": "mean", "target": landmarks, "head": {"name": "prototypes"}}
     project.change(models=models)
     heads = {f"{stage}@{model}" for stage in ("train", "calibrate", "evaluate") for model in models}
     assert set(project.repro()) == {*heads, "ensemble", "compare"}
-    assert "size_px: 16" in project.lock()
+    metrics = {model: project.folder / "reports/models" / model / "metrics.json" for model in models}
+    figures = {model: json.loads(path.read_text())["test"] for model, path in metrics.items()}
+    assert figures["third"]["mean_km"] < figures["third"]["constant_mean_km"]
+    assert figures["fourth"]["top1"] > 0.5
 
 
 def test_the_exported_file_answers_from_pictures_as_evaluate_did_from_embeddings(project, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from waymark.models.heads.coordinates import Coordinates, CoordinatesHead
 from waymark.models.heads.hybrid import Hybrid, HybridHead
 from waymark.models.heads.landmarks import NO_LANDMARK, LandmarkHead, LandmarkOptions
 from waymark.models.heads.margins import ArcFace, CosFace, MarginHead, SphereFace
+from waymark.models.heads.neighbours import Neighbours, NeighboursHead, Prototypes, PrototypesHead
 from waymark.models.heads.softmax import Softmax, SoftmaxHead
 
 from waymark.models.heads.joint import Joint  # isort: skip  # last, for it joins those that are known by then
@@ -31,9 +32,13 @@ __all__ = [
     "LandmarkHead",
     "LandmarkOptions",
     "MarginHead",
+    "Neighbours",
+    "NeighboursHead",
     "Place",
     "PlaceHead",
     "PlaceOptions",
+    "Prototypes",
+    "PrototypesHead",
     "Softmax",
     "SoftmaxHead",
     "SphereFace",

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from waymark.errors import CoordinateError
+from waymark.errors import CoordinateError, ModelError
 from waymark.geo.crs import unproject
 from waymark.images.batches import Batch
 from waymark.options.named import Named
@@ -42,6 +42,7 @@ class HeadOptions(Named, ABC):
     """What a network learns."""
 
     kind = "head"
+    by_gradient: ClassVar[bool] = True  # whether epochs teach it, or one look at the training records
 
     @abstractmethod
     def parts(self) -> HeadParts:
@@ -54,6 +55,15 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Compute the mean loss over the records that have the truth which the head learns."""
+
+    def learn(self, features: Tensor, landmark: Tensor) -> None:
+        """Learn at once, where no gradient teaches the head, from the training records with the truth that it learns.
+
+        Args:
+            features: `(N, width)`.
+            landmark: `(N,)` class, -2 where the pictures show none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns by gradient")
 
     @abstractmethod
     def known(self, batch: Batch) -> Tensor:
@@ -87,6 +97,7 @@ class PlaceOptions(HeadOptions):
     """Options of a head for places."""
 
     has_cells: ClassVar[bool] = False  # whether its classes are the cells of a grid
+    by_records: ClassVar[bool] = False  # whether each training record with coordinates is a cell of its own
 
     @abstractmethod
     def build(self, width: int, *, cells: int, crs: str) -> PlaceHead:
@@ -113,6 +124,19 @@ class PlaceHead(Head):
     @abstractmethod
     def place(self, output: Tensor) -> Place:
         """Answer for each record of the output."""
+
+
+def is_by_gradient(options: HeadOptions) -> bool:
+    """Say whether epochs teach a head, or both of a joint one.
+
+    Raises:
+        ModelError: they teach one of the two only.
+    """
+    place, landmark, _ = options.parts()
+    ways = {part.by_gradient for part in (place, landmark) if part is not None}
+    if len(ways) == 2:
+        raise ModelError("epochs teach one of the two heads of joint, and not the other; choose both of one kind")
+    return ways.pop()
 
 
 def to_lat_lon(xy_m: Tensor, crs: str) -> Tensor:
