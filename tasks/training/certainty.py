@@ -16,6 +16,7 @@ from waymark.errors import ModelError
 from waymark.images.batches import RecordLoaders
 from waymark.inference.predictor import difficulty_km, make_recogniser, places
 from waymark.metrics.functional import haversine_km
+from waymark.models.areas import Areas, fit_areas
 from waymark.models.calibration import Radii, RetrievalIndex, fit_radii, fit_temperature, unit_length
 from waymark.models.calibration_files import Calibration
 from waymark.models.heads import CellHead
@@ -60,7 +61,8 @@ def learn_certainty(model: str, locator: Locator, table: pd.DataFrame, settings:
     index = RetrievalIndex(unit_length(seen.embedding), places_of(train), landmarks)
     temperature, radii = _certainty_of_places(locator, outputs, val, index, settings.neighbours)
     neighbours = None if radii is None else settings.neighbours
-    calibration = Calibration(temperature, neighbours, radii, _fusion(locator, outputs, val, index, settings))
+    fusion = _fusion(locator, outputs, val, index, settings)
+    calibration = Calibration(temperature, neighbours, radii, fusion, _areas(locator, outputs, val, temperature))
     return Certainty(calibration, index, train["record_id"].tolist())
 
 
@@ -113,6 +115,18 @@ def _certainty_of_places(
         temperature = fit_temperature(head.logits(outputs.place), torch.from_numpy(_labels(val, head, locator)))
     hard_km = difficulty_km(locator, outputs, answer, index, temperature, neighbours)
     return temperature, fit_radii(error_km, hard_km)
+
+
+def _areas(locator: Locator, outputs: Outputs, val: pd.DataFrame, temperature: float | None) -> Areas | None:
+    """Learn from the val records with coordinates which cells are the answer as an area; None without a grid."""
+    head = locator.place_head
+    if not isinstance(head, CellHead) or not locator.config.head.parts().place.has_cells or temperature is None:
+        return None
+    placed = val["latitude"].notna().to_numpy()
+    label = _labels(val[placed], head, locator)
+    chances = head.probabilities(outputs.place[torch.from_numpy(placed)], temperature).numpy()
+    own = chances[np.arange(len(label)), label]
+    return fit_areas(np.where(label >= 0, own, 0.0))
 
 
 def _labels(rows: pd.DataFrame, head: CellHead, locator: Locator) -> np.ndarray:

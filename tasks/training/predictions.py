@@ -20,6 +20,7 @@ from waymark.images.shards import Shards
 from waymark.inference.predictor import Guesses, Predictor
 from waymark.metrics.figures import geometric_median
 from waymark.metrics.functional import haversine_km
+from waymark.models.areas import SHARES
 from waymark.models.heads import CellHead
 from waymark.models.locator import Locator
 
@@ -40,6 +41,8 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("nearest_train_km", pa.float64()),
         ("best_landmark", pa.string()),
         ("confidence", pa.float64()),
+        *((name, pa.float64()) for name in ("area_50_km2", "area_90_km2")),
+        *((name, pa.bool_()) for name in ("in_area_50", "in_area_90")),
     ]
 )
 CANDIDATES_SCHEMA = pa.schema(
@@ -63,7 +66,11 @@ def answer(predictor: Predictor, table: pd.DataFrame, views: Shards | Embeddings
     """Answer for every val and test record of a table, so many at once."""
     held_out = table[table["split"].isin(HELD_OUT)].reset_index(drop=True)
     batches = batches_of(predictor.locator, held_out, views, batch_size)
-    return Answered(held_out, predictor.predict(batches, held_out["landmarks"].tolist()))
+    target = read_target(Path(predictor.locator.config.target))
+    cells = None
+    if target.cells is not None:
+        cells = target.places["cell"].reindex(held_out["record_id"]).fillna(-1).to_numpy(dtype=np.int64)
+    return Answered(held_out, predictor.predict(batches, held_out["landmarks"].tolist(), true_cells=cells))
 
 
 def predict(predictor: Predictor, table: pd.DataFrame, views: Shards | Embeddings, batch_size: int) -> pd.DataFrame:
@@ -98,6 +105,11 @@ def predictions_of(predictor: Predictor, table: pd.DataFrame, answered: Answered
     predictions["rank"] = pd.Series(guesses.rank, dtype="Int64").where(guesses.rank > 0)
     predictions["probability"], predictions["best_landmark"] = guesses.probability, guesses.best_landmark
     predictions["confidence"] = guesses.landmark_confidence
+    placed = predictions["latitude"].notna()
+    for share in SHARES:
+        area, held = getattr(guesses, f"area_{share}_km2"), getattr(guesses, f"in_area_{share}")
+        predictions[f"area_{share}_km2"] = np.nan if area is None else area
+        predictions[f"in_area_{share}"] = pd.Series(held, dtype="boolean").where(placed) if held is not None else pd.NA
     return predictions
 
 
@@ -113,7 +125,8 @@ def batches_of(
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
     """Write predictions.parquet; NaN becomes null."""
-    written = pa.Table.from_pandas(predictions, PREDICTIONS_SCHEMA, preserve_index=False)
+    columns = predictions.reindex(columns=PREDICTIONS_SCHEMA.names)  # an ensemble has no areas
+    written = pa.Table.from_pandas(columns, PREDICTIONS_SCHEMA, preserve_index=False)
     write_table(written.replace_schema_metadata(None), path)
 
 

@@ -18,6 +18,7 @@ from waymark.images.decode import MAX_PIXELS, Picture, picture_of
 from waymark.images.transforms import shrink
 from waymark.images.views import Heading, place_views
 from waymark.inference.predictor import Guesses, Predictor
+from waymark.models.areas import SHARES, members
 from waymark.models.config import ModelConfig
 from waymark.models.heads import CellHead
 from waymark.models.inference import run
@@ -254,16 +255,16 @@ def cell_probabilities(
         headings_deg: of each picture, None where unknown.
 
     Returns:
-        `cell`, `probability`, `latitude`, `longitude` of its position and `geometry` in EPSG:4326, the
-        most probable first: polygons, or points where the model does not know its cells' outlines.
-        None for models without cells.
+        `cell`, `probability`, `latitude`, `longitude` of its position and `geometry` in EPSG:4326, and, where areas
+        were calibrated, `in_area_50` and `in_area_90`, whether it is part of them; the most probable first:
+        polygons, or points where the model does not know its cells' outlines. None for models without cells.
     """
     locator = predictor.locator
     if not isinstance(locator.place_head, CellHead):
         return None
     outputs = run(locator, [stack([make_example(locator.config, pictures, headings_deg)])])
     chances = locator.place_head.probabilities(outputs.place, predictor.calibration.temperature or 1.0)[0].numpy()
-    cells = locator.place_head.cell_ids.numpy()
+    cells = locator.place_head.cell_ids.numpy()[: len(chances)]  # of neighbours there are fewer, and none has a number
     lat_lon = locator.place_head.cells_deg(outputs.place).numpy()
     lat_lon = lat_lon[0] if lat_lon.ndim == 3 else lat_lon  # (K, 2): a hybrid head has positions of its own
     table = geopandas.GeoDataFrame(
@@ -271,6 +272,10 @@ def cell_probabilities(
         geometry=_outlines(predictor, cells, lat_lon),
         crs=WGS84,
     )
+    if (known := predictor.calibration.areas) is not None:
+        for share in SHARES:
+            least = known.least(share)
+            table[f"in_area_{share}"] = False if least is None else members(chances[None], least)[0]
     return table.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
 
 

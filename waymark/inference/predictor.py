@@ -13,6 +13,7 @@ from torch import Tensor
 
 from waymark.errors import ModelError
 from waymark.images.batches import Batch
+from waymark.models.areas import SHARES, members
 from waymark.models.calibration import RetrievalIndex, expected_distance_km
 from waymark.models.calibration_files import Calibration, read_calibration
 from waymark.models.decoding import row_chunks
@@ -45,6 +46,10 @@ class Guesses:
     candidates: Names  # (N, 5) ids, the best first; None where there are fewer landmarks
     candidate_scores: Floats  # (N, 5) of them
     rank: NDArray[np.int64]  # (N,) of the best true landmark among all, from 1 on; -1 where none is known
+    area_50_km2: Floats | None = None  # (N,) of the cells that hold half of the places, see waymark/models/areas.py
+    area_90_km2: Floats | None = None  # (N,) likewise
+    in_area_50: NDArray[np.bool_] | None = None  # (N,) whether the area holds the true cell, where that is known
+    in_area_90: NDArray[np.bool_] | None = None  # (N,) likewise
     attention: NDArray[np.float32] | None = None  # (N, V, h, w) from 0 to 1, where the network has a map
     best_cells: Floats | None = None  # (N, k, 3) latitude, longitude, probability of the best cells, where asked for
 
@@ -56,7 +61,7 @@ class Predictor:
         locator: the network.
         calibration: of its certainty.
         index: training records by their embedding.
-        cells: `cell` and `geometry` of the grid's cells, where the model has any and they were kept.
+        cells: `cell`, `area_km2` and `geometry` of the grid's cells, where the model has any and they were kept.
         names: what people call landmarks, by their id, besides those that the network itself knows.
     """
 
@@ -73,12 +78,20 @@ class Predictor:
         self.names = {**dict(zip(config.landmarks, config.landmark_names, strict=True)), **(names or {})}
         self.recogniser = None if calibration.landmark is None else make_recogniser(locator, index)
 
-    def predict(self, batches: Iterable[Batch], truths: Truths | None = None, *, best_cells: int = 0) -> Guesses:
+    def predict(
+        self,
+        batches: Iterable[Batch],
+        truths: Truths | None = None,
+        *,
+        best_cells: int = 0,
+        true_cells: NDArray[np.int64] | None = None,
+    ) -> Guesses:
         """Answer for each record of the batches, in order.
 
         Args:
             batches: records.
             truths: landmarks that each record shows, whose rank is asked for; None where nobody knows.
+            true_cells: `(N,)` number of each record's cell, -1 where unknown, to know whether areas hold it.
             best_cells: how many cells are listed for each record, for heads that have any.
         """
         outputs = run(self.locator, batches, landmark=False)
@@ -89,7 +102,11 @@ class Predictor:
         if best_cells and isinstance(head, CellHead):
             cells = _best_cells(head, outputs.place, self.calibration.temperature or 1.0, best_cells)
         return Guesses(
-            **self._places(outputs), **self._landmarks(outputs.embedding, truths), attention=maps, best_cells=cells
+            **self._places(outputs),
+            **self._areas(outputs, true_cells),
+            **self._landmarks(outputs.embedding, truths),
+            attention=maps,
+            best_cells=cells,
         )
 
     def attention(self, batch: Batch) -> Tensor | None:
@@ -115,6 +132,29 @@ class Predictor:
             for share, factor in ((50, known.radii.factor_50), (90, known.radii.factor_90))
         }
         return {"lat_lon": lat_lon, "cell": cell, "probability": probability, **radii}
+
+    def _areas(self, outputs: Outputs, true_cells: NDArray[np.int64] | None) -> dict[str, Any]:
+        """Measure the areas of the records, and ask whether they hold the true cells."""
+        head, known = self.locator.place_head, self.calibration.areas
+        if not isinstance(head, CellHead) or known is None or self.cells is None:
+            return {}
+        cell_ids = head.cell_ids.numpy()
+        area_km2 = self.cells.set_index("cell")["area_km2"].loc[cell_ids].to_numpy()
+        count = len(outputs.place)
+        found: dict[str, Any] = {}
+        own = np.full((count, 1), -1) if true_cells is None else true_cells[:, None]
+        for share in SHARES:
+            least = known.least(share)
+            if least is None:
+                continue
+            sizes, held = np.empty(count), np.empty(count, dtype=bool)
+            for rows in row_chunks(*outputs.place.shape):
+                chances = head.probabilities(outputs.place[rows], self.calibration.temperature or 1.0).numpy()
+                marked = members(chances, least)
+                sizes[rows] = marked @ area_km2
+                held[rows] = (marked & (cell_ids == own[rows])).any(axis=1)
+            found |= {f"area_{share}_km2": sizes, f"in_area_{share}": held}
+        return found
 
     def _landmarks(self, embedding: Tensor, truths: Truths | None) -> dict[str, Any]:
         candidates = np.full((len(embedding), CANDIDATES), None, dtype=object)

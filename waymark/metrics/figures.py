@@ -80,7 +80,18 @@ def _by_column(known: pd.DataFrame) -> Figures:
             f"coverage_{share}": _mean(rows["distance_km"] <= rows[f"radius_{share}_km"])
             for share, rows in covered.items()
         },
+        **_of_areas(known),
     }
+
+
+def _of_areas(known: pd.DataFrame) -> Figures:
+    """Sum up the answers as areas: the median area, and how many of the records with a cell lie in theirs."""
+    figures: Figures = {}
+    for share in (50, 90):
+        areas = known.reindex(columns=[f"area_{share}_km2", f"in_area_{share}"]).dropna()
+        figures[f"area_{share}_km2"] = float(areas[f"area_{share}_km2"].median()) if len(areas) else None
+        figures[f"set_coverage_{share}"] = _mean(areas[f"in_area_{share}"])
+    return figures
 
 
 def _mean(values: "pd.Series[float] | pd.Series[bool]") -> float | None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from waymark.errors import ModelError
+from waymark.models.areas import Areas
 from waymark.models.calibration import Radii, RetrievalIndex
 from waymark.models.heads import CellHead
 from waymark.models.locator import Locator
@@ -31,6 +32,7 @@ class Calibration:
         neighbours: records asked for the spread, for heads without probabilities.
         radii: from difficulties to radii.
         landmark: how landmarks are recognised, and refused.
+        areas: which cells are the answer as an area, for heads over a grid.
     """
 
     __pydantic_config__: ClassVar[Any] = CLOSED
@@ -39,6 +41,7 @@ class Calibration:
     neighbours: Annotated[int, Field(gt=0)] | None
     radii: Radii | None
     landmark: Fusion | None = None
+    areas: Areas | None = None
 
 
 class CalibrationFiles(NamedTuple):
@@ -46,7 +49,7 @@ class CalibrationFiles(NamedTuple):
 
     calibration: Calibration
     retrieval: RetrievalIndex
-    cells: gpd.GeoDataFrame | None  # `cell` and `geometry`, where the model has any and they were kept
+    cells: gpd.GeoDataFrame | None  # `cell`, `area_km2` and `geometry`, where the model has any and they were kept
     names: dict[str, str]  # what people call landmarks, by their id
 
 
@@ -78,7 +81,7 @@ def save_calibration(
         index: of its training records.
         record_ids: of those.
         folder: where to.
-        cells: the grid; `cell` and `geometry` are kept, to show where a model believes a record to be.
+        cells: the grid; `cell`, `area_km2` and `geometry` are kept, to show where a model believes a record to be.
         names: what people call the landmarks of the index, by their id.
     """
     (folder / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
@@ -96,7 +99,9 @@ def save_calibration(
     )
     pq.write_table(table, folder / "index.parquet", compression="zstd")
     if cells is not None:
-        cells[["cell", "geometry"]].reset_index(drop=True).to_parquet(folder / "cells.parquet", compression="zstd")
+        cells[["cell", "area_km2", "geometry"]].reset_index(drop=True).to_parquet(
+            folder / "cells.parquet", compression="zstd"
+        )
     if names is not None:
         columns = {"landmark": list(names), "name": list(names.values())}
         pq.write_table(pa.table(columns, NAMES), folder / "landmarks.parquet", compression="zstd")
@@ -148,7 +153,8 @@ def _cells(path: Path, locator: Locator) -> gpd.GeoDataFrame:
         cells = gpd.read_parquet(path)
         cell_ids = locator.place_head.cell_ids.tolist() if isinstance(locator.place_head, CellHead) else []
         known = cells["cell"].tolist()
-        if len(set(known)) < len(known) or not set(cell_ids) <= set(known) or cells.crs is None:
+        sized = np.isfinite(cells["area_km2"].to_numpy(dtype=np.float64)).all()
+        if len(set(known)) < len(known) or not set(cell_ids) <= set(known) or cells.crs is None or not sized:
             raise ModelError(f"{path} holds the cells of another model")
         return cells
     except ModelError:

@@ -27,8 +27,13 @@ def some_predictions(number=241, seed=3):
             "constant_km": generator.uniform(0, 300, number),
             "radius_50_km": generator.lognormal(3.5, 1.0, number),
             "radius_90_km": generator.lognormal(5.0, 1.0, number),
+            "area_50_km2": generator.lognormal(6.0, 1.0, number),
+            "area_90_km2": generator.lognormal(7.0, 1.0, number),
+            "in_area_50": pd.array(generator.random(number) < 0.5, dtype="boolean"),
+            "in_area_90": pd.array(generator.random(number) < 0.9, dtype="boolean"),
         }
     )
+    predictions.loc[3:5, ["in_area_50", "in_area_90"]] = pd.NA  # records whose place nobody knows
     predictions.loc[10:40, "cell"] = pd.NA  # cells that are no class of the model
     predictions.loc[10:40, "oracle_km"] = np.nan
     predictions.loc[200:, ["distance_km", "constant_km"]] = np.nan  # records without coordinates
@@ -48,6 +53,7 @@ def by_hand(predictions):
     def share(flags):
         return sum(flags) / len(flags)
 
+    known = [row for row in rows if not pd.isna(row["in_area_50"])]
     classed = [row for row in rows if not pd.isna(row["cell"])]
     oracle = [row["oracle_km"] for row in rows if not pd.isna(row["oracle_km"])]
     return {
@@ -62,6 +68,10 @@ def by_hand(predictions):
         "oracle_mean_km": math.fsum(oracle) / len(oracle),
         "coverage_50": share([row["distance_km"] <= row["radius_50_km"] for row in rows]),
         "coverage_90": share([row["distance_km"] <= row["radius_90_km"] for row in rows]),
+        "area_50_km2": np.median([row["area_50_km2"] for row in known]),
+        "area_90_km2": np.median([row["area_90_km2"] for row in known]),
+        "set_coverage_50": share([row["in_area_50"] for row in known]),
+        "set_coverage_90": share([row["in_area_90"] for row in known]),
     }
 
 

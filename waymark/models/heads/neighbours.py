@@ -113,7 +113,7 @@ class NeighboursHead(CellHead):
         self.crs, self.chosen = crs, options
         self.count = min(options.count, records)
         self.looks = Looks(width, options.whiten)
-        self.register_buffer("cell_ids", torch.arange(records))
+        self.register_buffer("cell_ids", torch.full((records,), -1))  # they are no cells of a grid
         self.register_buffer("positions_m", torch.zeros(records, 2, dtype=torch.float64))
         self.register_buffer("references", torch.zeros(records, self.looks.width))
 
