@@ -153,7 +153,7 @@ class Backbone(nn.Module):
     @property
     def _norm(self) -> nn.Module:
         """What stands between pooling and features."""
-        layers = dict(self.network.named_modules())
+        layers: dict[str, nn.Module] = dict(self.network.named_modules())
         return layers.get(HEAD_NORM, nn.Identity())
 
     def _stage(self, stage: int) -> nn.Module:

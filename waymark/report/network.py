@@ -74,13 +74,12 @@ def feature_maps(
 
 def _drawn(name: str, found: NDArray[np.float32], photos: Sequence[Pixels], maps: int) -> tuple[str, Pixels]:
     """Draw the liveliest of `(V, C, h, w)` channels next to the photos."""
-    height, width = found.shape[2:]
     lively = np.argsort(-found.std(axis=(0, 2, 3)), kind="stable")[:maps]
     heat = np.stack([_scaled(found[:, channel]) for channel in lively], axis=1)  # (V, maps, h, w)
     tiles = [
         [photo, *(_enlarged(coloured(one), len(photo)) for one in row)] for photo, row in zip(photos, heat, strict=True)
     ]
-    return f"{name}: {len(lively)} of {found.shape[1]} channels, {height} x {width}", _grid(tiles)
+    return f"{name}: {len(lively)} of {found.shape[1]} channels, {found.shape[2]} x {found.shape[3]}", _grid(tiles)
 
 
 def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landmark: bool = False) -> tuple[str, Pixels]:
@@ -148,18 +147,17 @@ def token_attention(locator: Locator, views: Tensor, present: Tensor) -> tuple[s
     if attention.shape != (int(present.sum()), *2 * [before + math.prod(grid)]):
         return None
     classes = getattr(network, "cls_token", None) is not None
-    looks = (attention[:, 0] if classes else attention.mean(dim=1))[:, before:].unflatten(1, grid)
+    looks = (attention[:, 0] if classes else attention.mean(dim=1))[:, before:].reshape(-1, *grid)
     whose = "the class token" if classes else "all tokens"
     return _under_photos(f"{layer.removesuffix('.attn')}: attention of {whose}", looks, views[present])
 
 
 def _under_photos(label: str, heat: Tensor, views: Tensor) -> tuple[str, Pixels]:
     """Draw each view above itself under its `(h, w)` map of what is not negative."""
-    scaled = (heat / heat.max().clamp(min=np.finfo(np.float32).tiny)).cpu().numpy()
+    scaled = (heat / heat.max().clamp(min=float(np.finfo(np.float32).tiny))).cpu().numpy()
     photos = _photos(views)
     under = [draw_attention(photo, one) for photo, one in zip(photos, scaled, strict=True)]
-    height, width = scaled.shape[1:]
-    return f"{label}, {height} x {width}", _grid([photos, under])
+    return f"{label}, {scaled.shape[1]} x {scaled.shape[2]}", _grid([photos, under])
 
 
 def _best_cell(locator: Locator, output: Output) -> tuple[Tensor, str]:
