@@ -4,10 +4,10 @@ from contextlib import chdir
 from pathlib import Path
 
 from flows.command import command, option
-from tasks.common.checkout import NIGHT, checkout
 from tasks.training.tables import RECORDS
 from waymark.errors import WaymarkError
 from waymark.inference.references import LANDMARK, LOCATION
+from waymark.system.checkout import NIGHT, checkout
 from waymark.system.terminal import printable_lines
 
 

@@ -81,12 +81,12 @@ def _prepare(root: Path, place: Path, origin: Origin, cached: bool) -> None:
 
 
 def _environment(root: Path, place: Path) -> dict[str, str]:
-    """Let stages find downloaded weights, a store of their own, and no code but that revision's."""
+    """Let stages find a store of their own, and no code but that revision's."""
     inherited = environment(
         MLFLOW_TRACKING_URI=sqlite_url(place / "mlflow.db"), DVC_SITE_CACHE_DIR=str(place / ".dvc" / "tmp" / "site")
     )
     inherited.pop("PYTHONPATH", None)
-    return {"TORCH_HOME": str(root / ".cache" / "torch"), **inherited}
+    return inherited
 
 
 def table(origin: Origin, found: dict[str, list[Row]]) -> str:

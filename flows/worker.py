@@ -14,9 +14,9 @@ from flows.command import option, parse
 from flows.locks import exclusive
 from flows.servers import state
 from flows.servers.addresses import GPU, POOLS, environment
-from tasks.common.checkout import checkout
 from waymark.errors import WaymarkError
 from waymark.inference.references import environment_name
+from waymark.system.checkout import checkout
 from waymark.system.processes import die_with_parent
 
 WORKER = "WAYMARK_WORKER_PID"  # by which a flow run knows its worker, and ends with it

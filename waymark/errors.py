@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_LISTED = 20  # names in a message
+
 
 class WaymarkError(Exception):
     """Base of every error that bad input or a bad environment causes."""
@@ -51,9 +53,12 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     "did you mean 'resnet18'?"
     >>> nearest_name("zzz", ["resnet18", "vgg16"])
     'known: resnet18, vgg16'
+    >>> nearest_name("zzz", map(str, range(1000, 2000)))[-18:]
+    '1019, and 980 more'
     """
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
-    return "known: " + ", ".join(known)
+    more = [f"and {len(known) - MOST_LISTED} more"] if len(known) > MOST_LISTED else []
+    return "known: " + ", ".join([*known[:MOST_LISTED], *more])

@@ -22,12 +22,12 @@ from flows.engine import is_served
 from flows.servers.addresses import ANYWHERE
 from flows.servers.state import SETTINGS
 from flows.stages.progress import Entry
-from tasks.common.checkout import checkout
 from tasks.common.outputs import read_json
 from tasks.registry import runs, store
 from waymark.inference.lookup import BEST
 from waymark.inference.references import SERVICES, is_served_from
 from waymark.system.addresses import is_web
+from waymark.system.checkout import checkout
 
 REPORT = Path("reports/index.html")
 COMPARISON = Path("reports/compare.json")

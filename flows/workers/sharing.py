@@ -119,12 +119,11 @@ def train_as_guest(stage: str, handover: str, remote: str, variables: Mapping[st
             with _handover(remote, handover) as (files, place):
                 files.get_file(place, str(archive))
             unpack(archive, folder)
-        weights = os.environ.get("TORCH_HOME", str(Path(".cache/torch").resolve()))  # not downloaded for each stage
         with chdir(folder):
             use_remote(remote, Path("../cache"), options)
             if failed := _transfer("pull", ["--force", *inputs_of(stage)], log):
                 return failed
-            ended = reproduce(stage, {**variables, "TORCH_HOME": weights}, log)
+            ended = reproduce(stage, variables, log)
             if not ended.is_completed():
                 return ended
             pushed = _transfer("push", ["--run-cache", stage], log)

@@ -5,7 +5,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tasks.common.checkout import share_caches
 from tasks.common.kinds import check_name
 from tasks.common.params import load_params
 from tasks.common.stage import Stage
@@ -24,7 +23,6 @@ def check_params() -> None:
     """
     document = load_params()
     check_document(document)
-    share_caches()
     for section in ("models", "embeddings"):
         for name, entry in document[section].items():
             if entry.get("weights", "none") == "none":

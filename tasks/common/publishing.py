@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tasks.common.checkout import checkout
 from tasks.common.outputs import file_digest, whole_file, write_json
 from tasks.common.stage import WORK
+from waymark.system.checkout import checkout
 from waymark.system.processes import start_command
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from tasks.common import provenance
-from tasks.common.checkout import share_caches
 from tasks.common.kinds import check_name
 from tasks.common.params import PARAMS_FILE, load_params, look_up, shown
 from tasks.common.validation import validate
@@ -106,7 +105,6 @@ class Stage(Generic[S]):
         arguments = _parse(self, body)
         terminal.log_to(sys.stdout, logging.INFO)
         logging.captureWarnings(True)
-        share_caches()
         end_with_parent()
         try:
             self._run(body, _entry(self, arguments))

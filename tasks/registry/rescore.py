@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from tasks.common.checkout import NIGHT, checkout
 from tasks.registry.runs import SPLIT_RECORDS, TEST_TAG
 from tasks.training.landmark_classes import first_landmark
 from tasks.training.lineage import test_digest
@@ -30,6 +29,7 @@ from waymark.inference.predictor import Predictor, load_predictor
 from waymark.inference.registry import download_registered
 from waymark.metrics.functional import haversine_km
 from waymark.promotion.checks import Question
+from waymark.system.checkout import NIGHT, checkout
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tasks.common.checkout import checkout
 from tasks.common.outputs import whole_file
 from tasks.common.stage import WORK
 from waymark.inference.references import environment_name, is_served_from, registry_uri
 from waymark.inference.registry import open_registry
 from waymark.system.addresses import is_web, sqlite_path, sqlite_url
+from waymark.system.checkout import checkout
 
 EXPERIMENT = environment_name("waymark")
 ELSEWHERE = environment_name(

@@ -14,7 +14,7 @@ from waymark.errors import ModelError
 from waymark.models.heads import CellHead
 from waymark.models.locator import Locator, load_locator
 from waymark.report.content import Picture
-from waymark.report.network import class_activation, feature_maps, first_layer_filters
+from waymark.report.network import class_activation, feature_maps, first_layer_filters, token_attention
 
 TRAINED = Path("trained")
 
@@ -22,7 +22,7 @@ TRAINED = Path("trained")
 def network_pictures(
     model: str, sha256: str, record_id: str | None, pictures: Pictures
 ) -> tuple[Picture, list[Picture]]:
-    """Draw the filters of a network, its feature maps and its Grad-CAM.
+    """Draw the filters of a network, its feature maps and its Grad-CAM; of a transformer its attention.
 
     Args:
         model: name of its entry.
@@ -46,6 +46,9 @@ def _seen(locator: Locator, record_id: str, pictures: Pictures) -> list[tuple[st
     table = pictures.table[pictures.table["record_id"] == record_id]
     batch = next(iter(batches_of(locator, table, pictures.shards, 1)))
     views, present = batch.views[0], batch.present[0]
+    if not locator.backbone.has_maps:
+        drawn = token_attention(locator, views, present)
+        return [drawn] if drawn else []
     shown = feature_maps(locator, views, present)
     if isinstance(locator.place_head, CellHead):
         shown.append(class_activation(locator, views, present))

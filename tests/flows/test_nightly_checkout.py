@@ -18,8 +18,8 @@ from flows.nights.checkout import AT, nightly_checkout, restore_outputs
 from flows.nights.repository import CheckoutError, git
 from flows.stages import children
 from flows.stages.graph import is_alive
-from tasks.common.checkout import checkout
 from waymark.errors import ParameterError
+from waymark.system.checkout import checkout
 
 pytestmark = pytest.mark.slow
 

@@ -1,8 +1,8 @@
 import pytest
 
-from tasks.common.checkout import checkout
 from tasks.registry.store import tracking_uri
 from waymark.inference.references import registry_uri
+from waymark.system.checkout import checkout
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ SETTINGS = Evaluate(gallery=1, batch_size=4)
 MODELS = ("cells", "other", "coordinates")
 
 
-def predictor(head, target, seed):
+def predictor(head, target, seed, backbone="mobilenetv3_small_100"):
     """An untaught network that knows the cells."""
     torch.manual_seed(seed)
     grid = pd.read_parquet("data/grid/cells.parquet", columns=["cell", "latitude", "longitude"]).head(6)
     config = ModelConfig(
-        backbone="mobilenetv3_small_100", views="concat", slots=(None,), head=HeadOptions.choose(head),
+        backbone=backbone, views="concat", slots=(None,), head=HeadOptions.choose(head),
         classes=len(grid), crs="EPSG:3765",
         shard_px=16, size_px=16, target=target,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def project(tmp_path_factory):
             module = import_module(f"tasks.{name}")
             getattr(module, BODIES.get(name, name))(module.STAGE.read(stage.load_params()))
         written("cells", predictor("cells", "data/grid", 1))
-        written("other", predictor("cells", "data/grid", 2))
+        written("other", predictor("cells", "data/grid", 2, "test_vit"))
         written("coordinates", predictor("coordinates", "data/projected", 3))
         on_blocks("cells", 1.5)
         Path("reports/ensembles").mkdir()
@@ -199,7 +199,8 @@ def test_pictures_of_the_network_are_drawn_from_its_checkpoint():
     assert all(picture.encoded.startswith(b"\x89PNG") for picture in (filters, *seen))
     page = Path("reports/index.html").read_text(encoding="utf-8")
     assert page.count('alt="filters of the first layer"') == len(MODELS)
-    assert page.count("Grad-CAM of cell") == 2 * 2  # alt and caption, of the two models with cells
+    assert page.count("Grad-CAM of cell") == 2  # alt and caption, of the convolutional model with cells
+    assert page.count("attention of the class token") == 2  # of the transformer
     with pytest.raises(ModelError, match=r"cells/model\.ckpt is not the network that was evaluated"):
         network_pictures("cells", "0" * 64, best, Pictures())
 

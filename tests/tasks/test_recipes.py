@@ -8,11 +8,11 @@ import gldv2_server
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from closure import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
-from torchvision import models as zoo
 from typer.testing import CliRunner
 
 from tasks.common.document import check_params
@@ -53,7 +53,7 @@ def test_a_recipe_has_the_keys_of_the_bundled_params(recipe):
 def test_the_croatian_recipe_is_theirs():
     params = read(ROOT / "recipes/croatia.yaml")
     (entry,) = params["models"].values()
-    assert (entry["backbone"], entry["weights"], entry["batch_size"]) == ("resnext101_32x8d", "default", 8)
+    assert (entry["backbone"], entry["weights"], entry["batch_size"]) == ("resnext101_32x8d.tv_in1k", "default", 8)
     assert entry["optimizer"] == {"name": "adam", "lr": 2e-5, "betas": [0.85, 0.95], "weight_decay": 0.0}
     assert entry["schedule"] == {"name": "plateau", "factor": 0.66, "patience": 6}
     assert (entry["unfreeze_epoch"], params["resize"]["size_px"]) == (1, 224)
@@ -64,7 +64,11 @@ def test_the_croatian_recipe_is_theirs():
 def test_the_recipe_of_rice_is_theirs():
     params = read(ROOT / "recipes/gldv2-arcface.yaml")
     (entry,) = params["models"].values()
-    assert (entry["backbone"], entry["weights"], entry["head"]["name"]) == ("efficientnet_b7", "default", "arcface")
+    assert (entry["backbone"], entry["weights"], entry["head"]["name"]) == (
+        "tf_efficientnet_b7.ns_jft_in1k",
+        "default",
+        "arcface",
+    )
     assert (entry["optimizer"]["name"], entry["schedule"]["name"]) == ("sgd", "warm_restarts")
     assert (entry["unfreeze_epoch"], params["resize"]["size_px"]) == (0, 128)
     assert (params["split"]["by"], params["split"]["fractions"]) == ("stratified", [0.8, 0.2, 0.0])
@@ -78,7 +82,7 @@ def test_the_romanian_recipes_are_theirs(recipe):
     assert params["download"]["gldv2"]["largest"] == params["filter"]["largest"] == 27
     assert params["split"]["fractions"] == [0.7, 0.15, 0.15]
     for entry in params["models"].values():
-        assert (entry["backbone"], entry["weights"], entry["unfreeze_epoch"]) == ("vgg16", "default", None)
+        assert (entry["backbone"], entry["weights"], entry["unfreeze_epoch"]) == ("vgg16.tv_in1k", "default", None)
         assert (entry["pooling"], entry["head"]["hidden"], entry["head"]["dropout"]) == ("grid", [4096, 4096], 0.5)
         assert entry["augmentation"] == {"flip": True, "rotation_deg": 45.0, "crop": 0.7, "light": 0.25}
 
@@ -180,10 +184,10 @@ def write_params(recipe, folder, mirror):
 def made_weights(backbone, seed):
     """Draw weights; a deep network answers with what came in, else the last digits of its answers would be chance."""
     torch.manual_seed(seed)
-    network = zoo.get_model(backbone)
+    network = timm.create_model(backbone)
     for layer in network.modules():
-        if getattr(layer, "use_res_connect", False):  # the blocks of EfficientNet add nothing at first
-            torch.nn.init.zeros_(layer.block[-1][1].weight)
+        if getattr(layer, "has_skip", False):  # the blocks of EfficientNet add nothing at first
+            torch.nn.init.zeros_((layer.bn3 if hasattr(layer, "bn3") else layer.bn2).weight)
     return network.state_dict()
 
 

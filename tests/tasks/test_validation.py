@@ -6,13 +6,12 @@ import math
 import random
 import re
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
+import timm
 import torch
 from closure import ROOT
 from ruamel.yaml import YAML
-from torchvision.models import get_model, get_model_weights
 
 from tasks.common.document import check_document, check_params, stages
 from tasks.common.params import load_params
@@ -250,7 +249,7 @@ CONSIST = "names consist of letters"
         ("models", {"../up": CELLS}, f"models.../up: {CONSIST}"),
         ("models", {"big": {**CELLS, "size_px": 128}}, "models.big: size_px of the model is 128"),
         ("models", {"flat": {**CELLS, "schedule": {"name": "cosine", "lr_min": 1}}}, "models.flat: schedule.lr_min 1"),
-        ("models", {"deep": {**ATTENTION, "head": {"name": "attention", "stage": -50}}}, "models.deep: mobilenet_v3"),
+        ("models", {"deep": {**ATTENTION, "head": {"name": "attention", "stage": -50}}}, "models.deep: mobilenetv3_sm"),
         ("models", {"a": {**CELLS, "target": "data/grids/x"}}, "models.a.target data/grids/x is not an entry of grids"),
         ("grids", {"$(touch x)": {"cells": 9}}, f"grids.$(touch x): {CONSIST}"),
         ("grids", {"both": {"cells": 9, "spacing_m": 9.0}}, "grids.both: one of spacing_m, spacing_deg and cells must"),
@@ -280,8 +279,8 @@ def test_no_section_of_another_kind_is_a_traceback(section, value):
 
 def test_weights_that_cannot_be_had_are_noticed_before_any_stage_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing answers
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # where nothing answers
     document = copy.deepcopy(PARAMS)
 
     def refusal(weights):
@@ -291,15 +290,16 @@ def test_weights_that_cannot_be_had_are_noticed_before_any_stage_runs(tmp_path, 
             check_params()
         return str(caught.value)
 
-    assert "mobilenetv3_small_100 are not cached and cannot be downloaded" in refusal("default")
+    assert "mobilenetv3_small_100 are not in the cache of Hugging Face and cannot be downloaded" in refusal("default")
     (tmp_path / "no.pt").write_text("no weights")
     assert "no.pt are no state dict" in refusal("no.pt")
-    torch.save(get_model("resnet18").state_dict(), tmp_path / "other.pt")
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "other.pt")
     assert "other.pt do not fit" in refusal("other.pt")
     assert "lost.pt do not exist" in refusal("lost.pt")
-    cached = tmp_path / "home/hub/checkpoints" / Path(get_model_weights("mobilenetv3_small_100").DEFAULT.url).name
-    cached.parent.mkdir(parents=True)
-    torch.save(get_model("mobilenetv3_small_100").state_dict(), cached)
+    cached = tmp_path / "cache/models--timm--mobilenetv3_small_100.lamb_in1k"  # as the library lays it out
+    for file, text in (("refs/main", "abc"), ("snapshots/abc/model.safetensors", "")):
+        (cached / file).parent.mkdir(parents=True)
+        (cached / file).write_text(text)
     document["models"]["arcface"]["weights"] = "default"
     YAML().dump(document, tmp_path / "params.yaml")
     check_params()

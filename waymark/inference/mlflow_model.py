@@ -27,9 +27,9 @@ from waymark.inference.bundle import ModelFiles
 from waymark.inference.predictor import load_predictor
 
 REQUIREMENTS = (
-    "faiss-cpu", "geopandas", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble", "pillow", "pillow-heif",
-    "pyarrow", "pycountry", "pydantic", "pyproj", "scikit-learn", "scipy", "shapely", "torch", "torchmetrics",
-    "torchvision", "tqdm",
+    "faiss-cpu", "geopandas", "huggingface-hub", "imagehash", "lightning", "mlflow", "numpy", "pandas", "pebble",
+    "pillow", "pillow-heif", "pyarrow", "pycountry", "pydantic", "pyproj", "safetensors", "scikit-learn", "scipy",
+    "shapely", "timm", "torch", "torchmetrics", "torchvision", "tqdm",
 )  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema(

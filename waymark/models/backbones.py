@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from waymark.errors import ModelError, nearest_name
 from waymark.models.pooling import Mean, PoolingOptions
-from waymark.models.weights import NONE, load_weights
+from waymark.models.weights import NONE, Network, load_weights
 
 DEFAULT_POOLING = Mean()
 SCRATCH_BN_MOMENTUM = 0.1  # some networks carry 0.01, which suits hundreds of epochs only
@@ -52,8 +52,8 @@ class Backbone(nn.Module):
     """Features of single pictures.
 
     A convolutional network turns a picture into maps, at one resolution after the other, its stages; pooling makes
-    the last of them, or all, to features, with a norm behind it where the network has one. A transformer turns patches into tokens,
-    and its own head joins them: it has no maps to pool.
+    the last of them, or all, to features, with a norm behind it where the network has one. A transformer turns patches
+    into tokens, and its own head joins them: it has no maps to pool.
 
     Args:
         name: of a model of timm, such as `resnet50` or, with a tag of its weights, `vgg16.tv_in1k`.
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         else:
             self.pooling, self.width = nn.Identity(), network.head_hidden_size
         self.all_levels = pooling.all_levels
-        self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
+        self.network: Network = network.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
         if weights == NONE:
             for layer in self.network.modules():
                 if isinstance(layer, nn.BatchNorm2d):
@@ -153,7 +153,7 @@ class Backbone(nn.Module):
     @property
     def _norm(self) -> nn.Module:
         """What stands between pooling and features."""
-        layers = dict(self.network.named_modules())
+        layers: dict[str, nn.Module] = dict(self.network.named_modules())
         return layers.get(HEAD_NORM, nn.Identity())
 
     def _stage(self, stage: int) -> nn.Module:
@@ -165,7 +165,7 @@ class Backbone(nn.Module):
         return stages[stage][1]
 
 
-def _resize(network: nn.Module, name: str, size_px: int) -> None:
+def _resize(network: Network, name: str, size_px: int) -> None:
     """Rebuild a network whose positions are learnt for another side of the picture; others take any."""
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if patch is not None and size_px % patch[0]:
@@ -189,7 +189,7 @@ class Outline(NamedTuple):
     unused: list[str]  # layers with parameters that maps do not need: parts of the classifier
 
 
-def _outline(network: nn.Module, name: str, size_px: int | None, all_levels: bool) -> Outline:
+def _outline(network: Network, name: str, size_px: int | None, all_levels: bool) -> Outline:
     """Send a picture without numbers through a copy of the network."""
     fixed = network.pretrained_cfg.get("fixed_input_size", False)
     side = size_px or (network.pretrained_cfg["input_size"][-1] if fixed else OUTLINE_PX)
@@ -213,7 +213,7 @@ def _outline(network: nn.Module, name: str, size_px: int | None, all_levels: boo
     return Outline(not tokens, [shape[1] for shape in shapes], unused)
 
 
-def _unfitting(network: nn.Module, name: str, size_px: int, error: Exception) -> ModelError:
+def _unfitting(network: Network, name: str, size_px: int, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())[:200]
     own = network.pretrained_cfg["input_size"][-1]
     return ModelError(f"{name} cannot take pictures of {size_px} px ({reason}); set size_px to {own}, its own side")

@@ -5,7 +5,7 @@ import logging
 import os
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the library is imported, by timm
 
@@ -13,13 +13,15 @@ import huggingface_hub
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.models import get_pretrained_cfg
-from torch import Tensor, nn
+from timm.models import PretrainedCfg, get_pretrained_cfg
+from torch import Tensor
 
 from waymark.errors import ModelError
 from waymark.images.transforms import Interpolation
 
 logger = logging.getLogger(__name__)
+
+Network = Any  # a model of timm: a module, whose methods and figures have no type of their own
 
 NONE, DEFAULT, BUNDLED = "none", "default", "bundled"
 ANOTHER = "set weights to bundled (tf_efficientnet_lite0), default, none, or the path of a state dict of the backbone"
@@ -56,8 +58,8 @@ class Normalisation(NamedTuple):
 
 def weights_normalisation(name: str) -> Normalisation:
     """Look up how pictures were prepared for the weights of a backbone of timm."""
-    found = get_pretrained_cfg(name)
-    mean, std = (tuple(255 * value for value in values) for values in (found.mean, found.std))
+    found = _published(name)
+    mean, std = ((255 * red, 255 * green, 255 * blue) for red, green, blue in (found.mean, found.std))
     return Normalisation(mean, std, "bilinear" if found.interpolation == "bilinear" else "bicubic")
 
 
@@ -65,7 +67,7 @@ def weights_licence(name: str, weights: str) -> str | None:
     """Look up the licence of a backbone's weights; None for weights of your own, and for none."""
     if weights == BUNDLED:
         return PACKAGES[_architecture(name)].licence
-    return get_pretrained_cfg(name).license if weights == DEFAULT else None
+    return _published(name).license if weights == DEFAULT else None
 
 
 def check_weights(name: str, weights: str) -> None:
@@ -90,7 +92,7 @@ def check_weights(name: str, weights: str) -> None:
     _fitting(network, *_own_weights(name, weights, "meta"))
 
 
-def load_weights(name: str, weights: str) -> nn.Module:
+def load_weights(name: str, weights: str) -> Network:
     """Build a network of timm without its classifier, with weights.
 
     Args:
@@ -107,7 +109,7 @@ def load_weights(name: str, weights: str) -> nn.Module:
             return timm.create_model(name, pretrained=True, num_classes=0)
         except Exception as error:  # of the hub, of the network, of the disk
             raise _unreachable(name, error) from error
-    network: nn.Module = timm.create_model(name, num_classes=0)
+    network: Network = timm.create_model(name, num_classes=0)
     if weights != NONE:
         network.load_state_dict(_fitting(network, *_own_weights(name, weights, "cpu")))
         logger.info("loaded the weights %s of %s", weights, name)
@@ -118,9 +120,14 @@ def _architecture(name: str) -> str:
     return name.partition(".")[0]
 
 
+def _published(name: str) -> PretrainedCfg:
+    """Look up what timm says of the weights of a name, or of the first ones of an architecture."""
+    return get_pretrained_cfg(name) or PretrainedCfg()
+
+
 def _find_default(name: str) -> None:
     """Find timm's weights in the cache of the hub, or ask the hub for them."""
-    hub = get_pretrained_cfg(name).hf_hub_id if timm.models.is_model_pretrained(name) else None
+    hub = _published(name).hf_hub_id if timm.models.is_model_pretrained(name) else None
     if hub is None:
         raise ModelError(f"timm has no weights of {name}; {ANOTHER}")
     if any(isinstance(huggingface_hub.try_to_load_from_cache(hub, file), str) for file in FILES):
@@ -175,7 +182,7 @@ def _read(path: Path, device: str) -> dict[str, Tensor]:
     return state
 
 
-def _fitting(network: nn.Module, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+def _fitting(network: Network, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """Choose the tensors of a network: all but those of a classifier.
 
     Raises:

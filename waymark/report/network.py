@@ -1,8 +1,9 @@
-"""Looking inside a network: its first filters, what its stages see in a photo, what spoke for an answer."""
+"""Looking inside a network: its first filters, what its stages see in a photo, what it attends to for an answer."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ FILTER_PX = 48  # least side of a filter in the picture
 TILE_PX = 128  # least side of a photo or map in the picture
 GAP_PX = 4
 LEAST_SIDE = 2  # a map of a single pixel says nothing of where
+DROP = ".attn_drop"  # through which timm's transformers send the weights of their attention
 CAM_SIDE = 4  # least side of the map that Grad-CAM is taken from
 
 
@@ -59,10 +61,10 @@ def feature_maps(
         For each stage its name, such as `layer2: 8 of 512 channels, 8 x 8`, and the picture.
 
     Raises:
-        ModelError: no view is there.
+        ModelError: no view is there, or the network has no maps.
     """
-    _check_views(present)
-    with torch.no_grad(), _watched(locator) as seen:
+    _check(locator, present)
+    with torch.no_grad(), _watched(locator, locator.backbone.stages()) as seen:
         locator.embed(views[None].to(locator.mean.device), present[None].to(locator.mean.device))
         stages = list(_stages(seen).items())
     chosen = np.unique(np.linspace(0, len(stages) - 1, min(layers, len(stages))).round().astype(int))
@@ -72,13 +74,12 @@ def feature_maps(
 
 def _drawn(name: str, found: NDArray[np.float32], photos: Sequence[Pixels], maps: int) -> tuple[str, Pixels]:
     """Draw the liveliest of `(V, C, h, w)` channels next to the photos."""
-    height, width = found.shape[2:]
     lively = np.argsort(-found.std(axis=(0, 2, 3)), kind="stable")[:maps]
     heat = np.stack([_scaled(found[:, channel]) for channel in lively], axis=1)  # (V, maps, h, w)
     tiles = [
         [photo, *(_enlarged(coloured(one), len(photo)) for one in row)] for photo, row in zip(photos, heat, strict=True)
     ]
-    return f"{name}: {len(lively)} of {found.shape[1]} channels, {height} x {width}", _grid(tiles)
+    return f"{name}: {len(lively)} of {found.shape[1]} channels, {found.shape[2]} x {found.shape[3]}", _grid(tiles)
 
 
 def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landmark: bool = False) -> tuple[str, Pixels]:
@@ -99,10 +100,10 @@ def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landma
         The name of the stage and of what is explained, and a picture: each photo above the photo under its map.
 
     Raises:
-        ModelError: the network has no such classes, or no view is there.
+        ModelError: the network has no such classes or no maps, or no view is there.
     """
-    _check_views(present)
-    with torch.enable_grad(), _watched(locator) as seen:
+    _check(locator, present)
+    with torch.enable_grad(), _watched(locator, locator.backbone.stages()) as seen:
         device = locator.mean.device
         output = locator(views[None].to(device), present[None].to(device))
         score, answer = _best_landmark(locator, output) if landmark else _best_cell(locator, output)
@@ -110,12 +111,53 @@ def class_activation(locator: Locator, views: Tensor, present: Tensor, *, landma
         name = ([layer for layer, found in stages.items() if min(found.shape[2:]) >= CAM_SIDE] or list(stages))[-1]
         (slope,) = torch.autograd.grad(score, stages[name])
     weight = slope.mean(dim=(2, 3), keepdim=True)  # (V, C, 1, 1)
-    heat = (weight * stages[name].detach()).sum(dim=1).relu().cpu().numpy()  # (V, h, w)
-    heat = heat / max(float(heat.max()), np.finfo(np.float32).tiny)
-    photos = _photos(views[present])
-    under = [draw_attention(photo, one) for photo, one in zip(photos, heat, strict=True)]
-    height, width = heat.shape[1:]
-    return f"{name}: Grad-CAM of {answer}, {height} x {width}", _grid([photos, under])
+    heat = (weight * stages[name].detach()).sum(dim=1).relu()  # (V, h, w)
+    return _under_photos(f"{name}: Grad-CAM of {answer}", heat, views[present])
+
+
+def token_attention(locator: Locator, views: Tensor, present: Tensor) -> tuple[str, Pixels] | None:
+    """Draw where in a record the last block of a transformer looks.
+
+    It is the attention that the class token pays to each patch or, in a network without one, that all tokens pay on
+    average; the mean of the heads. All views share one scale, from none, dark blue, to the highest, yellow.
+
+    Args:
+        locator: the network.
+        views: `(V, 3, H, W)` uint8.
+        present: `(V,)` which views are there.
+
+    Returns:
+        The name of the block and of what is drawn, and a picture as of `class_activation`; None where no token sees all
+        patches, as with windows.
+
+    Raises:
+        ModelError: no view is there.
+    """
+    _check(locator, present, maps=False)
+    network = locator.backbone.network
+    grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    drops = [(name, layer) for name, layer in network.named_modules() if name.endswith(DROP)]
+    if grid is None or not drops:
+        return None
+    layer = drops[-1][0].removesuffix(DROP)
+    with torch.no_grad(), _unfused(network.get_submodule(layer)), _watched(locator, drops[-1:]) as seen:
+        locator.embed(views[None].to(locator.mean.device), present[None].to(locator.mean.device))
+    attention = next(iter(seen.values())).mean(dim=1)  # (V, tokens that look, tokens that are seen)
+    before = getattr(network, "num_prefix_tokens", 0)
+    if attention.shape != (int(present.sum()), *2 * [before + math.prod(grid)]):
+        return None
+    classes = getattr(network, "cls_token", None) is not None
+    looks = (attention[:, 0] if classes else attention.mean(dim=1))[:, before:].reshape(-1, *grid)
+    whose = "the class token" if classes else "all tokens"
+    return _under_photos(f"{layer.removesuffix('.attn')}: attention of {whose}", looks, views[present])
+
+
+def _under_photos(label: str, heat: Tensor, views: Tensor) -> tuple[str, Pixels]:
+    """Draw each view above itself under its `(h, w)` map of what is not negative."""
+    scaled = (heat / heat.max().clamp(min=float(np.finfo(np.float32).tiny))).cpu().numpy()
+    photos = _photos(views)
+    under = [draw_attention(photo, one) for photo, one in zip(photos, scaled, strict=True)]
+    return f"{label}, {scaled.shape[1]} x {scaled.shape[2]}", _grid([photos, under])
 
 
 def _best_cell(locator: Locator, output: Output) -> tuple[Tensor, str]:
@@ -133,14 +175,16 @@ def _best_landmark(locator: Locator, output: Output) -> tuple[Tensor, str]:
     return score, f"landmark {locator.config.landmark_names[int(choice)]}"
 
 
-def _check_views(present: Tensor) -> None:
+def _check(locator: Locator, present: Tensor, *, maps: bool = True) -> None:
+    if maps and not locator.backbone.has_maps:
+        raise ModelError(f"{locator.backbone.name} has tokens in place of maps; look at its attention")
     if not present.any():
         raise ModelError("the record has no view to look at; choose one whose pictures could be decoded")
 
 
 @contextmanager
-def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
-    """Note the map of each stage of the backbone, by name, while the network is evaluated."""
+def _watched(locator: Locator, layers: Sequence[tuple[str, nn.Module]]) -> Iterator[dict[str, Tensor]]:
+    """Note what layers of the backbone return, by name, while the network is evaluated."""
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
@@ -150,7 +194,7 @@ def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
     training, learning = locator.training, first.requires_grad
     locator.eval()
     first.requires_grad_(True)  # else a frozen backbone has no gradients to ask for
-    hooks = [watch(name, layer) for name, layer in locator.backbone.stages()]
+    hooks = [watch(name, layer) for name, layer in layers]
     try:
         yield seen
     finally:
@@ -158,6 +202,17 @@ def _watched(locator: Locator) -> Iterator[dict[str, Tensor]]:
             hook.remove()
         first.requires_grad_(learning)
         locator.train(training)
+
+
+@contextmanager
+def _unfused(attention: Any) -> Iterator[None]:
+    """Let a layer of attention compute its weights where they can be seen, in place of the answer alone."""
+    fused = getattr(attention, "fused_attn", False)
+    attention.fused_attn = False
+    try:
+        yield
+    finally:
+        attention.fused_attn = fused
 
 
 def _stages(seen: dict[str, Tensor]) -> dict[str, Tensor]:

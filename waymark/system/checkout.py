@@ -11,8 +11,8 @@ MARKS = (Path("dvc.yaml"), STORE)  # one of them lies at the root of a checkout
 def checkout() -> Path:
     """Find the root of the checkout; of an experiment or a night, of the one in which it lies.
 
-    What is to outlive the experiment, such as its runs in MLflow, or need not be fetched again for each, such as
-    weights, lies there. A folder that lies in no checkout counts as one.
+    What is to outlive the experiment, such as its runs in MLflow, lies there. A folder that lies in no checkout counts
+    as one.
     """
     here = Path.cwd()
     around = (here, *here.parents)

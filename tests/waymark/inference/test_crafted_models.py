@@ -96,17 +96,17 @@ def test_a_config_that_no_training_wrote_is_refused(model, field, value, says):
 @pytest.mark.parametrize(
     ("tensor", "says"),
     [
-        (torch.zeros(()).expand(3, 2304), "is larger than its bytes"),
-        (torch.full((3, 2304), torch.nan), "holds NaN or infinite numbers"),
-        (torch.zeros(3, 2304, dtype=torch.float64), "is not the tensor of its configuration"),
-        (torch.zeros(3, 2304).to_sparse(), "is not the tensor of its configuration"),
-        (torch.zeros(2304, 3), "is not the tensor of its configuration"),
+        (torch.zeros(()).expand(3, 384), "is larger than its bytes"),
+        (torch.full((3, 384), torch.nan), "holds NaN or infinite numbers"),
+        (torch.zeros(3, 384, dtype=torch.float64), "is not the tensor of its configuration"),
+        (torch.zeros(3, 384).to_sparse(), "is not the tensor of its configuration"),
+        (torch.zeros(384, 3), "is not the tensor of its configuration"),
         ("text", "is not the tensor of its configuration"),
     ],
 )
 def test_a_tensor_that_its_config_does_not_ask_for_is_refused(model, tensor, says):
     content = torch.load(model / "model.ckpt", weights_only=True)
-    assert content["state"]["place_head.linear.weight"].shape == (3, 2304)
+    assert content["state"]["place_head.linear.weight"].shape == (3, 384)
     content["state"]["place_head.linear.weight"] = tensor
     torch.save(content, model / "model.ckpt")
     assert f"place_head.linear.weight {says}" in refusal(model)

@@ -96,10 +96,15 @@ def test_the_branch_looks_at_any_stage_of_any_family(name, stage):
     with torch.device("meta"):
         backbone = Backbone(name)
         branch = AttentionBranch(backbone.channels(stage), CLASSES)
-        maps = backbone.before(torch.empty(2, 3, 64, 64), stage)
-        found = branch(maps)
-        features = backbone.after(attend(maps, found.map, "residual"), stage)
-    assert found.map.shape == (2, 1, *maps.shape[2:])
+        looked = []
+
+        def attended(maps):
+            looked.append((maps.shape, branch(maps).map))
+            return attend(maps, looked[0][1], "residual")
+
+        features = backbone.changed(torch.empty(2, 3, 64, 64), stage, attended)
+    ((shape, found),) = looked
+    assert found.shape == (2, 1, *shape[2:])
     assert features.shape == (2, backbone.width)
 
 

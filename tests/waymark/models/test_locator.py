@@ -12,15 +12,11 @@ from waymark.errors import ModelError
 from waymark.geo import project
 from waymark.models.config import ModelConfig
 from waymark.models.heads import (
-    ArcFace,
     Cells,
     Coordinates,
     CoordinatesHead,
     Hybrid,
     HybridHead,
-    Joint,
-    Softmax,
-    TrainingPlaces,
 )
 from waymark.models.locator import FORMAT, Locator, load_locator
 
@@ -99,7 +95,7 @@ def test_features_are_those_of_single_pictures_joined(views):
             blank = [feature * is_there for feature, is_there in zip(features, present, strict=True)]
             single.append(torch.cat(blank) if views == "concat" else torch.stack(there).mean(dim=0))
         found = locator.embed(pictures(), PRESENT)
-    torch.testing.assert_close(found, torch.stack(single), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, torch.stack(single), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -230,33 +226,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         assert reason in refusal(tmp_path / "other.ckpt")
 
 
-OLD_HEADS = {
-    "cells": (Cells(answer="median", smoothing_km=60.0), None),
-    "coordinates": (Coordinates(space="sphere"), None),
-    "arcface": (None, ArcFace(margin="dynamic", scale=20.0)),
-    "joint": (Hybrid(offset_weight=2.0), Softmax(hidden=(8,))),
-}
-
-
-@pytest.mark.parametrize("name", OLD_HEADS)
-def test_a_checkpoint_of_format_3_loads(tmp_path, name):
-    place, landmark = OLD_HEADS[name]
-    known = () if landmark is None else ("a", "b")
-    head = Joint(place, landmark) if place and landmark else place or landmark
-    locator = Locator(replace(CONFIG, head=head, classes=3, landmarks=known, landmark_names=known))
-    if place is not None:
-        locator.place_head.adapt(TrainingPlaces(TRAIN, project(TRAIN, HTRS), REGION, np.array([0, 1, 4]), GRID))
-    if landmark is not None:
-        locator.landmark_head.adapt(np.array([20, 2]))
-    locator.save(tmp_path / "new.ckpt")
+@pytest.mark.parametrize("older", [3, 4])
+def test_a_checkpoint_with_a_network_of_torchvision_is_refused_with_what_to_do(tmp_path, older):
+    build().save(tmp_path / "new.ckpt")
     content = torch.load(tmp_path / "new.ckpt", weights_only=True)
-    blueprint = content.pop("config") | {"pooling": "mean", "head": None, "landmark_head": None}
-    for part, options in (("head", place), ("landmark_head", landmark)):
-        kept = {} if options is None else asdict(options)
-        blueprint[part] = kept.pop("name", None)
-        kept = {key: value for key, value in kept.items() if key not in ("position", "least_images")}
-        blueprint["head_options" if part == "head" else "landmark_options"] = kept
-    torch.save({**content, "format": 3, "blueprint": blueprint}, tmp_path / "old.ckpt")
-    loaded = load_locator(tmp_path / "old.ckpt")
-    assert loaded.config == locator.config
-    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in locator.state_dict().items())
+    assert content["format"] == FORMAT
+    torch.save({**content, "format": older}, tmp_path / "old.ckpt")
+    with pytest.raises(ModelError) as caught:
+        load_locator(tmp_path / "old.ckpt")
+    assert str(caught.value) == (
+        f"{tmp_path / 'old.ckpt'} holds a network of torchvision, and Waymark now builds timm's; train the model again"
+    )

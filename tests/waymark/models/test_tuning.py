@@ -17,6 +17,7 @@ from waymark.models.training.tuning import RangeTest, Tuned, largest_fitting, su
 
 pytestmark = pytest.mark.slow
 
+BACKBONE = "test_resnet"  # learns from a few batches
 HEAD_ONLY = (Unfreeze(99),)
 
 
@@ -27,7 +28,7 @@ def world(tmp_path_factory):
 
 def untuned(world, *, optimizer="sgd", unfreeze=(), **locator):
     how = optimized(optimizer, "constant", {}, {}, unfreeze)
-    return make_module(world, epochs=4, optimization=how, **locator)
+    return make_module(world, epochs=4, optimization=how, backbone=BACKBONE, **locator)
 
 
 def find(module, data, work):
@@ -42,7 +43,9 @@ class Loud(CoordinatesHead):
 
 
 def last_loss(world, work, lr):
-    module = make_module(world, epochs=6, optimization=optimized("sgd", "constant", {"lr": lr}), head="cells")
+    module = make_module(
+        world, epochs=6, optimization=optimized("sgd", "constant", {"lr": lr}), head="cells", backbone=BACKBONE
+    )
     data = make_data(world, augmentation=Augmentation())
     try:
         return fit(module, data, work, epochs=6).curves[-1]["train_loss"]

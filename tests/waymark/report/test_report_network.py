@@ -11,7 +11,7 @@ from waymark.models.config import ModelConfig
 from waymark.models.heads import Cells, Coordinates, Joint, Softmax
 from waymark.models.locator import Locator
 from waymark.report.heat import draw_attention
-from waymark.report.network import GAP_PX, class_activation, feature_maps, first_layer_filters
+from waymark.report.network import GAP_PX, class_activation, feature_maps, first_layer_filters, token_attention
 
 FAMILIES = [
     "resnet18",
@@ -63,9 +63,9 @@ def normalised(locator):
 
 def layer1_of(locator):
     """The end of ResNet's first stage, layer by layer."""
-    net = locator.backbone.features
+    net = locator.backbone.network
     with torch.no_grad():
-        return net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(normalised(locator))))))
+        return net.layer1(net.maxpool(net.act1(net.bn1(net.conv1(normalised(locator))))))
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
@@ -100,7 +100,7 @@ def test_every_family_shows_its_filters_and_stages(backbone):
 def test_a_filter_without_contrast_is_grey():
     locator = build()
     with torch.no_grad():
-        locator.backbone.features.conv1.weight[0] = 0.3
+        locator.backbone.network.conv1.weight[0] = 0.3
     assert (tile(first_layer_filters(locator), 0, 0, 49) == 128).all()
 
 
@@ -142,11 +142,11 @@ def test_photos_stand_before_their_maps_as_the_network_sees_them(size_px, side):
 def test_layers_and_maps_are_as_many_as_wanted_and_there():
     locator = build()
     assert [name.split(":")[0] for name, _ in feature_maps(locator, pictures(), PRESENT)] == [
-        "relu", "layer1", "layer3", "layer4",
+        "act1", "layer1", "layer3", "layer4",
     ]  # fmt: skip
     stages = feature_maps(locator, pictures(), PRESENT, layers=99, maps=70)
     assert [name for name, _ in stages] == [
-        "relu: 64 of 64 channels, 32 x 32",
+        "act1: 64 of 64 channels, 32 x 32",
         "layer1: 64 of 64 channels, 16 x 16",
         "layer2: 70 of 128 channels, 8 x 8",
         "layer3: 70 of 256 channels, 4 x 4",
@@ -169,7 +169,7 @@ def test_a_missing_view_is_neither_seen_nor_shown(views):
 
 def cam_of(locator, cell):
     """Grad-CAM where only a mean over the map and a linear head follow: the weights are the head's own."""
-    net, width = locator.backbone.features, locator.backbone.width
+    net, width = locator.backbone.network, locator.backbone.width
     with torch.no_grad():
         x = layer1_of(locator)
         maps = net.layer4(net.layer3(net.layer2(x))).double()  # (2, C, 4, 4)
@@ -203,7 +203,7 @@ def test_grad_cam_of_a_landmark_is_that_of_its_own_head():
     )
     with torch.no_grad():
         choice = int(locator(pictures(128)[None], PRESENT[None]).landmark.argmax())
-        net = locator.backbone.features
+        net = locator.backbone.network
         maps = net.layer4(net.layer3(net.layer2(layer1_of(locator)))).double()  # (2, C, 4, 4)
         weight = locator.landmark_head.classifier[-1].weight[choice].double().reshape(3, -1)[PRESENT]
     heat = (weight[..., None, None] * maps).sum(dim=1).clamp(min=0).numpy()
@@ -214,22 +214,70 @@ def test_grad_cam_of_a_landmark_is_that_of_its_own_head():
         assert np.abs(tile(picture, 1, column, 128) - shown).max() <= 1
 
 
-@pytest.mark.parametrize("look", [feature_maps, class_activation])
-def test_looking_leaves_the_network_as_it_was(look):
-    locator = build(backbone="mobilenetv3_small_100").train()
+def attention_of(locator, tokens):
+    """What the tokens of a network with two heads pay to one another in its last block, after Vaswani et al. 2017."""
+    layer = locator.backbone.network.blocks[-1].attn
+    q, k, _ = layer.qkv(tokens).chunk(3, dim=-1)  # (V, N, 2 x 32) each
+    per_head = [
+        (q[..., part] @ k[..., part].mT / np.sqrt(32)).softmax(dim=-1) for part in (slice(0, 32), slice(32, 64))
+    ]
+    return torch.stack(per_head).mean(dim=0).detach().numpy()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "whose"), [("test_vit", "the class token"), ("test_vit2", "all tokens")]
+)  # the second has a register in its place
+def test_the_attention_of_a_transformer_is_that_of_its_last_block(backbone, whose):
+    locator = build(backbone=backbone)
+    layer, tokens = locator.backbone.network.blocks[-1].attn, []
+    with torch.no_grad():
+        layer.qkv.weight *= 12  # untaught, it looks everywhere alike
+    layer.register_forward_pre_hook(lambda layer, inputs: tokens.append(inputs[0]))
+    name, picture = token_attention(locator, pictures(), PRESENT)
+    assert name == f"blocks.{len(locator.backbone.network.blocks) - 1}: attention of {whose}, 4 x 4"
+    paid = attention_of(locator, tokens[0])
+    heat = (paid[:, 0] if whose == "the class token" else paid.mean(axis=1))[:, 1:].reshape(2, 4, 4)
+    assert (heat / heat.max()).std() > 0.05
+    for column, view in enumerate((0, 2)):
+        photo = tile(picture, 0, column, 128)
+        np.testing.assert_array_equal(photo[::2, ::2], pictures()[view].permute(1, 2, 0))
+        shown = draw_attention(photo, heat[column] / heat.max()).astype(int)
+        assert np.abs(tile(picture, 1, column, 128) - shown).max() <= 1
+
+
+def test_a_transformer_has_attention_in_place_of_maps_unless_it_looks_through_windows():
+    transformer = build(backbone="test_vit")
+    for look in (feature_maps, class_activation):
+        with pytest.raises(ModelError, match="test_vit has tokens in place of maps; look at its attention"):
+            look(transformer, pictures(), PRESENT)
+    for backbone in ("swin_tiny_patch4_window7_224", "resnet18"):
+        assert token_attention(build(backbone=backbone), pictures(), PRESENT) is None
+
+
+@pytest.mark.parametrize(
+    ("look", "backbone"),
+    [
+        (feature_maps, "mobilenetv3_small_100"),
+        (class_activation, "mobilenetv3_small_100"),
+        (token_attention, "test_vit"),
+    ],
+)
+def test_looking_leaves_the_network_as_it_was(look, backbone):
+    locator = build(backbone=backbone).train()
     next(locator.backbone.parameters()).requires_grad_(False)
     before = {name: value.clone() for name, value in locator.state_dict().items()}
     look(locator, pictures(), PRESENT)
     assert locator.training
     assert all(torch.equal(value, before[name]) for name, value in locator.state_dict().items())
     assert not any(layer._forward_hooks for layer in locator.modules())
+    assert all(layer.fused_attn for layer in locator.modules() if hasattr(layer, "fused_attn"))
     assert [parameter.requires_grad for parameter in locator.parameters()].count(False) == 1
     assert all(parameter.grad is None for parameter in locator.parameters())
 
 
 def test_what_cannot_be_looked_at_is_refused():
     locator = build()
-    for look in (feature_maps, class_activation):
+    for look in (feature_maps, class_activation, token_attention):
         with pytest.raises(ModelError, match="no view to look at"):
             look(locator, pictures(), torch.zeros(3, dtype=torch.bool))
     with pytest.raises(ModelError, match="head coordinates has no cells"):
