@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
+import warm
 from closure import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
@@ -54,7 +54,7 @@ def write_table(folder, **columns):
 
 def run(folder, *stage):
     return subprocess.run(
-        [sys.executable, "-m", f"tasks.{stage[0]}", *stage[1:]],
+        [warm.path() / "python", "-m", f"tasks.{stage[0]}", *stage[1:]],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
         capture_output=True,
