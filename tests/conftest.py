@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, here and in all that tests start: threads wait for each other
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling our own code costs each process of a project a second
+
 WHOLE_RUNS = {"finished", "registered"}
 STARTED = "WAYMARK_TESTS"  # in the environment of all that the tests of a process start, however far away from it
 GUARD = f"""

@@ -9,5 +9,5 @@ pytestmark = pytest.mark.slow
 def test_data_stages_leave_dvc_lock_as_it_is(tmp_path):
     project = clone(tmp_path / "bundled", small=False)
     committed = project.output_md5()
-    assert sorted(project.repro("split", "grid")) == sorted(DATA_STAGES)
+    assert sorted(project.repro("--no-commit", "split", "grid")) == sorted(DATA_STAGES)  # into no cache, which is slow
     assert project.output_md5() == committed

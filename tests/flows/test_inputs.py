@@ -2,10 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
+from dvc.repo import Repo
 from toy import clone
 
 from flows.stages.inputs import check_input, check_inputs
@@ -56,7 +57,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("fault", "said"), FAULTS)
 def test_what_dvc_cannot_hash_is_named_unless_dvc_ignores_it(project, fault, said):
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], check=True)
+    Repo.init(no_scm=True)
     check_input(Path("input"))
     fault(project / "input/trip")
     with pytest.raises(SourceError, match=f"input/trip/{said}.*, or name it in .dvcignore") as raised:
@@ -72,9 +73,9 @@ def test_what_dvc_cannot_hash_is_named_unless_dvc_ignores_it(project, fault, sai
 def test_dvc_itself_stops_there_and_goes_on_where_it_is_ignored(project, fault):
     """If DVC learns to count such files, the check is to go."""
     (project / "dvc.yaml").write_text(DVC_YAML)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], check=True)
+    Repo.init(no_scm=True)
     fault(project / "input/trip")
-    repro = [sys.executable, "-m", "dvc", "repro", "--quiet"]
+    repro = [warm.path() / "dvc", "repro", "--quiet"]
     assert subprocess.run(repro, check=False, timeout=60).returncode != 0
     (project / ".dvcignore").write_text("/input/trip/b.jpg\n/input/trip/caf?.jpg\n")
     assert subprocess.run(repro, check=False, timeout=60).returncode == 0
@@ -90,7 +91,7 @@ def test_the_pipeline_stops_before_dvc_reads_the_folder(tmp_path, monkeypatch):
 
 
 def test_outside_the_checkout_dvc_ignores_nothing(project, tmp_path_factory):
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], check=True)
+    Repo.init(no_scm=True)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     broken_link(elsewhere)
     (project / ".dvcignore").write_text("b.jpg\n")
@@ -99,7 +100,7 @@ def test_outside_the_checkout_dvc_ignores_nothing(project, tmp_path_factory):
 
 
 def test_a_table_that_is_a_pipe_is_named(project):
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], check=True)
+    Repo.init(no_scm=True)
     os.mkfifo(project / "photos.csv")
     with pytest.raises(SourceError, match=r"photos\.csv is a pipe"):
         check_input(Path("photos.csv"))

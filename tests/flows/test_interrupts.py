@@ -92,7 +92,8 @@ def test_the_disk_is_full(held_training):
 
 def test_a_stage_says_in_one_line_that_the_disk_is_full(tmp_path):
     project = clone(tmp_path / "project")
-    full = project.run("bash", "-c", f"ulimit -f 1; exec {sys.executable} -m tasks.download", code=1)
+    full = f"ulimit -f 1; exec {sys.executable} -B -m tasks.download"  # nor would compiled code be written whole
+    full = project.run("bash", "-c", full, code=1)
     (line,) = full.stderr.splitlines()
     assert re.fullmatch(r"download: File too large: .*; make room and run again, finished work is kept", line)
     assert not (project.folder / "data/raw").exists()

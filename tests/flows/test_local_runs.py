@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import warm
 from servers import free_port, until
 
 from flows.stages import stage
@@ -14,18 +15,17 @@ from flows.workers.training import Training
 
 pytestmark = pytest.mark.slow
 
-PIPELINE = [sys.executable, "-m", "flows.pipeline"]
 
-
-def start(project, **variables):
+def start(project, python=None, **variables):
     environment = {**os.environ, "PREFECT_HOME": str(project.folder / "home"), **variables}
     return subprocess.Popen(
-        PIPELINE, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [python or warm.path() / "python", "-m", "flows.pipeline"],
+        cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_two_first_pipelines_train_once_the_second_waits(held_training):
-    first = start(held_training)
+    first = start(held_training, sys.executable)  # which is the process that the second names
     until(lambda: (held_training.folder / "began-cells").exists(), 300)
     second = start(held_training)
     waiting = f"another pipeline is at work in this checkout (process {first.pid}); waiting for it\n"

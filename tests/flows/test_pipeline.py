@@ -182,6 +182,19 @@ def test_a_failing_stage_ends_the_flow_with_its_own_line(tmp_path):
     assert set(rest.removeprefix("not reached: ").split(", ")) == (STAGES | OF_MODELS) - {"download", "filter"}
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    return clone(tmp_path_factory.mktemp("asked") / "project")
+
+
+@pytest.fixture
+def asking(asked):
+    """A project whose params.yaml a test may change."""
+    before = (asked.folder / "params.yaml").read_text()
+    yield asked
+    (asked.folder / "params.yaml").write_text(before)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -201,9 +214,9 @@ def test_a_failing_stage_ends_the_flow_with_its_own_line(tmp_path):
         ),
     ],
 )
-def test_parameters_are_checked_together(tmp_path, monkeypatch, changes, message):
-    project = clone(tmp_path / "project", **changes)
-    monkeypatch.chdir(project.folder)
+def test_parameters_are_checked_together(asking, monkeypatch, changes, message):
+    monkeypatch.chdir(asking.folder)
+    asking.change(**changes)
     with pytest.raises(WaymarkError, match=re.escape(message)):
         check_params()
 

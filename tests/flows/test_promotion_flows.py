@@ -7,6 +7,7 @@ import sys
 
 import mlflow
 import pytest
+import warm
 from closure import ROOT
 from contest import LANDMARK, LOCATION, Contest
 from prefect.exceptions import ParameterTypeError
@@ -109,9 +110,8 @@ def test_promote_and_roll_back_as_an_operator_does(tmp_path):
 def test_typed_by_hand_no_server_is_started(tmp_path, command):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     environment |= {"PREFECT_API_URL": "", "PREFECT_HOME": str(tmp_path / ".prefect")}
-    result = subprocess.run(
-        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    typed = [warm.path() / "python", "-m", *command]
+    result = subprocess.run(typed, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "waymark-location" in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.rglob("prefect.db"))

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
+import warm
 from closure import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
@@ -52,9 +52,10 @@ def write_table(folder, **columns):
     table.to_csv(folder / "input" / "photos.csv", index=False)
 
 
-def run(folder, *stage):
+def run(folder, *stage, python=None):
+    """Run a stage by a Python, unless named by that of warm.py."""
     return subprocess.run(
-        [sys.executable, "-m", f"tasks.{stage[0]}", *stage[1:]],
+        [python or warm.path() / "python", "-m", f"tasks.{stage[0]}", *stage[1:]],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
         capture_output=True,

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import warm
 from closure import ROOT
 from ruamel.yaml import YAML
 
@@ -39,7 +40,7 @@ class Project:
 
     def run(self, *command, code=0, **variables):
         """Run a command in the project, and return what it printed."""
-        here = Path(sys.executable).parent
+        here = Path(sys.executable).parent if variables else warm.path()  # variables may be meant for libraries
         environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": "", **variables}
         environment.pop("MLFLOW_TRACKING_URI", None)
         environment["PREFECT_HOME"] = str(self.folder / ".prefect")

@@ -31,6 +31,7 @@ STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
 PLACES = 40
 COLOURS = {10: (1.0, 0.3, 0.2), 27: (0.2, 1.0, 0.3), 203: (0.3, 0.2, 1.0)}  # of the made-up landmarks
+SMALLER = {"resnext101_32x8d": "resnext50_32x4d", "efficientnet_b7": "efficientnet_b0"}  # of the same kind
 IMAGES = 14  # of each of them
 
 
@@ -153,7 +154,7 @@ def _gps(latitude, longitude):
 
 
 def write_params(recipe, folder, mirror):
-    """Write the recipe at toy size: small pictures, two epochs, and weights that were made here."""
+    """Write the recipe at toy size: small pictures and networks, two epochs, weights that were made here."""
     params = yaml.load(ROOT / "recipes" / f"{recipe}.yaml")
     params["download"]["synthetic"].update(places=PLACES, landmarks=0)
     params["resize"]["size_px"] = 32
@@ -166,6 +167,7 @@ def write_params(recipe, folder, mirror):
     for grid in params["grids"].values():
         grid["min_records"] = 3
     for number, entry in enumerate(params["models"].values()):
+        entry["backbone"] = SMALLER.get(entry["backbone"], entry["backbone"])
         if entry["weights"] == "default":
             entry["weights"] = str(folder / f"{entry['backbone']}.pt")
             torch.save(made_weights(entry["backbone"], number), entry["weights"])

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import warm
 from closure import ROOT
 from mlflow.tracking import MlflowClient
 from small import run, write_params
@@ -83,7 +84,7 @@ def environment(uri):
 
 def python(folder, uri, *arguments):
     result = subprocess.run(
-        [sys.executable, *arguments],
+        [warm.path() / "python", *arguments],
         cwd=folder, env=environment(uri), capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
