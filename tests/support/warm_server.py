@@ -36,6 +36,7 @@ import ruamel.yaml  # noqa: E402
 import scipy.optimize  # noqa: E402
 import scipy.stats  # noqa: E402
 import sklearn.neighbors  # noqa: E402
+import timm  # noqa: E402
 import torch  # noqa: E402
 import torchvision  # noqa: E402
 import typer  # noqa: E402
