@@ -85,9 +85,8 @@ def apply(entry: Mapping[str, Any], path: Path) -> None:
             known.fa.set_block_style()
             known[name] = content
         document[section] = known
-    with whole_file(path) as beside:
-        with beside.open("w", encoding="utf-8") as file:
-            yaml.dump(document, file)
+    with whole_file(path) as beside, beside.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
 
 
 def _yaml() -> YAML:

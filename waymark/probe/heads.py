@@ -24,7 +24,7 @@ from waymark.models.recognition import LandmarkIndex
 Setting = Mapping[str, Any]
 ITERATIONS = 200
 RECORDS_IN_CELL = (20, 8)  # training records for each cell, of which the better is chosen
-MOST_CELLS = 200
+MOST_CELLS = 100
 
 
 class Training(NamedTuple):
@@ -120,7 +120,7 @@ def _mixed(training: Training, features: Features, settings: Sequence[Setting]) 
     return [median_place(mixed(near, cells, setting["cells"])) for setting in settings]
 
 
-def cell_spread(training: Training, features: Features, *, records_in_cell: int, C: float) -> Spread:  # noqa: N803
+def cell_spread(training: Training, features: Features, *, records_in_cell: int, C: float) -> Spread:
     """Weigh cells with the probabilities of a linear probe; the cells are clusters of the training places (k-means).
 
     Args:
@@ -147,7 +147,14 @@ LANDMARK_HEADS = (
     Head("softmax", _grid(C=(3.0, 30.0), retrieval_weight=(0.0, 0.5)), _softmax),
 )
 PLACE_HEADS = (
-    Head("neighbours", _grid(neighbours=(1, 5, 10, 20), temperature=(0.05, 0.2)), _neighbours),
-    Head("cells", _grid(records_in_cell=RECORDS_IN_CELL, C=(3.0, 30.0)), _cells),
+    Head(
+        "neighbours",
+        (
+            {"neighbours": 1, "temperature": 0.1},
+            *_grid(neighbours=(5, 15), temperature=(0.05, 0.2)),
+        ),
+        _neighbours,
+    ),
+    Head("cells", _grid(records_in_cell=RECORDS_IN_CELL, C=(10.0,)), _cells),
     Head("neighbours and cells", _grid(cells=(0.3, 0.6)), _mixed),
 )

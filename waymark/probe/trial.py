@@ -23,7 +23,7 @@ from waymark.probe.pictures import COLOURS, Embedded
 FOLDS, INNER_FOLDS = 5, 3
 FEW_GROUPS = 15  # up to which each is left out alone
 SHRINKAGES = (None, 0.1, 1.0)  # of the whitening, None for features as they are
-MOST_TUNED = 3000  # training records that choose the settings
+MOST_TUNED = 1500  # training records that choose the settings
 CONFIDENCE = 0.9
 CONSTANT = "constant"
 
