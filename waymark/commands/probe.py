@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tabulate import tabulate
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from waymark.commands.terminal import say, show
@@ -143,8 +143,9 @@ def short_name(backbone: str, taken: set[str]) -> str:
 
 def _try(task: Task, embedded: Sequence[Embedded], name: str) -> Result:
     rows: list[Row] = []
-    for entry in tqdm(embedded, unit="features", desc=task.kind, disable=None):
-        rows += try_heads(task, entry)
+    with threadpool_limits(1):  # of many small sums, several threads spend most of their time waiting
+        for entry in tqdm(embedded, unit="features", desc=task.kind, disable=None):
+            rows += try_heads(task, entry)
     tried = sorted((row for row in rows if row.features != COLOURS), key=lambda row: float(row.errors.mean()))
     comparisons = [*(row for row in rows if row.features == COLOURS), constant(task)]
     options = next(entry.options for entry in embedded if entry.name == tried[0].features)
@@ -169,13 +170,19 @@ def _lines(probed: Probed, result: Result, written: bool) -> Iterator[str]:
         [row.features, row.head, *_figures(task, row, metres), f"{row.seconds:.0f}", f"{row.megabytes:.0f}"]
         for row in (*result.rows, *result.comparisons)
     ]
-    yield tabulate(table, ["features", "head", unit, "90 %", "s", "MB"], disable_numparse=True)
+    yield from _aligned([["features", "head", unit, "90 %", "s", "MB"], *table])
     yield ""
     yield verdict(result)
     yield ""
     yield "written into params.yaml:" if written else "the best as entries of params.yaml (--apply writes them):"
     yield ""
     yield as_yaml(result.entry).rstrip()
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        yield "  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
 
 
 def _figures(task: Task, row: Row, metres: bool) -> tuple[str, str]:
@@ -205,7 +212,9 @@ def better_than(task: Task, row: Row, other: Row) -> bool | None:
 
 def verdict(result: Result) -> str:
     """Say in a sentence whether the best line beats the comparisons."""
-    best, wins, ties = result.best, [], []
+    best = result.best
+    wins: list[str] = []
+    ties: list[str] = []
     for name in (CONSTANT, COLOURS):
         other = next((row for row in result.comparisons if row.features == name), None)
         if other is not None:

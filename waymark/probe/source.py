@@ -143,7 +143,7 @@ def _of_stages() -> Probed:
         )
         for place in range(len(of_record))
     ]
-    pictures = Pictures(views, records.num_rows, shards, shards.fit)  # type: ignore[arg-type]
+    pictures = Pictures(views, records.num_rows, shards, shards.fit)
     return _probed("train and val of data/split", records, pictures, [None] * records.num_rows)
 
 

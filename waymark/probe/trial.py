@@ -71,7 +71,8 @@ class Task:
         """Measure the `(B,)` errors of answers for some rows: kilometres, or 1 for a wrong landmark."""
         if self.kind == "landmarks":
             return (answer != self.target[rows]).astype(np.float64)
-        return great_circle_km(unproject(answer, self.crs, anywhere=True), self.lat_lon[rows])
+        distance_km: Floats = great_circle_km(unproject(answer, self.crs, anywhere=True), self.lat_lon[rows])
+        return distance_km
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def try_heads(task: Task, entry: Embedded) -> Iterator[Row]:
 
     Colours are the comparison: only the nearest of them, as they are.
     """
-    heads = LANDMARK_HEADS if task.kind == "landmarks" else PLACE_HEADS
+    heads: tuple[Head, ...] = LANDMARK_HEADS if task.kind == "landmarks" else PLACE_HEADS
     shrinkages = SHRINKAGES if entry.name != COLOURS else SHRINKAGES[:1]
     heads = heads if entry.name != COLOURS else heads[:1]
     errors = {head.name: np.full(len(task.target), np.nan) for head in heads}

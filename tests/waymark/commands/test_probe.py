@@ -137,7 +137,7 @@ def test_the_best_entry_is_written_into_the_params_file(drawn, tmp_path, monkeyp
     [
         (("nowhere",), "nowhere does not exist"),
         ((), "data/filtered/records.parquet does not exist; name a folder or a table of pictures"),
-        ((".", "--backbone", "resnet81"), "has no picture"),
+        ((".",), "holds no photo"),
     ],
 )
 def test_errors_are_one_line(tmp_path, monkeypatch, arguments, message):
