@@ -101,7 +101,8 @@ def _softmax(training: Training, features: Features, settings: Sequence[Setting]
 
 def _over_classes(scores: Floats) -> Floats:
     centred: Floats = scores - scores.mean(axis=1, keepdims=True)
-    return centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-9)
+    scaled: Floats = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-9)
+    return scaled
 
 
 def _neighbours(training: Training, features: Features, settings: Sequence[Setting]) -> list[NDArray[Any]]:

@@ -75,7 +75,7 @@ class TwoPoolings(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn `(N, 3, H, W)` normalised pictures into `(N, width + width of levels)` features."""
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        maps, levels = self.last.network.forward_intermediates(pictures)  # type: ignore[operator]
+        maps, levels = self.last.network.forward_intermediates(pictures)
         pooled = self.last._norm(self.last.pooling(maps)).flatten(1)
         return torch.cat([pooled, self.pooling(levels)], dim=1)
 

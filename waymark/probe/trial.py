@@ -70,7 +70,8 @@ class Task:
     def errors(self, rows: Rows, answer: NDArray[Any]) -> Floats:
         """Measure the `(B,)` errors of answers for some rows: kilometres, or 1 for a wrong landmark."""
         if self.kind == "landmarks":
-            return (answer != self.target[rows]).astype(np.float64)
+            wrong: Floats = np.not_equal(answer, self.target[rows]).astype(np.float64)
+            return wrong
         distance_km: Floats = great_circle_km(unproject(answer, self.crs, anywhere=True), self.lat_lon[rows])
         return distance_km
 

@@ -126,7 +126,7 @@ def test_the_best_entry_is_written_into_the_params_file(drawn, tmp_path, monkeyp
     assert text.startswith("# mine\nregion: HRV  # where\nmodels:\n  cells: {epochs: 3}  # short\n")
     written = YAML(typ="safe").load(text)
     name = next(iter(written["embeddings"]))
-    TypeAdapter(EmbeddingOptions).validate_python(written["embeddings"][name])
+    TypeAdapter(EmbeddingOptions).validate_json(json.dumps(written["embeddings"][name]))
     assert written["models"]["towns"]["target"] == "data/filtered/landmarks.parquet"
     again = run(folder, *SMALL, "--apply", "--name", "towns", code=1)
     assert "params.yaml has models.towns already" in again.stderr
