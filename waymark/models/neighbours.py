@@ -75,8 +75,8 @@ def class_prototypes(features: Features, label: NDArray[np.int64], classes: int)
     Returns:
         `(classes, D)` of unit length.
 
-    >>> class_prototypes(np.eye(2, dtype=np.float32), np.array([1, 1]), 2).round(2).tolist()
-    [[0.0, 0.0], [0.71, 0.71]]
+    >>> (class_prototypes(np.eye(2, dtype=np.float32), np.array([1, 1]), 2) * 2**0.5).round().tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
     """
     total = np.zeros((classes, features.shape[1]), np.float32)
     np.add.at(total, label, features)
