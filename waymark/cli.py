@@ -68,6 +68,20 @@ class Layout(StrEnum):
     photos = "photos"
 
 
+class Label(StrEnum):
+    """Whether the name of a photo's folder is its landmark."""
+
+    folder = "folder"
+    none = "none"
+
+
+class Fit(StrEnum):
+    """How pictures become square."""
+
+    crop = "crop"
+    stretch = "stretch"
+
+
 @app.command()
 def guess(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="A photo, or several views of one place.")],
@@ -242,6 +256,64 @@ def check(
         found = check(path, source=source, out=out, region=region, shore_km=shore_km, min_images=min_images)
         show(found.text())
     raise typer.Exit(found.status)
+
+
+@app.command()
+def probe(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SOURCE]", help="Folder of photos, or table; by default the data of the stages of this checkout."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="photos, quads, table or raw; detected by default.")
+    ] = None,
+    label: Annotated[
+        Label | None,
+        typer.Option(help="Whether a photo's folder is its landmark; by default if no photo has coordinates."),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option("--backbone", "-b", metavar="NAME", help="Model of timm; use it several times to compare."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="none, default, bundled or a path; by default bundled, else default."),
+    ] = None,
+    size_px: Annotated[
+        int | None, typer.Option("--size", min=8, max=4096, metavar="PX", help="Side of the pictures; 224 by default.")
+    ] = None,
+    fit: Annotated[
+        Fit | None, typer.Option(help="Whether the sides of wide pictures are cut off; by default they are not.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model in the entry.")] = "probe",
+    as_json: JsonOption = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best entry into params.yaml.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare pretrained backbones and heads on your own pictures, in minutes and without training a network.
+
+    Prints a table for places and one for landmarks, each with 90 % intervals, and the best as entries of params.yaml.
+    If the source has a split, test is asked and the rest is learnt from; else groups are held out in five folds.
+    """
+    with one_line_errors(debug):
+        if path is not None and not path.is_dir():
+            check_files([path])
+        from waymark.commands.probe import probe
+
+        probe(
+            path,
+            source=source,
+            label=None if label is None else label.value,
+            backbones=backbone or (),
+            weights=weights,
+            size_px=size_px,
+            fit=None if fit is None else fit.value,
+            name=name,
+            as_json=as_json,
+            into_params=apply,
+        )
 
 
 @app.command()
