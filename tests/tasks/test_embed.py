@@ -173,7 +173,7 @@ def test_a_second_head_and_a_change_of_a_head_run_neither_resize_nor_embed(proje
     models = project.params()["models"]
     models["first"]["seed"] = 2
     models["second"] = {**models["first"], "target": "data/grid", "head": {"name": "cells"}}
-    models["third"] = {**models["first"], "head": {"name": "neighbours", "count": 5}}
+    models["third"] = {**models["first"], "head": {"name": "neighbours", "neighbours": 5}}
     landmarks = "data/filtered/landmarks.parquet"
     models["fourth"] = {**models["first"], "views": "mean", "target": landmarks, "head": {"name": "prototypes"}}
     project.change(models=models)

@@ -42,9 +42,13 @@ class Whitening:
             features: `(N, D)`, of training or of new records.
             shrinkage: 0 or more.
         """
-        deviation = np.sqrt(self.variance + shrinkage * self.variance.mean())
         turned = (features - self.mean) @ self.components.T  # (N, d)
-        return unit_length(torch.from_numpy(turned / np.maximum(deviation, np.finfo(np.float32).tiny)))
+        return unit_length(torch.from_numpy(turned / self.deviation(shrinkage)))
+
+    def deviation(self, shrinkage: float) -> Features:
+        """Compute the `(d,)` numbers by which each direction is divided."""
+        found: Features = np.sqrt(self.variance + shrinkage * self.variance.mean())
+        return np.maximum(found, np.finfo(np.float32).tiny)
 
 
 def fit_whitening(features: Features, dimensions: int | None = None) -> Whitening:

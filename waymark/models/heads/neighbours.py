@@ -2,11 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,57 +14,54 @@ from waymark.models.decoding import best_position, geometric_median, mean_positi
 from waymark.models.heads.adapter import Place, PlaceHead, PlaceOptions, TrainingPlaces, to_lat_lon
 from waymark.models.heads.cells import CellHead
 from waymark.models.heads.landmarks import LandmarkHead, LandmarkOptions
-from waymark.options.kinds import Few, Width
+from waymark.models.neighbours import fit_whitening
+from waymark.options.kinds import Few
 from waymark.options.named import STRICT
 
 Temperature = Annotated[float, Field(ge=0.0001, le=100)]
+Shrinkage = Annotated[float, Field(ge=0, le=1000)]
 
 
 class Looks(nn.Module):
-    """Features as they are compared: whitened if wanted, and of unit length.
-
-    Whitening is that of Jégou and Chum 2012, Negative evidences and co-occurrences in image retrieval, section 3:
-    principal components that each vary by 1, so that what all pictures share does not count.
+    """Features as they are compared: whitened if wanted, and of unit length; see `waymark.models.neighbours`.
 
     Args:
         width: number of features.
-        whiten: number of principal components; None compares the features as they are.
+        whitening: shrinkage of the whitening; None compares the features as they are.
     """
 
     centre: Tensor  # (width,)
-    components: Tensor  # (width, whiten)
+    components: Tensor  # (width, width), with zeros for directions in which the training records do not vary
 
-    def __init__(self, width: int, whiten: int | None) -> None:
+    def __init__(self, width: int, whitening: float | None) -> None:
         super().__init__()
-        self.width, self.whiten = width if whiten is None else whiten, whiten
-        if whiten is not None:
-            if whiten > width:
-                raise ModelError(f"whiten is {whiten}, and there are {width} features; set it to {width} or less")
+        self.whitening = whitening
+        if whitening is not None:
             self.register_buffer("centre", torch.zeros(width))
-            self.register_buffer("components", torch.zeros(width, whiten))
+            self.register_buffer("components", torch.zeros(width, width))
 
     def learn(self, features: Tensor) -> None:
         """Learn the whitening from `(N, width)` features of training records.
 
         Raises:
-            ModelError: there are fewer records than components.
+            ModelError: there is one record, which has no directions.
         """
-        if self.whiten is None:
+        if self.whitening is None:
             return
-        if len(features) <= self.whiten:
-            raise ModelError(
-                f"whiten is {self.whiten}, and there are {len(features)} training records; set it lower, or to null"
-            )
-        found = PCA(self.whiten, whiten=True, svd_solver="full").fit(features.double().numpy())
-        scaled = found.components_.T / np.sqrt(found.explained_variance_)
-        self.centre.copy_(torch.from_numpy(found.mean_))
-        self.components.copy_(torch.from_numpy(scaled))
+        if len(features) < 2:
+            raise ModelError("whitening needs two training records or more; set it to null")
+        looks = F.normalize(features, dim=1)
+        found = fit_whitening(looks.numpy())
+        scaled = found.components.T / found.deviation(self.whitening)
+        self.centre.copy_(torch.from_numpy(found.mean))
+        self.components[:, : scaled.shape[1]].copy_(torch.from_numpy(scaled))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `(B, width)` features into `(B, D)` of unit length."""
-        if self.whiten is not None:
-            features = (features - self.centre) @ self.components
-        return F.normalize(features, dim=1)
+        """Turn `(B, width)` features into `(B, width)` of unit length."""
+        looks = F.normalize(features, dim=1)
+        if self.whitening is None:
+            return looks
+        return F.normalize((looks - self.centre) @ self.components, dim=1)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -76,20 +71,20 @@ class Neighbours(PlaceOptions):
     Hays and Efros 2008, IM2GPS; Vo et al. 2017, Revisiting IM2GPS in the Deep Learning Era, weigh them.
 
     Args:
-        count: of neighbours.
+        neighbours: how many are asked.
         temperature: a neighbour weighs exp(cosine / temperature); the lower, the more the nearest counts.
         answer: made of the neighbours' places and weights: their `median`, `mean`, or the `best` alone.
-        whiten: number of principal components in which they are compared; null for the features as they are.
+        whitening: shrinkage of the whitening before they are compared; null for the features as they are.
     """
 
     by_gradient: ClassVar[bool] = False
     by_records: ClassVar[bool] = True
 
     name: Literal["neighbours"] = "neighbours"
-    count: Few = 10
+    neighbours: Few = 10
     temperature: Temperature = 0.1
     answer: Literal["median", "mean", "best"] = "median"
-    whiten: Width | None = None
+    whitening: Shrinkage | None = None
 
     def build(self, width: int, *, cells: int, crs: str) -> "NeighboursHead":
         """Build the head; its cells are the training records."""
@@ -111,11 +106,11 @@ class NeighboursHead(CellHead):
     def __init__(self, width: int, records: int, crs: str, options: Neighbours) -> None:
         PlaceHead.__init__(self)
         self.crs, self.chosen = crs, options
-        self.count = min(options.count, records)
-        self.looks = Looks(width, options.whiten)
+        self.count = min(options.neighbours, records)
+        self.looks = Looks(width, options.whitening)
         self.register_buffer("cell_ids", torch.full((records,), -1))  # they are no cells of a grid
         self.register_buffer("positions_m", torch.zeros(records, 2, dtype=torch.float64))
-        self.register_buffer("references", torch.zeros(records, self.looks.width))
+        self.register_buffer("references", torch.zeros(records, width))
 
     def adapt(self, places: TrainingPlaces) -> None:
         """Learn where the training records are."""
@@ -162,13 +157,13 @@ class Prototypes(LandmarkOptions):
     Snell, Swersky and Zemel 2017, Prototypical Networks for Few-shot Learning, equation 1, by cosine.
 
     Args:
-        whiten: as of `neighbours`.
+        whitening: as of `neighbours`.
     """
 
     by_gradient: ClassVar[bool] = False
 
     name: Literal["prototypes"] = "prototypes"
-    whiten: Width | None = None
+    whitening: Shrinkage | None = None
 
     def build(self, width: int, *, landmarks: int) -> "PrototypesHead":
         """Build the head for so many features and landmarks."""
@@ -188,8 +183,8 @@ class PrototypesHead(LandmarkHead):
 
     def __init__(self, width: int, classes: int, options: Prototypes) -> None:
         super().__init__(classes, options)
-        self.looks = Looks(width, options.whiten)
-        self.register_buffer("prototypes", torch.zeros(self.outputs, self.looks.width))
+        self.looks = Looks(width, options.whitening)
+        self.register_buffer("prototypes", torch.zeros(self.outputs, width))
 
     def learn(self, features: Tensor, landmark: Tensor) -> None:
         """Average how the training records of each landmark look, and of those without any if they count."""
