@@ -36,6 +36,7 @@ class Result:
     task: Task
     rows: list[Row]
     comparisons: list[Row]
+    chosen: Row  # the line of the entry: the best one whose features are one entry of `embeddings:`
     entry: dict[str, Any]
 
     @property
@@ -148,8 +149,9 @@ def _try(task: Task, embedded: Sequence[Embedded], name: str) -> Result:
             rows += try_heads(task, entry)
     tried = sorted((row for row in rows if row.features != COLOURS), key=lambda row: float(row.errors.mean()))
     comparisons = [*(row for row in rows if row.features == COLOURS), constant(task)]
-    options = next(entry.options for entry in embedded if entry.name == tried[0].features)
-    return Result(task, tried, comparisons, entry_of(task, tried[0], options, name))
+    single = {entry.name: entry.options for entry in embedded if len(entry.options) == 1}
+    best = next(row for row in tried if row.features in single)  # a model learns from one entry of `embeddings:`
+    return Result(task, tried, comparisons, best, entry_of(task, best, single[best.features], name))
 
 
 def _lines(probed: Probed, result: Result, written: bool) -> Iterator[str]:
@@ -174,7 +176,10 @@ def _lines(probed: Probed, result: Result, written: bool) -> Iterator[str]:
     yield ""
     yield verdict(result)
     yield ""
-    yield "written into params.yaml:" if written else "the best as entries of params.yaml (--apply writes them):"
+    line = f"{result.chosen.features} with {result.chosen.head}"
+    yield (
+        f"{line}, written into params.yaml:" if written else f"{line} as entries of params.yaml (--apply writes them):"
+    )
     yield ""
     yield as_yaml(result.entry).rstrip()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from waymark.errors import ParameterError
@@ -18,7 +18,16 @@ from waymark.system.files import whole_file
 MODEL = "probe"
 TARGETS = {"neighbours": "data/projected", "cells": "data/grid", "neighbours and cells": "data/projected"}
 LANDMARKS = "data/filtered/landmarks.parquet"
-HEADS = {"neighbours and cells": "neighbours"}  # that of the table for which there is no head yet
+# Heads of the table that a model has under another name; `calibrate` weighs the nearest picture against any head.
+HEADS = {"neighbours and cells": "neighbours", "nearest": "prototypes"}
+TRAINING = {  # of heads that epochs teach: features are cheap, so many epochs are
+    "optimizer": {"name": "adamw", "lr": 0.002, "weight_decay": 0.05},
+    "schedule": {"name": "cosine"},
+    "epochs": 40,
+    "batch_size": 64,
+    "seed": 1,
+}
+SOFTMAX = {"dropout": 0.2, "label_smoothing": 0.1}
 
 
 def entry_of(task: Task, best: Row, options: Mapping[str, EmbeddingOptions], name: str = MODEL) -> dict[str, Any]:
@@ -27,20 +36,24 @@ def entry_of(task: Task, best: Row, options: Mapping[str, EmbeddingOptions], nam
     Args:
         task: places or landmarks.
         best: the line.
-        options: entries of `embeddings:` by name, of the features of that line.
+        options: the one entry of `embeddings:` by name, of the features of that line.
         name: of the model.
     """
     embeddings = {key: _plain(asdict(option)) for key, option in options.items()}
     head: dict[str, Any] = {"name": HEADS.get(best.head, best.head)}
     if head["name"] == "neighbours":
         head |= {key: best.settings[key] for key in ("neighbours", "temperature") if key in best.settings}
-    if "whitening" in best.settings and head["name"] in ("neighbours", "nearest", "prototypes"):
+    if "whitening" in best.settings and head["name"] in ("neighbours", "prototypes"):
         head["whitening"] = best.settings["whitening"]
+    if head["name"] == "softmax":
+        head |= SOFTMAX
+    (learns_from,) = embeddings
     model = {
         "target": LANDMARKS if task.kind == "landmarks" else TARGETS[best.head],
-        "embeddings": next(iter(embeddings)) if len(embeddings) == 1 else list(embeddings),
+        "embeddings": learns_from,
         "views": "mean",
         "head": head,
+        **TRAINING,
     }
     return {"embeddings": embeddings, "models": {name: model}}
 
@@ -97,16 +110,14 @@ def _yaml() -> YAML:
 
 
 def _styled(entry: Mapping[str, Any]) -> CommentedMap:
-    """Turn sections into YAML with the embeddings, and the mappings and lists within a model, in one line each."""
+    """Turn sections into YAML with the embeddings, and the mappings within a model, in one line each."""
     embeddings, models = CommentedMap(), CommentedMap()
     for name, option in entry["embeddings"].items():
         embeddings[name] = CommentedMap(option)
         embeddings[name].fa.set_flow_style()
     for name, model in entry["models"].items():
         models[name] = CommentedMap(model)
-        models[name]["head"] = CommentedMap(model["head"])
-        models[name]["head"].fa.set_flow_style()
-        if isinstance(model["embeddings"], list):
-            models[name]["embeddings"] = CommentedSeq(model["embeddings"])
-            models[name]["embeddings"].fa.set_flow_style()
+        for key in ("head", "optimizer", "schedule"):
+            models[name][key] = CommentedMap(model[key])
+            models[name][key].fa.set_flow_style()
     return CommentedMap({"embeddings": embeddings, "models": models})

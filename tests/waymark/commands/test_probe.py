@@ -11,9 +11,13 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from tasks.common.validation import validate
+from tasks.training.models import ModelEntry, check_entry
 from waymark.cli import app
 from waymark.errors import ParameterError
 from waymark.models.embedding import EmbeddingOptions
+from waymark.models.heads import Cells, Neighbours, Prototypes, Softmax
+from waymark.models.pooling import Levels
 from waymark.probe.entry import apply, entry_of
 from waymark.probe.pictures import colour_histogram
 from waymark.probe.trial import Fold, Row, Task, divide, interval_of
@@ -184,21 +188,36 @@ def test_a_histogram_counts_colours():
     assert colour_histogram(red) @ colour_histogram(half) == pytest.approx(0.5**0.5)
 
 
-def an_entry(name="probe", size_px=224):
-    task = Task("landmarks", np.zeros(2, int), np.arange(2), [Fold(np.array([0]), np.array([1]))])
-    options = {"a": EmbeddingOptions(backbone="resnet18", weights="none", size_px=size_px),
-               "b": EmbeddingOptions(backbone="resnet34", weights="none", size_px=size_px)}  # fmt: skip
-    return entry_of(task, Row("a + b", "nearest", np.zeros(1), {"whitening": 0.1}, 0.0, 0.0), options, name)
+def an_entry(name="probe", head="nearest", kind="landmarks", settings=None):
+    target = np.zeros(2, int) if kind == "landmarks" else np.zeros((2, 2))
+    task = Task(kind, target, np.arange(2), [Fold(np.array([0]), np.array([1]))])
+    options = {"a": EmbeddingOptions(backbone="resnet18", weights="none", pooling=Levels())}
+    row = Row("a", head, np.zeros(1), {"whitening": 0.1} if settings is None else settings, 0.0, 0.0)
+    return entry_of(task, row, options, name)
 
 
-def test_joined_features_are_a_list_in_the_entry(tmp_path):
+@pytest.mark.parametrize(
+    ("head", "kind", "settings", "model"),
+    [
+        ("nearest", "landmarks", {"whitening": 0.1}, Prototypes(whitening=0.1)),
+        ("prototypes", "landmarks", {}, Prototypes()),
+        ("softmax", "landmarks", {"whitening": 0.1, "C": 3.0}, Softmax(dropout=0.2, label_smoothing=0.1)),
+        ("neighbours", "places", {"neighbours": 5, "temperature": 0.2, "whitening": 1.0},
+         Neighbours(neighbours=5, temperature=0.2, whitening=1.0)),
+        ("neighbours and cells", "places", {"cells": 0.3}, Neighbours()),
+        ("cells", "places", {"records_in_cell": 8, "C": 10.0}, Cells()),
+    ],
+)  # fmt: skip
+def test_every_head_of_the_table_is_an_entry_that_the_stages_take(tmp_path, head, kind, settings, model):
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS)
-    apply(an_entry(), path)
-    assert "    embeddings: [a, b]\n" in path.read_text()
-    assert "head: {name: nearest, whitening: 0.1}" in path.read_text()
-    apply(an_entry("another"), path)  # its embeddings are there
-    assert YAML(typ="safe").load(path)["models"]["another"]["embeddings"] == ["a", "b"]
+    apply(an_entry(head=head, kind=kind, settings=settings), path)
+    written = YAML(typ="safe").load(path)
+    assert written["embeddings"]["a"]["pooling"] == {"name": "levels"}
+    entry = validate(ModelEntry, {**written["models"]["probe"], "region": None}, "models.probe", ("region",))
+    check_entry(entry)
+    assert entry.head == model
+    apply(an_entry("another", head, kind, settings), path)  # its embeddings are there
 
 
 @pytest.mark.parametrize(
