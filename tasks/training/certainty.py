@@ -122,7 +122,7 @@ def _areas(locator: Locator, outputs: Outputs, val: pd.DataFrame, temperature: f
     head = locator.place_head
     if not isinstance(head, CellHead) or not locator.config.head.parts().place.has_cells or temperature is None:
         return None
-    placed = val["latitude"].notna().to_numpy()
+    placed = val["latitude"].notna().to_numpy(copy=True)
     label = _labels(val[placed], head, locator)
     chances = head.probabilities(outputs.place[torch.from_numpy(placed)], temperature).numpy()
     own = chances[np.arange(len(label)), label]

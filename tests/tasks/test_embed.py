@@ -1,7 +1,9 @@
 """The stage embed, and models that learn from what it writes."""
 
 import json
+from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -183,6 +185,25 @@ def test_a_second_head_and_a_change_of_a_head_run_neither_resize_nor_embed(proje
     figures = {model: json.loads(path.read_text())["test"] for model, path in metrics.items()}
     assert figures["third"]["mean_km"] < figures["third"]["constant_mean_km"]
     assert figures["fourth"]["top1"] > 0.5
+
+
+def test_areas_hold_true_cells_and_are_as_large_as_their_cells(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    found = pd.read_parquet("reports/models/second/predictions.parquet").dropna(subset=["latitude"])
+    known = json.loads((Path("trained/second-calibration/calibration.json")).read_text())["areas"]
+    cells = gpd.read_parquet("trained/second-calibration/cells.parquet")
+    for share in (50, 90):
+        area, held = found[f"area_{share}_km2"], found[f"in_area_{share}"]
+        if known[f"least_{share}"] is None:
+            assert area.isna().all()
+            continue
+        assert area.between(cells["area_km2"].min(), cells["area_km2"].sum()).all()
+        assert held.notna().all()
+        assert not held[found["cell"].isna()].any()  # its cell is no class
+        right = found["cell"] == found["predicted_cell"]
+        assert held[right].all()  # the most probable cell is in every area
+    assert known["least_50"] is not None
+    assert pd.read_parquet("reports/models/first/predictions.parquet")["area_50_km2"].isna().all()
 
 
 def test_the_exported_file_answers_from_pictures_as_evaluate_did_from_embeddings(project, tmp_path, monkeypatch):

@@ -157,7 +157,7 @@ def test_figures_are_those_of_the_heads_and_of_nothing_else(project, name):
         assert read(name, "metrics.json")[split] == project.found[name].metrics[split] == expected
     assert project.found[name].images_per_second > 0
     found = predictions(name)
-    assert found.columns[-2:].tolist() == ["best_landmark", "confidence"]
+    assert found.columns[-6:-4].tolist() == ["best_landmark", "confidence"]
     assert found["predicted_latitude"].notna().all() == (places is not None)
     for column in ("predicted_longitude", "distance_km", "constant_km", "radius_50_km", "nearest_train_km"):
         assert found[column].notna().any() == (places is not None), column
