@@ -87,8 +87,7 @@ def country_codes(lat_lon: Floats) -> NDArray[np.object_]:
     """
     lat_lon = _wrapped(lat_lon)
     shapes, outlined = _countries()
-    shape = holding(lat_lon, shapes, shore_deg=SHORE_DEG)
-    codes = np.where(shape < 0, None, outlined[shape])
+    codes: NDArray[np.object_] = np.append(outlined, None)[holding(lat_lon, shapes, shore_deg=SHORE_DEG)]
     known = np.flatnonzero(np.isfinite(lat_lon).all(axis=1))
     town = _nearest(lat_lon[known], None)
     own = _towns().code[town]
@@ -123,7 +122,7 @@ def country_name(code: str) -> str:
     """
     if code in USUAL_NAMES:
         return USUAL_NAMES[code]
-    country = pycountry.countries.get(alpha_3=code)
+    country: Any = pycountry.countries.get(alpha_3=code)
     name = str(getattr(country, "common_name", country.name))
     first, _, last = name.partition(", ")
     return f"{last} {first}".removeprefix("The ") if last.endswith((" of", " of the")) else name
