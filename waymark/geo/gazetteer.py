@@ -87,7 +87,7 @@ def country_codes(lat_lon: Floats) -> NDArray[np.object_]:
     """
     lat_lon = _wrapped(lat_lon)
     shapes, outlined = _countries()
-    codes: NDArray[np.object_] = np.append(outlined, None)[holding(lat_lon, shapes, shore_deg=SHORE_DEG)]
+    codes: NDArray[np.object_] = np.append(outlined, [None])[holding(lat_lon, shapes, shore_deg=SHORE_DEG)]
     known = np.flatnonzero(np.isfinite(lat_lon).all(axis=1))
     town = _nearest(lat_lon[known], None)
     own = _towns().code[town]
