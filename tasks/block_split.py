@@ -31,6 +31,7 @@ from waymark.geo.crs import project
 from waymark.images.statistics import channel_statistics
 from waymark.inference.predictor import Predictor
 from waymark.metrics.figures import place_figures
+from waymark.metrics.naming import name_figures
 from waymark.options.kinds import BufferM, Fraction, Seed, SpacingM
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def block_split(model: str, settings: BlockSplit) -> None:
     predictions = predict(
         Predictor(setup.locator, learnt.calibration, learnt.index), table, views, settings.calibrate.batch_size
     )
-    metrics = {split: place_figures(rows) for split, rows in by_split(predictions).items()}
+    metrics = {split: place_figures(rows) | name_figures(rows) for split, rows in by_split(predictions).items()}
     with whole_folder(REPORTS / f"{model}@block_split") as out:
         write_predictions(predictions, out / "predictions.parquet")
         write_json(metrics, out / "metrics.json")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from waymark.inference.answering import Undecodable
-    from waymark.inference.api import Answer, Candidate, PicturePredictor
+    from waymark.inference.api import Answer, PicturePredictor
+    from waymark.inference.candidates import Candidate
 
 __all__ = ["Answer", "Candidate", "PicturePredictor", "Undecodable", "__version__", "load"]
 

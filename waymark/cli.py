@@ -134,6 +134,10 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="CSV to write.")],
     model: ModelsOption = None,
     layout: Annotated[Layout, typer.Option(help="How the folder is read.")] = Layout.auto,
+    top_k: Annotated[
+        int,
+        typer.Option(min=0, max=100, metavar="K", help="Also write the K most probable places, each with its names."),
+    ] = 0,
     debug: DebugOption = False,
 ) -> None:
     """Predict place and landmark of each picture in a folder, as CSV.
@@ -142,13 +146,15 @@ def predict(
     radius_50_km, radius_90_km, cell, probability, landmark, landmark_name (both empty for no landmark),
     landmark_score (unbounded), landmark_confidence (0 to 1, the probability that it is right),
     best_landmark (the candidate of both, even if it was rejected) and views.
+    With --top-k there are also candidate_1_latitude, _longitude, _probability (empty for models without cells),
+    _place (such as "32 km north of Knin"), _region and _country, and so on for each candidate, the best first.
     Pictures that cannot be decoded are listed on stderr.
     """
     with one_line_errors(debug):
         check_predict(folder, out, model or ())
         from waymark.commands.predict import predict_folder
 
-        predict_folder(folder, out, model or (), layout.value)
+        predict_folder(folder, out, model or (), layout.value, top_k)
 
 
 @app.command()

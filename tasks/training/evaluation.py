@@ -11,6 +11,7 @@ from tasks.common.outputs import write_json
 from tasks.common.stage import STRICT
 from waymark.metrics.figures import Figures, landmark_figures, place_figures
 from waymark.metrics.intervals import CONFIDENCE, METHOD, RESAMPLES, SEED, landmark_intervals, place_intervals
+from waymark.metrics.naming import name_figures
 from waymark.metrics.queries import Relevant
 from waymark.options.kinds import Batch, FewOrNone, PathText
 
@@ -61,7 +62,7 @@ def write_figures(
     for split, rows in by_split(predictions).items():
         metrics[split], intervals[split] = {}, {}
         if "places" in answers:
-            metrics[split] |= place_figures(rows)
+            metrics[split] |= place_figures(rows) | name_figures(rows)
             intervals[split] |= place_intervals(rows, groups).document()
         if "landmarks" in answers:
             metrics[split] |= landmark_figures(rows, relevant)

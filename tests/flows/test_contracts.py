@@ -10,6 +10,8 @@ import pytest
 import torch
 from pyproj import Geod, Transformer
 
+from waymark.metrics.naming import name_figures
+
 pytestmark = pytest.mark.slow
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
@@ -49,7 +51,10 @@ def test_metrics_are_those_of_the_predictions(finished, model, predictions, spli
     }
     in_class = rows[rows["cell"].notna()]
     expected["cell_accuracy"] = (in_class["cell"] == in_class["predicted_cell"]).mean() if len(in_class) else None
+    expected |= name_figures(rows)
     assert set(metrics) == set(expected)
+    assert metrics["country_accuracy"] is not None
+    assert metrics["city_accuracy"] is not None
     for name, value in expected.items():
         assert metrics[name] == (value if value is None else pytest.approx(value, rel=1e-9)), name
 

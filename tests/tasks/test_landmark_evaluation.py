@@ -27,6 +27,7 @@ from waymark.geo import load_region
 from waymark.inference.predictor import load_predictor
 from waymark.metrics.breakdown import named_regions
 from waymark.metrics.figures import landmark_figures, place_figures
+from waymark.metrics.naming import name_figures
 from waymark.models.calibration_files import save_calibration
 from waymark.models.config import ModelConfig
 from waymark.models.locator import Locator
@@ -153,7 +154,10 @@ def test_figures_are_those_of_the_heads_and_of_nothing_else(project, name):
     places, landmarks = KINDS[name]
     for split in ("val", "test"):
         rows = predictions(name).query("split == @split")
-        expected = {**(place_figures(rows) if places else {}), **(landmark_figures(rows) if landmarks else {})}
+        expected = {
+            **(place_figures(rows) | name_figures(rows) if places else {}),
+            **(landmark_figures(rows) if landmarks else {}),
+        }
         assert read(name, "metrics.json")[split] == project.found[name].metrics[split] == expected
     assert project.found[name].images_per_second > 0
     found = predictions(name)

@@ -32,14 +32,17 @@ def view_slots(model: Model) -> int:
     return len(model.predictor.locator.config.slots)
 
 
-def ask(models: Models, queries: Sequence[Query], pictures: Mapping[Square, Iterator[Picture]]) -> Answers:
+def ask(
+    models: Models, queries: Sequence[Query], pictures: Mapping[Square, Iterator[Picture]], top_k: int = 0
+) -> Answers:
     """Answer queries with each model, and join the answers.
 
     Args:
         models: for places, landmarks or both.
         queries: places or photos.
         pictures: by square of `squares_of`, all pictures of the queries in order.
+        top_k: how many of the best places are listed for each query.
     """
     readers = {square: iter(tee(decoded, len(models.each))) for square, decoded in pictures.items()}
-    answers = [answer_files(model.predictor, queries, next(readers[square_of(model)])) for model in models.each]
+    answers = [answer_files(model.predictor, queries, next(readers[square_of(model)]), top_k) for model in models.each]
     return answers[0] if len(answers) == 1 else join_answers(*answers)

@@ -33,7 +33,7 @@ def _features(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
         if km is not None and answer.latitude is not None and answer.longitude is not None:
             radius = {"kind": "radius", "name": answer.name, "share": share / 100, "radius_km": km}
             yield _feature(circle(answer.latitude, answer.longitude, km), radius)
-    names = ("name", "radius_50_km", "radius_90_km", "cell", "probability", *LANDMARK)
+    names = ("name", "radius_50_km", "radius_90_km", "cell", "probability", "place", "region", "country", *LANDMARK)
     place = {"kind": "answer", **{name: getattr(answer, name) for name in names}, "model": model}
     placed = answer.latitude is not None and answer.longitude is not None
     yield _feature(shapely.Point(answer.longitude, answer.latitude) if placed else None, place)

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import typer
 from PIL import Image
@@ -19,13 +21,17 @@ from waymark.errors import ImageError, ParameterError
 from waymark.geo.regions import load_land
 from waymark.images.decode import Picture
 from waymark.images.views import Heading
-from waymark.inference.answering import BEST, COLUMNS, Pixels, Query, attention_maps, cell_probabilities
+from waymark.inference.answering import BEST, COLUMNS, Pixels, Places, Query, attention_maps, cell_probabilities
+from waymark.inference.candidates import named_candidates
 from waymark.inference.lookup import Model, Models, load_models
 from waymark.report.drawing import draw_answer
 from waymark.report.wording import Answer, drawn_lines, facts
 from waymark.sources.quad_folders import VIEW_NAMES
 from waymark.system.files import whole_file
 from waymark.system.terminal import printable
+
+TOP_K = 5
+NAMES = ("place", "region", "country")
 
 
 class Asked(NamedTuple):
@@ -119,10 +125,18 @@ def _read(query: Query, models: Models) -> Asked:
 
 
 def _answer(models: Models, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Return name, `COLUMNS` and best_landmark of each answer, None for what is unknown."""
+    """Return name, `COLUMNS`, best_landmark, names of the place and candidates of each answer, None for unknowns."""
     pictures = {square: chain.from_iterable(one.pictures[square] for one in asked) for square in squares_of(models)}
-    table = ask(models, [one.query for one in asked], pictures).table
-    return [_known(row) for row in table[["name", *COLUMNS, BEST]].to_dict("records")]
+    found = ask(models, [one.query for one in asked], pictures, TOP_K)
+    rows = zip(found.table.index.tolist(), found.table[["name", *COLUMNS, BEST]].to_dict("records"), strict=True)
+    return [_known(row) | _named(row, found.places[number]) for number, row in rows]
+
+
+def _named(row: dict[Any, Any], places: Places) -> dict[str, Any]:
+    """Name the place of an answer and its candidates."""
+    answered = np.array([[row["latitude"], row["longitude"], np.nan]])
+    place, *candidates = named_candidates(np.concatenate([answered, places])) or [None]
+    return {**{name: getattr(place, name, None) for name in NAMES}, "candidates": candidates}
 
 
 def _known(row: dict[Any, Any]) -> dict[str, Any]:
@@ -178,7 +192,8 @@ def _as_json(rows: Sequence[dict[str, Any]], asked: Sequence[Asked]) -> list[dic
         {
             "images": [str(path) for path in one.query.pictures],
             "headings_deg": list(one.query.headings_deg),
-            **{name: row[name] for name in (*COLUMNS, BEST)},
+            **{name: row[name] for name in (*COLUMNS, BEST, *NAMES)},
+            "candidates": [asdict(candidate) for candidate in row["candidates"]],
         }
         for row, one in zip(rows, asked, strict=True)
     ]

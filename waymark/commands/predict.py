@@ -1,9 +1,11 @@
 """`waymark predict`: answers for a folder of pictures, as one table."""
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -13,7 +15,8 @@ from waymark.data.names import one_form
 from waymark.errors import ImageError, SourceError
 from waymark.images.decode import MAX_PIXELS
 from waymark.images.resizing import read_pictures
-from waymark.inference.answering import Query, Undecodable
+from waymark.inference.answering import Answers, Query, Undecodable
+from waymark.inference.candidates import candidate_columns, named_candidates
 from waymark.inference.lookup import load_models
 from waymark.sources.quad_folders import VIEW_NAMES
 from waymark.sources.walking import Walk, walk_photos
@@ -26,8 +29,15 @@ DECIMALS = {
 }
 
 
-def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: str) -> None:
+def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: str, top_k: int = 0) -> None:
     """Answer the pictures of a folder, and write the answers as one CSV.
+
+    Args:
+        folder: of the pictures.
+        out: CSV to write.
+        references: of models, see `waymark.inference.lookup.load_models`.
+        layout: how the folder is read, see `find_queries`.
+        top_k: how many candidates of each get columns, with their names; 0 for none.
 
     Raises:
         SourceError: the folder is missing, or has no picture.
@@ -46,8 +56,8 @@ def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: s
     chunks = [queries[start : start + AT_ONCE] for start in range(0, len(queries), AT_ONCE)]
     for chunk in tqdm(chunks, unit=f"{AT_ONCE} places", disable=True if len(chunks) == 1 else None):
         count = sum(len(query.pictures) for query in chunk)
-        answers = ask(models, chunk, {square: islice(decoded, count) for square, decoded in pictures.items()})
-        tables.append(answers.table)
+        answers = ask(models, chunk, {square: islice(decoded, count) for square, decoded in pictures.items()}, top_k)
+        tables.append(_with_candidates(answers, top_k))
         undecodable += answers.undecodable
     table = pd.concat(tables, ignore_index=True).rename(columns={"name": "uuid"})
     for picture in undecodable:
@@ -65,6 +75,17 @@ def predict_folder(folder: Path, out: Path, references: Sequence[str], layout: s
             say(f"{model.name} takes {view_slots(model)} views of a place; the rest of the {most} were not used")
 
 
+def _with_candidates(answers: Answers, top_k: int) -> pd.DataFrame:
+    """Add the columns of candidates, where they are asked for."""
+    if not top_k:
+        return answers.table
+    places = [answers.places.get(number, np.empty((0, 3))) for number in answers.table.index.tolist()]
+    named = iter(named_candidates(np.concatenate(places))) if places else iter(())
+    kept = [int(np.isfinite(few[:, :2]).all(axis=1).sum()) for few in places]
+    columns = candidate_columns([list(islice(named, count)) for count in kept], top_k)
+    return answers.table.join(columns.set_axis(answers.table.index))
+
+
 def _summary(rows: int, queries: int, undecodable: int, out: Path, model: str) -> str:
     lost = f"; {undecodable} pictures could not be decoded" if undecodable else ""
     without = f", {queries - rows} have no picture" if rows < queries else ""
@@ -73,7 +94,8 @@ def _summary(rows: int, queries: int, undecodable: int, out: Path, model: str) -
 
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
     cell = table["cell"].astype("Int64")
-    return table.round(DECIMALS).assign(cell=cell.mask(cell < 0))
+    decimals = {name: DECIMALS.get(re.sub(r"^candidate_\d+_", "", str(name)), 6) for name in table.columns}
+    return table.round(decimals).assign(cell=cell.mask(cell < 0))
 
 
 def find_queries(folder: Path, layout: str) -> list[Query]:

@@ -32,6 +32,7 @@ TYPES = {"cell": np.int64, **dict.fromkeys(("landmark", "landmark_name", BEST), 
 WGS84 = "EPSG:4326"
 
 Pixels = NDArray[np.uint8]
+Places = NDArray[np.float64]  # (..., K, 3) latitude, longitude in degrees, probability or NaN; the best first
 
 
 class Query(NamedTuple):
@@ -54,6 +55,7 @@ class Answers(NamedTuple):
 
     table: pd.DataFrame  # name, the COLUMNS, best_landmark, views: pictures that the network saw
     undecodable: list[Undecodable]
+    places: Mapping[int, Places]  # by the number of the query, its best places, where they were asked for
 
 
 def make_example(config: ModelConfig, pictures: Sequence[Pixels | None], headings_deg: Sequence[Heading]) -> Batch:
@@ -94,13 +96,16 @@ class _Batches:
             yield stack(chunk)
 
 
-def answer_files(predictor: Predictor, queries: Sequence[Query], pictures: Iterator[Picture]) -> Answers:
+def answer_files(
+    predictor: Predictor, queries: Sequence[Query], pictures: Iterator[Picture], top_k: int = 0
+) -> Answers:
     """Answer for files; a picture that cannot be decoded counts as a view that is not there.
 
     Args:
         predictor: the model.
         queries: places or photos.
         pictures: all pictures of the queries, in their order, decoded to `shard_px`.
+        top_k: how many of the best places are listed for each.
 
     Returns:
         Rows in the order of the queries, without those that have no picture at all.
@@ -119,11 +124,13 @@ def answer_files(predictor: Predictor, queries: Sequence[Query], pictures: Itera
                 seen.append((number, query.name, int(made.present.sum())))
                 yield made
 
-    table = _answer(predictor, examples(), len(queries))
+    table, places = _answer(predictor, examples(), len(queries), top_k)
     rows = pd.DataFrame(seen, columns=["number", "name", "views"])
     table.insert(0, "name", rows["name"].astype(str))
     table["views"] = rows["views"].astype(np.int64)
-    return Answers(table.set_axis(rows["number"].astype(np.int64).to_numpy()), undecodable)
+    numbers = rows["number"].astype(np.int64).to_numpy()
+    listed = dict(zip(numbers.tolist(), places, strict=True)) if top_k else {}
+    return Answers(table.set_axis(numbers), undecodable, listed)
 
 
 def join_answers(place: Answers, landmark: Answers) -> Answers:
@@ -137,7 +144,7 @@ def join_answers(place: Answers, landmark: Answers) -> Answers:
     table = pd.concat([places[["name", *PLACE]].assign(cell=cell), landmarks[[*LANDMARK, BEST]]], axis=1)
     table["name"] = table["name"].fillna(landmarks["name"])
     table["views"] = np.fmax(places["views"], landmarks["views"]).astype(np.int64)
-    return Answers(table, list(dict.fromkeys([*place.undecodable, *landmark.undecodable])))
+    return Answers(table, list(dict.fromkeys([*place.undecodable, *landmark.undecodable])), place.places)
 
 
 def answer_bytes(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +165,7 @@ def answer_bytes(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
                 answered.append(number)
                 yield made
 
-    table = _answer(predictor, examples(), len(rows))[list(COLUMNS)]
+    table = _answer(predictor, examples(), len(rows))[0][list(COLUMNS)]
     table = table.set_axis(answered).reindex(range(len(rows)))
     names = [name for name in COLUMNS if TYPES.get(name) is object]
     table[names] = table[names].astype(object).where(table[names].notna(), None)
@@ -198,11 +205,25 @@ def _decode(data: Any, config: ModelConfig) -> Picture:
     return picture_of(BytesIO(data), config.shard_px, max_pixels=MAX_PIXELS, fit=config.fit)
 
 
-def _answer(predictor: Predictor, examples: Iterator[Batch], most: int) -> pd.DataFrame:
+def _answer(predictor: Predictor, examples: Iterator[Batch], most: int, top_k: int = 0) -> tuple[pd.DataFrame, Places]:
+    """Answer examples, as a table and as the best places of each."""
     first = next(examples, None)
     if first is None:
-        return pd.DataFrame({name: np.empty(0, TYPES.get(name, np.float64)) for name in (*COLUMNS, BEST)})
-    return _as_table(predictor.predict(_Batches(chain([first], examples), most)))
+        nothing = {name: np.empty(0, TYPES.get(name, np.float64)) for name in (*COLUMNS, BEST)}
+        return pd.DataFrame(nothing), np.empty((0, 0, 3))
+    guesses = predictor.predict(_Batches(chain([first], examples), most), best_cells=top_k)
+    return _as_table(guesses), best_places(guesses)
+
+
+def best_places(guesses: Guesses) -> Places:
+    """List the best cells of each record that were asked for; of a model without cells, its one place.
+
+    Returns:
+        `(N, K, 3)` latitude, longitude in degrees and probability; NaN for what the model does not answer.
+    """
+    if guesses.best_cells is not None:
+        return guesses.best_cells
+    return np.concatenate([guesses.lat_lon, guesses.probability[:, None]], axis=1)[:, None]
 
 
 def _as_table(guesses: Guesses) -> pd.DataFrame:

@@ -17,33 +17,13 @@ from waymark.errors import ImageError
 from waymark.images.batches import stack
 from waymark.images.decode import MAX_PIXELS, Fit, Picture, picture_of, read_picture
 from waymark.images.views import Heading
-from waymark.inference.answering import BATCH_SIZE, Undecodable, make_example
+from waymark.inference.answering import BATCH_SIZE, Undecodable, best_places, make_example
+from waymark.inference.candidates import Candidate, named_candidates
 from waymark.inference.lookup import Model, Models, load_models
 from waymark.inference.predictor import Guesses
 
 View = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 Record = View | Sequence[View]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A place where a photo may have been taken.
-
-    Args:
-        latitude: in degrees.
-        longitude: in degrees.
-        probability: 0 to 1; None for models without cells.
-        place: name of the nearest place, None without a gazetteer.
-        region: that it lies in, likewise.
-        country: that it lies in, likewise.
-    """
-
-    latitude: float
-    longitude: float
-    probability: float | None
-    place: str | None = None
-    region: str | None = None
-    country: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,13 +180,12 @@ def _answer(place: _Row | None, landmark: _Row | None) -> Answer:
     if place is not None:
         guesses, row = place
         latitude, longitude = guesses.lat_lon[row].tolist()
-        best = [(latitude, longitude, None)] if guesses.best_cells is None else guesses.best_cells[row].tolist()
         known |= {
             "latitude": latitude,
             "longitude": longitude,
             "radius_50_km": _number(guesses.radius_50_km[row]),
             "radius_90_km": _number(guesses.radius_90_km[row]),
-            "candidates": tuple(Candidate(*one) for one in best),
+            "candidates": named_candidates(best_places(guesses)[row]),
         }
     if landmark is not None:
         guesses, row = landmark

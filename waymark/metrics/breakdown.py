@@ -9,6 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from waymark.errors import RegionError
+from waymark.geo.containment import holding
 from waymark.geo.regions import load_land, load_region
 from waymark.metrics.intervals import statistic_interval
 
@@ -98,15 +99,10 @@ def region_of(lat_lon: NDArray[np.float64], regions: gpd.GeoDataFrame) -> NDArra
     Returns:
         `(N,)` names; None for an unknown place.
     """
-    known = np.flatnonzero(np.isfinite(lat_lon).all(axis=1))
-    points = shapely.points(lat_lon[known][:, ::-1])
-    tree = shapely.STRtree(shapely.make_valid(regions.geometry.to_numpy()))
-    names = regions["name"].to_numpy(dtype=object)
-    found = np.full(len(lat_lon), None, dtype=object)
-    found[known] = ELSEWHERE
-    point, region = tree.query_nearest(points, max_distance=SHORE_DEG)  # at distance 0 where it lies inside
-    first = pd.Series(region).groupby(point).min()
-    found[known[first.index.to_numpy()]] = names[first.to_numpy()]
+    region = holding(lat_lon, shapely.make_valid(regions.geometry.to_numpy()), shore_deg=SHORE_DEG)
+    names = np.append(regions["name"].to_numpy(dtype=object), ELSEWHERE)  # which -1 takes
+    found: NDArray[np.object_] = names[region]
+    found[~np.isfinite(lat_lon).all(axis=1)] = None
     return found
 
 

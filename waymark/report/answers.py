@@ -46,7 +46,11 @@ def answer_page(answers: Sequence[Answer], model: str, land: gpd.GeoDataFrame) -
         for number, answer in enumerate(answers, start=1)
     ]
     title = answers[0].name if len(answers) == 1 else f"{len(answers)} answers"
-    return template("answer.html").render(title=title, model=model, answers=shown)
+    return template("answer.html").render(title=title, model=model, answers=shown, named=any(map(_is_named, answers)))
+
+
+def _is_named(answer: Answer) -> bool:
+    return any(place is not None for place in (answer.place, *(other.place for other in answer.candidates)))
 
 
 def _embedded_map(answer: Answer, land: gpd.GeoDataFrame, number: int) -> Markup | None:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import geopandas as gpd
 
+from waymark.inference.candidates import Candidate
 from waymark.system.terminal import printable
+
+RANKS = ("2nd", "3rd", "4th", "5th")  # of the candidates that people read in addition to the best
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,10 @@ class Answer:
         name: of the place, or of its picture.
         latitude: in degrees, None where the model answers no places.
         longitude: in degrees, likewise.
+        place: name of the place, as of `waymark.inference.candidates.Candidate`; None where it has none.
+        region: that it lies in, likewise.
+        country: that it lies in, likewise.
+        candidates: the most probable places, the best first.
         radius_50_km: that holds the truth in half the cases, None where unknown.
         radius_90_km: likewise in 90 %.
         cell: the most probable, None for models without cells.
@@ -32,6 +39,10 @@ class Answer:
     name: str
     latitude: float | None = None
     longitude: float | None = None
+    place: str | None = None
+    region: str | None = None
+    country: str | None = None
+    candidates: Sequence[Candidate] = ()
     radius_50_km: float | None = None
     radius_90_km: float | None = None
     cell: int | None = None
@@ -52,10 +63,13 @@ def facts(answer: Answer) -> dict[str, str]:
         name = answer.landmark_name or answer.landmark
         known["landmark"] = landmark_in_words(name, answer.landmark_confidence)
     if answer.latitude is not None and answer.longitude is not None:
-        known["place"] = place_in_words(answer.latitude, answer.longitude)
+        name = name_in_words(answer)
+        known["place"] = place_in_words(answer.latitude, answer.longitude) + (f" ({name})" if name else "")
         known["radius"] = radius_in_words(answer.radius_50_km, answer.radius_90_km)
     if answer.cell is not None and answer.probability is not None:
         known["cell"] = f"{answer.cell}, probability {answer.probability:.3f}"
+    for rank, candidate in zip(RANKS, answer.candidates[1:], strict=False):
+        known[rank] = candidate_in_words(candidate)
     return known
 
 
@@ -97,6 +111,25 @@ def place_in_words(latitude: float, longitude: float) -> str:
     '45.81310, -15.97000'
     """
     return f"{latitude:.5f}, {longitude:.5f}"
+
+
+def name_in_words(named: Answer | Candidate) -> str:
+    """The name of a place, with its region and country, each word once; empty where it has none.
+
+    >>> name_in_words(Candidate(43.74, 7.42, None, "Monaco", None, "Monaco"))
+    'Monaco'
+    """
+    return printable(", ".join(dict.fromkeys(name for name in (named.place, named.region, named.country) if name)))
+
+
+def candidate_in_words(candidate: Candidate) -> str:
+    """A further candidate, with its coordinates where it has no name.
+
+    >>> candidate_in_words(Candidate(44.33, 16.2, 0.25, "32 km north of Knin", None, "Bosnia and Herzegovina"))
+    'probability 0.250, 32 km north of Knin, Bosnia and Herzegovina'
+    """
+    name = name_in_words(candidate) or place_in_words(candidate.latitude, candidate.longitude)
+    return name if candidate.probability is None else f"probability {candidate.probability:.3f}, {name}"
 
 
 def radius_in_words(radius_50_km: float | None, radius_90_km: float | None) -> str:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from waymark.cli import app
 from waymark.commands.pictures import open_upright
 from waymark.errors import ImageError
+from waymark.geo.gazetteer import nearest_places
 
 SPHERE = Geod(a=6371008.8, b=6371008.8)
 
@@ -55,6 +56,10 @@ def answers(*arguments, model="tiny"):
     return json.loads(result.stdout)["answers"]
 
 
+def name_of(said):
+    return ", ".join(filter(None, (said["place"], said["region"], said["country"])))
+
+
 def refusal(*arguments, model="tiny"):
     result = run(*arguments, model=model)
     assert result.exit_code == 1
@@ -63,18 +68,51 @@ def refusal(*arguments, model="tiny"):
     return line
 
 
-def test_people_read_place_radius_and_cell():
+def test_people_read_place_radius_and_cell_and_further_candidates():
     (said,) = answers(*views())
     radius_50, radius_90 = (f"{said[name]:.1f} km" for name in ("radius_50_km", "radius_90_km"))
     result = run(*views())
+    first, *others = said["candidates"]
+    assert first["probability"] == pytest.approx(said["probability"])
     assert result.stdout.splitlines() == [
         "0.jpg, 90.jpg, 180.jpg, 270.jpg",
-        f"  place   {said['latitude']:.5f}, {said['longitude']:.5f}",
+        f"  place   {said['latitude']:.5f}, {said['longitude']:.5f} ({name_of(said)})",
         f"  radius  {radius_50} holds the truth in 50 % of cases, {radius_90} in 90 %",
         f"  cell    {said['cell']}, probability {said['probability']:.3f}",
+        *(
+            f"  {rank}     probability {other['probability']:.3f}, {name_of(other)}"
+            for rank, other in zip(("2nd", "3rd"), others, strict=True)
+        ),
     ]
     assert result.stderr.splitlines() == ["answered by tiny"]
     assert said["cell"] in CELLS
+
+
+def test_json_names_the_place_and_its_candidates():
+    (said,) = answers(*views())
+    here = nearest_places(np.array([[said["latitude"], said["longitude"]]]))[0]
+    assert (said["place"], said["region"], said["country"]) == here[:3]
+    best = said["candidates"]
+    assert [one["probability"] for one in best] == sorted((one["probability"] for one in best), reverse=True)
+    assert best[0]["probability"] == pytest.approx(said["probability"])
+    lat_lon = np.array([(one["latitude"], one["longitude"]) for one in best])
+    np.testing.assert_allclose(lat_lon[lat_lon[:, 0].argsort()], CENTRES, atol=1e-6)
+    assert [(one["place"], one["region"], one["country"]) for one in best] == [
+        name[:3] for name in nearest_places(lat_lon)
+    ]
+
+
+def test_a_model_without_cells_has_one_candidate_and_one_without_places_none():
+    (said,) = answers("photos/castle.png", model="single")
+    (only,) = said["candidates"]
+    assert only["probability"] is None
+    assert {name: said[name] for name in only if name != "probability"} == {
+        name: value for name, value in only.items() if name != "probability"
+    }
+    (said,) = answers("photos/castle.png", model="arcface")
+    assert (said["candidates"], said["place"], said["country"]) == ([], None, None)
+    (said,) = answers("photos/castle.png", model="tiny arcface")
+    assert len(said["candidates"]) == 3
 
 
 def test_headings_come_from_the_names_of_the_files_or_are_given():
@@ -149,6 +187,7 @@ def test_geojson_has_the_place_its_radii_and_the_cells():
     (answer,) = by_kind["answer"]
     assert answer["geometry"]["type"] == "Point"
     assert answer["geometry"]["coordinates"] == pytest.approx([said["longitude"], said["latitude"]], abs=1e-6)
+    assert answer["properties"]["country"] == said["country"] is not None
     cells = {feature["properties"]["cell"]: feature for feature in by_kind["cell"]}
     assert sum(feature["properties"]["probability"] for feature in cells.values()) == pytest.approx(1)
     assert cells[said["cell"]]["properties"]["probability"] == pytest.approx(said["probability"], abs=1e-6)
@@ -170,7 +209,9 @@ def test_geojson_on_stdout_is_nothing_but_geojson():
 def test_the_page_holds_its_pictures_its_figures_and_the_map():
     (said,) = answers(*views(), "--html", "out/place.html")
     page = Path("out/place.html").read_text()
-    assert f"{said['latitude']:.5f}, {said['longitude']:.5f}" in page
+    assert f"{said['latitude']:.5f}, {said['longitude']:.5f} ({said['place']}" in page
+    assert f"probability {said['candidates'][2]['probability']:.3f}, {said['candidates'][2]['place']}" in page
+    assert "Names of places: GeoNames" in page  # as its licence asks
     assert page.count("data:image/jpeg;base64,") == 4
     assert "plot-answer-1" in page
     for cell in CELLS:
@@ -247,7 +288,7 @@ def test_people_read_the_landmark_beside_the_place():
     first, landmark, place, *_ = result.stdout.splitlines()
     assert first == "castle.png"
     assert landmark == f"  landmark  {said['landmark_name']}, confidence {said['landmark_confidence']:.2f}"
-    assert place == f"  place     {said['latitude']:.5f}, {said['longitude']:.5f}"
+    assert place == f"  place     {said['latitude']:.5f}, {said['longitude']:.5f} ({name_of(said)})"
     assert result.stderr.splitlines() == ["answered by single and arcface"]
 
 

@@ -83,6 +83,41 @@ def test_places_of_four_views_get_the_numbers_of_guess(folder, tmp_path, inside)
         )
 
 
+@pytest.mark.parametrize("top_k", [2, 5])
+def test_candidates_of_each_answer_are_named_in_columns(folder, tmp_path, monkeypatch, top_k):
+    monkeypatch.setattr(predict, "AT_ONCE", 2)
+    write_quads(tmp_path / "places", 3)
+    table, _ = predicted(folder, "places", "--top-k", str(top_k))
+    plain, _ = predicted(folder, "places")
+    pd.testing.assert_frame_equal(table[plain.columns], plain)
+    names = ("latitude", "longitude", "probability", "place", "region", "country")
+    expected = [f"candidate_{rank}_{name}" for rank in range(1, top_k + 1) for name in names]
+    assert table.columns.difference(plain.columns, sort=False).tolist() == expected
+    for row in table.to_dict("records"):
+        said = guessed(folder, *[tmp_path / "places" / row["uuid"] / f"{h}.jpg" for h in (0, 90, 180, 270)])
+        for rank, candidate in enumerate(said["candidates"][:top_k], start=1):
+            for name in ("place", "region", "country"):
+                assert row[f"candidate_{rank}_{name}"] == candidate[name]
+            for name in ("latitude", "longitude", "probability"):
+                assert row[f"candidate_{rank}_{name}"] == pytest.approx(candidate[name], abs=1e-3)
+        assert row["candidate_1_probability"] == row["probability"]
+    if top_k == 5:  # of three cells
+        assert table[expected[18:]].isna().all(axis=None)
+
+
+def test_candidates_of_two_models_are_those_of_places(folder, tmp_path):
+    write_picture(tmp_path / "photos/a.png", 1)
+    both = [*models(folder, "single"), *models(folder, "arcface")]
+    arguments = ["predict", "photos", "--out", "both.csv", "--top-k", "1"]
+    assert CliRunner().invoke(app, [*arguments, *both]).exit_code == 0
+    places, _ = predicted(folder, "photos", "--top-k", "1", model="single")
+    columns = [name for name in places.columns if name.startswith("candidate_1_")]
+    pd.testing.assert_frame_equal(pd.read_csv("both.csv")[columns], places[columns])
+    assert places["candidate_1_country"].notna().all()
+    landmarks, _ = predicted(folder, "photos", "--top-k", "1", model="arcface")
+    assert landmarks[columns].isna().all(axis=None)
+
+
 def test_photos_of_any_tree_get_the_numbers_of_guess_by_their_path(folder, tmp_path):
     names = ["Zadar/DSC_1.JPG", "Zadar/old/b.png", "a.webp"]
     for seed, name in enumerate(names):

@@ -14,6 +14,7 @@ from tiny_model import CELLS, LANDMARKS, make_tiny_model, write_picture
 
 import waymark
 from waymark.errors import ImageError, ModelError
+from waymark.geo.gazetteer import nearest_places
 from waymark.images.decode import read_picture
 from waymark.inference.answering import Query, answer_files
 from waymark.inference.bundle import ModelFiles, export_model
@@ -80,6 +81,10 @@ def test_candidates_are_the_most_probable_cells(folder, predictor):
     assert len(chances) == len(CELLS)
     assert chances == sorted(chances, reverse=True)
     assert sum(chances) == pytest.approx(1)
+    assert [(one.place, one.region, one.country) for one in answer.candidates] == [
+        name[:3] for name in nearest_places(np.array([(one.latitude, one.longitude) for one in answer.candidates]))
+    ]
+    assert {one.country for one in answer.candidates} == {"Croatia"}
     assert predictor.predict(folder / "photo.jpg", top_k=2).candidates == answer.candidates[:2]
     with pytest.raises(ValueError, match="top_k is 0; ask for at least 1"):
         predictor.predict(folder / "photo.jpg", top_k=0)
