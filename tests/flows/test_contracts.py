@@ -45,6 +45,8 @@ def test_metrics_are_those_of_the_predictions(finished, model, predictions, spli
         "geoscore": np.mean([5000 * np.e ** (-d / 1492.7) for d in km]),
         "constant_mean_km": rows["constant_km"].mean(),
         "oracle_mean_km": rows["oracle_km"].mean() if model == "cells" else None,
+        **{f"area_{share}_km2": middle(rows[f"area_{share}_km2"]) for share in (50, 90)},
+        **{f"set_coverage_{share}": share_of(rows[f"in_area_{share}"]) for share in (50, 90)},
         "coverage_50": None if rows["radius_50_km"].isna().all() else np.mean(km_within(rows, "radius_50_km")),
         "coverage_90": None if rows["radius_90_km"].isna().all() else np.mean(km_within(rows, "radius_90_km")),
         **{f"within_{limit}km": np.searchsorted(km, limit, side="right") / len(km) for limit in WITHIN_KM},
@@ -57,6 +59,14 @@ def test_metrics_are_those_of_the_predictions(finished, model, predictions, spli
     assert metrics["city_accuracy"] is not None
     for name, value in expected.items():
         assert metrics[name] == (value if value is None else pytest.approx(value, rel=1e-9)), name
+
+
+def middle(areas):
+    return None if areas.isna().all() else np.median(areas)
+
+
+def share_of(held):
+    return None if held.isna().all() else held.astype(float).mean()
 
 
 def km_within(rows, radius):
@@ -111,6 +121,7 @@ def test_predictions_keep_to_their_contract(finished, model):
         *("distance_km", "cell", "predicted_cell", "oracle_km", "constant_km", "radius_50_km", "radius_90_km"),
         *("landmarks", "predicted_landmark", "score", "rank"),
         *("probability", "nearest_train_km", "best_landmark", "confidence"),
+        *("area_50_km2", "area_90_km2", "in_area_50", "in_area_90"),
     ]
     assert schema.field("score").type == pa.float64()
     assert schema.field("landmarks").type == pa.list_(pa.string())

@@ -32,6 +32,10 @@ class Project:
             for key in path:
                 section = section[key]
             section[last] = value
+        self.write(params)
+
+    def write(self, params):
+        """Write params.yaml."""
         yaml.dump(params, self.folder / "params.yaml")
 
     def params(self):
@@ -106,6 +110,7 @@ def clone(folder, *, small=True, **changes):
     project = Project(folder)
     if small:
         (folder / "dvc.lock").unlink(missing_ok=True)
+        _learn_from_pictures(project)
         changes = {**_small(project.params()["models"]), **changes}
     project.change(**changes)
     return project
@@ -124,6 +129,14 @@ def prefect_home(folder):
             part.rename(empty)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(empty, folder / "prefect.db")
+
+
+def _learn_from_pictures(project):
+    """Take out embeddings, which cost a pass through a large network, and what learns from them."""
+    params = project.params()
+    params["embeddings"] = {}
+    params["models"] = {name: model for name, model in params["models"].items() if model["embeddings"] == "none"}
+    project.write(params)
 
 
 def _small(models):

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from closure import ROOT
+from ruamel.yaml import YAML
 from tiny_world import HEADINGS, SIZE_PX, make_world
 from toy import clone
 
@@ -164,8 +166,10 @@ def test_options_of_pictures_are_refused_for_a_model_of_embeddings(changes, word
 def project(tmp_path_factory):
     """A whole run with one model on embeddings."""
     made = clone(tmp_path_factory.mktemp("embed") / "project")
-    model = {**made.params()["models"]["pretrained"], "target": "data/projected", "head": {"name": "coordinates"}}
-    made.change(models={"first": model})
+    bundled = YAML().load(ROOT / "params.yaml")
+    whole = {**bundled["models"]["pretrained"], "epochs": 1, "batch_size": 16}
+    model = {**whole, "target": "data/projected", "head": {"name": "coordinates"}}
+    made.change(models={"first": model}, embeddings=bundled["embeddings"])
     made.ran = made.repro()
     return made
 
