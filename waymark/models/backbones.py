@@ -42,6 +42,19 @@ def check_backbone(name: str) -> None:
         raise ModelError(f"backbone {architecture} has no weights {tag!r}; {nearest_name(tag, known)}")
 
 
+def _begin_from_scratch(network: nn.Module) -> None:
+    """Prepare a network for trainings of few epochs.
+
+    Mobile nets of timm begin with depthwise filters that are larger by the root of the number of channels. Behind them
+    stand norms, to which the size of a filter is nothing, and an optimizer moves large ones by a smaller part.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = SCRATCH_BN_MOMENTUM
+
+
 def exact_convolutions() -> None:
     """Let a GPU compute in whole float32, as a CPU does: by default its convolutions round to TF32."""
     torch.backends.cudnn.allow_tf32 = False
@@ -87,9 +100,7 @@ class Backbone(nn.Module):
         self.all_levels = pooling.all_levels
         self.network: Network = network.to(memory_format=torch.channels_last)  # up to twice as fast, on CPUs as well
         if weights == NONE:
-            for layer in self.network.modules():
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.momentum = SCRATCH_BN_MOMENTUM
+            _begin_from_scratch(self.network)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn `(N, 3, H, W)` normalised pictures into `(N, width)` features."""
