@@ -225,13 +225,16 @@ def test_parameters_are_checked_together(asking, monkeypatch, changes, message):
 def test_the_graph_is_dvcs_own():
     listed = plan()[0]
     nodes = {node.stage: set(node.after) for node in listed}
-    assert set(nodes) == STAGES | OF_MODELS
+    pretrained = {f"{stage}@pretrained" for stage in ("train", "calibrate", "evaluate")}
+    assert set(nodes) == STAGES | OF_MODELS | pretrained | {"embed@lite0"}
+    assert nodes["embed@lite0"] == {"resize"}
+    assert nodes["train@pretrained"] == {"filter", "resize", "split", "grid", "embed@lite0"}
     assert nodes["download"] == set()
     assert nodes["resize"] == {"download", "filter"}
     assert nodes["split"] == {"filter", "resize", "project"}
     assert nodes["train@cells"] == {"filter", "resize", "split", "grid"}
     assert nodes["train@coordinates"] == {"filter", "resize", "split", "project"}
-    evaluated = {f"evaluate@{model}" for model in MODELS}
+    evaluated = {f"evaluate@{model}" for model in BUNDLED}
     assert nodes["ensemble"] == {"filter", *evaluated}
     assert nodes["compare"] >= {"ensemble", *evaluated}
     order = [node.stage for node in listed]
