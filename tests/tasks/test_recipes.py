@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 yaml = YAML()
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
-NAMED = ("models", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
+NAMED = ("models", "grids", "block_split", "ensembles", "embeddings")  # sections whose keys are names of the user's own
 STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
 PLACES = 40

@@ -61,7 +61,7 @@ def chances_of(output):
 
 
 def test_an_unknown_head_is_named():
-    assert set(PlaceOptions.alternatives()) == {"cells", "hybrid", "coordinates"}
+    assert set(PlaceOptions.alternatives()) == {"cells", "hybrid", "coordinates", "neighbours"}
     with pytest.raises(ModelError, match="unknown head 'cell'; did you mean 'cells'"):
         PlaceOptions.choose("cell")
 
