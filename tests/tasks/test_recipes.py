@@ -31,7 +31,10 @@ STAGES = ("download", "filter", "resize", "project", "split", "grid")
 BODIES = {"filter": "filter_records", "project": "project_places", "grid": "grid_places"}
 PLACES = 40
 COLOURS = {10: (1.0, 0.3, 0.2), 27: (0.2, 1.0, 0.3), 203: (0.3, 0.2, 1.0)}  # of the made-up landmarks
-SMALLER = {"resnext101_32x8d": "resnext50_32x4d", "efficientnet_b7": "efficientnet_b0"}  # of the same kind
+SMALLER = {
+    "resnext101_32x8d.tv_in1k": "resnext50_32x4d",
+    "tf_efficientnet_b7.ns_jft_in1k": "efficientnet_b0",
+}  # of the same kind
 IMAGES = 14  # of each of them
 
 
@@ -168,7 +171,9 @@ def write_params(recipe, folder, mirror):
         grid["min_records"] = 3
     for number, entry in enumerate(params["models"].values()):
         entry["backbone"] = SMALLER.get(entry["backbone"], entry["backbone"])
-        if entry["weights"] == "default":
+        if entry["backbone"] == "tf_efficientnet_lite0":
+            entry["weights"] = "bundled"
+        elif entry["weights"] == "default":
             entry["weights"] = str(folder / f"{entry['backbone']}.pt")
             torch.save(made_weights(entry["backbone"], number), entry["weights"])
         if "hidden" in entry["head"]:
@@ -246,8 +251,12 @@ def _the_same_places_everywhere(model, folder):
 
 
 def _the_same_landmarks_everywhere(model, folder):
+    candidates = pd.read_parquet(folder / f"reports/models/{model}/candidates.parquet").set_index("record_id")
     for answer, evaluated in _answers(model, folder):
-        assert answer["best_landmark"] == evaluated["best_landmark"]
+        listed = candidates.loc[[evaluated["record_id"]]]
+        best = listed.loc[listed["score"] > evaluated["score"] - 1e-3, "landmark"]
+        # Networks of two epochs may find five landmarks equally likely, or more than are listed: any of those is right.
+        assert answer["best_landmark"] in set(best) or len(best) == len(listed)
         # Scores are in deviations of val, which networks of two epochs make tiny: that enlarges the last digits.
         assert answer["landmark_score"] == pytest.approx(evaluated["score"], rel=1e-3, abs=1e-3)
 

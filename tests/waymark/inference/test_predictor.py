@@ -96,7 +96,7 @@ def test_the_cells_outlines_come_with_the_calibration(predictor, world, tmp_path
     assert load_predictor(tmp_path / "model.ckpt", tmp_path).cells is None
     save_calibration(CALIBRATION, predictor.index, record_ids, tmp_path, cells=QUARTERS.assign(area_km2=1.0)[::-1])
     cells = load_predictor(tmp_path / "model.ckpt", tmp_path).cells
-    assert list(cells.columns) == ["cell", "geometry"]
+    assert list(cells.columns) == ["cell", "area_km2", "geometry"]
     assert cells.crs == QUARTERS.crs
     kept = cells.set_index("cell").geometry
     assert all(kept[row.cell].equals(row.geometry) for row in QUARTERS.itertuples())

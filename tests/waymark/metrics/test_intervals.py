@@ -123,7 +123,8 @@ def test_an_interval_holds_its_figure_and_repeats(alone):
     for name, (low, high) in alone.figures.items():
         if name != "times_constant":
             assert low <= figures[name] <= high, name
-    expected = set(figures) - {"records", "within_1km", "within_750km", "within_2500km"} | {"times_constant"}
+    areas = {f"{name}_{share}{unit}" for name, unit in (("area", "_km2"), ("set_coverage", "")) for share in (50, 90)}
+    expected = set(figures) - {"records", "within_1km", "within_750km", "within_2500km"} - areas | {"times_constant"}
     assert expected <= set(alone.figures)
 
 
