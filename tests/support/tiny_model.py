@@ -130,7 +130,8 @@ def write_quads(folder, count=3):
 def cell_outlines():
     """Squares of half a degree around the cells' positions."""
     shapes = [box(lon - 0.25, lat - 0.25, lon + 0.25, lat + 0.25) for lat, lon in CENTRES]
-    return geopandas.GeoDataFrame({"cell": list(CELLS)}, geometry=shapes, crs="EPSG:4326").to_crs(HTRS)
+    outlines = geopandas.GeoDataFrame({"cell": list(CELLS)}, geometry=shapes, crs="EPSG:4326").to_crs(HTRS)
+    return outlines.assign(area_km2=outlines.area / 1e6)
 
 
 def write_metrics(reports, name="tiny"):
