@@ -71,8 +71,6 @@ DISTANCES = (
     Column("cell_accuracy", "cell accuracy", "share"),
     Column("coverage_50", "in 50 % radius", "share"),
     Column("coverage_90", "in 90 % radius", "share"),
-    Column("set_coverage_90", "in 90 % area", "share"),
-    Column("area_90_km2", "90 % area, km²", "count"),
 )
 SHARES = tuple(Column(f"within_{limit}km", f"{limit:,} km", "share") for limit in WITHIN_KM)
 LANDMARKS = (
