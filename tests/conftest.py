@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, here and in all that 
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling our own code costs each process of a project a second
 
+collect_ignore = ["support/warm_server.py"]  # a program: to import it is to start it
 WHOLE_RUNS = {"finished", "registered"}
 STARTED = "WAYMARK_TESTS"  # in the environment of all that the tests of a process start, however far away from it
 GUARD = f"""
