@@ -22,7 +22,7 @@ from tasks.training.evaluation import HELD_OUT, by_split
 from tasks.training.models import ModelEntry
 from tasks.training.predictions import predict, write_predictions
 from tasks.training.setup import prepare, train_locator
-from tasks.training.tables import INPUTS, SHARDS, open_views, places_of, read_table
+from tasks.training.tables import INPUTS, SHARDS, about_embeddings, open_views, places_of, read_table
 from waymark.data import splits
 from waymark.data.duplicates import copies_between, looks_of
 from waymark.errors import SplitError
@@ -81,7 +81,8 @@ def block_split(model: str, settings: BlockSplit) -> None:
     train = table.loc[table["split"] == "train", "record_id"]
     statistics = channel_statistics(stored.to_pandas(), train, int(stored.schema.metadata[b"size_px"]))
     setup = prepare(model, entry, table, statistics)
-    work = work_folder("block_split", {"model": model, **asdict(settings)}, [*INPUTS, folder / "training.json"])
+    inputs = [*INPUTS, folder / "training.json", *about_embeddings(entry.learns_from)]
+    work = work_folder("block_split", {"model": model, **asdict(settings)}, inputs)
     train_locator(setup, work)
     learnt = learn_certainty(model, setup.locator, table, settings.calibrate)
     views = open_views(setup.locator.config.embeddings)

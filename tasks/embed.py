@@ -21,6 +21,7 @@ from waymark.images.embeddings import ABOUT, FEATURES, INDEX, INDEX_SCHEMA
 from waymark.images.shards import Shards, check_size
 from waymark.models.backbones import check_backbone
 from waymark.models.embedding import Embedder, EmbeddingOptions, mirrored
+from waymark.models.weights import ANOTHER, NONE
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,14 @@ PART = 512  # pictures whose features are kept at once: so many are lost by a ki
 
 
 def check_entry(options: EmbeddingOptions) -> None:
-    """Refuse a backbone that is unknown.
+    """Refuse a backbone that is unknown, or that knows nothing.
 
     Raises:
         ModelError: it is.
     """
     check_backbone(options.backbone)
+    if options.weights == NONE:
+        raise ModelError(f"embeddings of a network that has learnt nothing are of no use; {ANOTHER}")
 
 
 STAGE = Stage("embed", EmbeddingOptions, section="embeddings.{entry}", each="embeddings", check=check_entry)

@@ -45,8 +45,9 @@ def evaluate(model: str, settings: Evaluate) -> None:
     with published(model):
         with whole_folder(REPORTS / model) as folder:
             found = write_evaluation(model, predictor, settings, folder)
-        with whole_file(SPEED / f"{model}.json") as path:  # of the heads alone, where the backbone had been before
-            write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
+        if predictor.locator.config.embeddings is None:  # else it is the speed of the heads alone
+            with whole_file(SPEED / f"{model}.json") as path:
+                write_json({"checkpoint": file_digest(checkpoint), "images_per_second": found.images_per_second}, path)
     for split, figures in found.metrics.items():
         logger.info("%s %s: %s", model, split, in_words(figures))
 

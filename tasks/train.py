@@ -17,7 +17,15 @@ from tasks.common.stage import Stage
 from tasks.training.lineage import lineage
 from tasks.training.models import ModelEntry, check_entry
 from tasks.training.setup import TrainingResult, TrainingSetup, prepare, train_locator
-from tasks.training.tables import INPUTS, RECORDS, SHARDS, read_statistics, read_table, tables_of
+from tasks.training.tables import (
+    INPUTS,
+    RECORDS,
+    SHARDS,
+    about_embeddings,
+    read_statistics,
+    read_table,
+    tables_of,
+)
 from waymark.data.attribution import attribution_table, write_attribution
 from waymark.data.exposure import exposure_table
 from waymark.data.records import read_records, write_table
@@ -33,7 +41,8 @@ def train(model: str, entry: ModelEntry) -> None:
     """Train one model of params.yaml; the best epoch on val is the one that is kept."""
     table = read_table()
     setup = prepare(model, entry, table, read_statistics())
-    work = work_folder("train", {"model": model, **asdict(entry)}, [*INPUTS, *tables_of(entry.target)])
+    inputs = [*INPUTS, *tables_of(entry.target), *about_embeddings(entry.learns_from)]
+    work = work_folder("train", {"model": model, **asdict(entry)}, inputs)
     read = lineage(asdict(entry))
     begin_record(work, model, asdict(entry), lineage=read, circumstances=circumstances(read["data"]))
     with published(model, work):

@@ -13,6 +13,7 @@ from waymark.images.shards import check_size
 
 LISTS = ("models", "embeddings", "grids", "block_split", "ensembles")  # sections whose keys are names of the user's own
 GRIDS = "data/grids/"
+NO_EMBEDDINGS = "none"
 
 
 def check_params() -> None:
@@ -52,6 +53,15 @@ def check_document(document: dict[str, Any]) -> None:
             stage.read(document, entry)
     if unknown := sorted(set(map(str, document)) - known):
         raise ParameterError(f"params.yaml: unknown section {unknown[0]}; {nearest_name(unknown[0], known)}")
+    size_px = document["resize"]["size_px"]
+    for section in ("models", "embeddings"):
+        for name, entry in document[section].items():
+            try:
+                check_size(size_px, entry.get("size_px") or size_px)
+            except ModelError as error:
+                raise ParameterError(f"params.yaml: {section}.{name}: {error}") from error
+    if NO_EMBEDDINGS in document["embeddings"]:
+        raise ParameterError("params.yaml: embeddings.none is what models say that learn from pictures; rename it")
     for name, entry in document["models"].items():
         _check_model(name, entry, document)
 
@@ -70,17 +80,12 @@ def _check_model(name: str, entry: dict[str, Any], document: dict[str, Any]) -> 
     if entry["target"].startswith(GRIDS) and grid not in document["grids"]:
         hint = nearest_name(grid, document["grids"])
         raise ParameterError(f"params.yaml: models.{name}.target {entry['target']} is not an entry of grids; {hint}")
-    learns_from = entry.get("embeddings", "none")
-    if learns_from != "none" and learns_from not in document["embeddings"]:
+    learns_from = entry.get("embeddings", NO_EMBEDDINGS)
+    if learns_from != NO_EMBEDDINGS and learns_from not in document["embeddings"]:
         hint = nearest_name(learns_from, document["embeddings"])
         raise ParameterError(
             f"params.yaml: models.{name}.embeddings {learns_from} is not an entry of embeddings; {hint}"
         )
-    size_px = document["resize"]["size_px"]
-    try:
-        check_size(size_px, entry.get("size_px") or size_px)
-    except ModelError as error:
-        raise ParameterError(f"params.yaml: models.{name}: {error}") from error
 
 
 def _entries(document: dict[str, Any], section: str | None) -> list[Any]:

@@ -16,6 +16,7 @@ from tasks.training.examples import Material, Target, choose_material, read_targ
 from tasks.training.landmark_classes import balanced_chances
 from tasks.training.models import ModelEntry
 from tasks.training.tables import open_shards, open_views
+from waymark.errors import ModelError
 from waymark.geo.regions import extent_region, load_region
 from waymark.images.batches import Examples, RecordLoaders
 from waymark.images.datamodule import RecordDataModule
@@ -23,6 +24,7 @@ from waymark.images.embeddings import Embeddings
 from waymark.images.shards import Shards, check_size
 from waymark.images.views import heading_slots
 from waymark.models.config import ModelConfig
+from waymark.models.embedding import state_digest
 from waymark.models.heads.adapter import is_by_gradient
 from waymark.models.locator import Locator
 from waymark.models.pooling import PoolingOptions
@@ -72,6 +74,11 @@ def prepare(model: str, entry: ModelEntry, table: pd.DataFrame, statistics: dict
     check_size(shards.size_px, entry.size_px or shards.size_px)
     begins = _beginning(entry, views)
     locator = Locator(_config(entry, target, material, shards, begins), begins.weights)
+    if isinstance(views, Embeddings) and state_digest(locator.backbone) != views.about["sha256"]:
+        raise ModelError(
+            f"the embeddings {entry.embeddings} were made with other weights than {begins.weights} of {begins.backbone}"
+            f" are now; run dvc repro --force embed@{entry.embeddings}"
+        )
     prepared = begins.prepared
     locator.mean.copy_(torch.tensor(prepared.mean if prepared else statistics["mean"]))
     locator.std.copy_(torch.tensor(prepared.std if prepared else statistics["std"]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tasks.common.outputs import read_json
 from waymark.data.records import read_records
 from waymark.errors import ModelError
-from waymark.images.embeddings import Embeddings
+from waymark.images.embeddings import ABOUT, INDEX, Embeddings
 from waymark.images.shards import Shards
 
 RECORDS = Path("data/filtered/records.parquet")
@@ -67,6 +67,11 @@ def open_views(embeddings: str | None) -> Shards | Embeddings:
     if not folder.is_dir():
         raise ModelError(f"{folder} is missing; run dvc repro embed@{embeddings}")
     return Embeddings(folder)
+
+
+def about_embeddings(embeddings: str | None) -> list[Path]:
+    """List the files that say which embeddings a model learns from."""
+    return [] if embeddings is None else [EMBEDDINGS / embeddings / name for name in (ABOUT, INDEX)]
 
 
 def places_of(table: pd.DataFrame) -> NDArray[np.float64]:

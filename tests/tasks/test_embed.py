@@ -15,9 +15,13 @@ from ruamel.yaml import YAML
 from tiny_world import HEADINGS, SIZE_PX, make_world
 from toy import clone
 
+from tasks.common.document import check_document
+from tasks.common.outputs import work_folder
+from tasks.embed import check_entry as check_embeddings
 from tasks.embed import embed
 from tasks.training.models import ModelEntry, check_entry
-from waymark.errors import ModelError
+from tasks.training.tables import about_embeddings
+from waymark.errors import ModelError, ParameterError
 from waymark.images.batches import RecordLoaders
 from waymark.images.embeddings import Embeddings
 from waymark.images.shards import INDEX_SCHEMA, shard_name, write_shard
@@ -231,6 +235,64 @@ def test_the_exported_file_answers_from_pictures_as_evaluate_did_from_embeddings
         assert answer["latitude"] == pytest.approx(answered.loc[record_id, "predicted_latitude"], abs=1e-4)
         assert answer["longitude"] == pytest.approx(answered.loc[record_id, "predicted_longitude"], abs=1e-4)
         assert answer["radius_50_km"] == pytest.approx(answered.loc[record_id, "radius_50_km"], rel=1e-3)
+
+
+def test_embeddings_of_a_network_that_has_learnt_nothing_are_refused():
+    check_embeddings(EmbeddingOptions(backbone="tf_efficientnet_lite0", weights="bundled"))
+    with pytest.raises(ModelError, match="has learnt nothing are of no use; set weights to bundled"):
+        check_embeddings(OPTIONS)
+    with pytest.raises(ModelError, match="unknown backbone"):
+        check_embeddings(EmbeddingOptions(backbone="tf_efficientnet_lite9z", weights="bundled"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"embeddings": {"none": {}}}, "embeddings.none is what models say that learn from pictures"),
+        ({"embeddings": {"lite0": {"size_px": 512}}}, "embeddings.lite0: size_px of the model is 512, and the shards"),
+        (
+            {"models": {"pretrained": {"embeddings": "lite1"}}},
+            "lite1 is not an entry of embeddings; did you mean 'lite0'",
+        ),
+    ],
+)
+def test_what_no_stage_could_do_is_refused_before_any_runs(change, words):
+    document = YAML(typ="safe").load(ROOT / "params.yaml")
+    check_document(document)
+    for section, entries in change.items():
+        for name, values in entries.items():
+            known = document[section]
+            known[name] = {**known.get(name, known[next(iter(known))]), **values}
+    with pytest.raises((ParameterError, ModelError), match=words):
+        check_document(document)
+
+
+def test_a_model_is_not_built_on_other_weights_than_its_embeddings_were_made_with(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    about = project.folder / "data/embeddings/lite0/backbone.json"
+    before = about.read_text()
+    about.unlink()  # it may be a link into DVC's cache
+    about.write_text(before.replace('"sha256": "', '"sha256": "0'))
+    try:
+        result = project.run("python", "-m", "tasks.train", "first", code=1)
+    finally:
+        about.write_text(before)
+    assert "made with other weights than bundled of tf_efficientnet_lite0 are now" in result.stderr
+    assert "dvc repro --force embed@lite0" in result.stderr
+
+
+def test_a_killed_training_goes_on_with_the_same_embeddings_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert about_embeddings(None) == []
+    for path in about_embeddings("e"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("one")
+    before = work_folder("train", {}, about_embeddings("e"))
+    assert work_folder("train", {}, about_embeddings("e")) == before
+    for path in about_embeddings("e"):
+        path.write_text("other")
+        assert work_folder("train", {}, about_embeddings("e")) != before
+        path.write_text("one")
 
 
 def test_cells_are_a_head_of_embeddings_too():

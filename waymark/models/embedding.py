@@ -82,19 +82,25 @@ class Embedder:
 
     def describe(self) -> dict[str, Any]:
         """Say what made the features: what is written to `backbone.json`."""
-        options, digest = self.options, hashlib.sha256()
-        for value in self.backbone.state_dict().values():
-            digest.update(value.contiguous().cpu().numpy().tobytes())
+        options = self.options
         return {
             "backbone": options.backbone,
             "weights": options.weights,
-            "sha256": digest.hexdigest(),
+            "sha256": state_digest(self.backbone),
             "licence": weights_licence(options.backbone, options.weights),
             "pooling": options.pooling.name,
             "size_px": self.size_px,
             "width": self.width,
             **self.prepared._asdict(),
         }
+
+
+def state_digest(backbone: Backbone) -> str:
+    """Hash the numbers of a backbone (SHA-256)."""
+    digest = hashlib.sha256()
+    for value in backbone.state_dict().values():
+        digest.update(value.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def mirrored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
