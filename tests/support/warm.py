@@ -2,7 +2,7 @@
 
 `warm.path()` is a folder for the front of PATH. Its `python`, `dvc` and `waymark` hand what runs stages, flows and DVC
 on to a server of this test process (warm_server.py), which forks: libraries are there, and the project's own code is
-imported anew, in the folder and with the arguments and environment of the command. The rest the real Python does.
+imported each time, in the folder and with the arguments and environment of the command. The rest the real Python does.
 
 The process that works is a grandchild of the server and not a child of who asked. It ends with the `python` that asked
 for it, but tests of kills, signals and processes start commands with `sys.executable`, as users have them.

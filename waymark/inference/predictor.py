@@ -91,7 +91,7 @@ class Predictor:
         Args:
             batches: records.
             truths: landmarks that each record shows, whose rank is asked for; None where nobody knows.
-            true_cells: `(N,)` number of each record's cell, -1 where unknown, to know whether areas hold it.
+            true_cells: `(N,)` number of each record's cell, -1 where unknown, for areas; None measures none.
             best_cells: how many cells are listed for each record, for heads that have any.
         """
         outputs = run(self.locator, batches, landmark=False)
@@ -136,24 +136,24 @@ class Predictor:
     def _areas(self, outputs: Outputs, true_cells: NDArray[np.int64] | None) -> dict[str, Any]:
         """Measure the areas of the records, and ask whether they hold the true cells."""
         head, known = self.locator.place_head, self.calibration.areas
-        if not isinstance(head, CellHead) or known is None or self.cells is None:
+        if true_cells is None or not isinstance(head, CellHead) or known is None or self.cells is None:
             return {}
         cell_ids = head.cell_ids.numpy()
         area_km2 = self.cells.set_index("cell")["area_km2"].loc[cell_ids].to_numpy()
-        count = len(outputs.place)
-        found: dict[str, Any] = {}
-        own = np.full((count, 1), -1) if true_cells is None else true_cells[:, None]
-        for share in SHARES:
-            least = known.least(share)
-            if least is None:
-                continue
-            sizes, held = np.empty(count), np.empty(count, dtype=bool)
-            for rows in row_chunks(*outputs.place.shape):
-                chances = head.probabilities(outputs.place[rows], self.calibration.temperature or 1.0).numpy()
-                marked = members(chances, least)
-                sizes[rows] = marked @ area_km2
-                held[rows] = (marked & (cell_ids == own[rows])).any(axis=1)
-            found |= {f"area_{share}_km2": sizes, f"in_area_{share}": held}
+        count, least = len(outputs.place), {share: known.least(share) for share in SHARES}
+        found = {
+            name: np.empty(count, dtype=kind)
+            for share in SHARES
+            if least[share] is not None
+            for name, kind in ((f"area_{share}_km2", np.float64), (f"in_area_{share}", np.bool_))
+        }
+        for rows in row_chunks(*outputs.place.shape):
+            chances = head.probabilities(outputs.place[rows], self.calibration.temperature or 1.0).numpy()
+            for share, probability in least.items():
+                if probability is not None:
+                    marked = members(chances, probability)
+                    found[f"area_{share}_km2"][rows] = marked @ area_km2
+                    found[f"in_area_{share}"][rows] = (marked & (cell_ids == true_cells[rows, None])).any(axis=1)
         return found
 
     def _landmarks(self, embedding: Tensor, truths: Truths | None) -> dict[str, Any]:

@@ -112,8 +112,12 @@ class Backbone(nn.Module):
         if not self.has_maps:
             features: Tensor = self.network.forward_head(found, pre_logits=True)
             return features
-        normed: Tensor = self._norm(self.pooling(found))
-        return normed.flatten(1)  # (N, width)
+        return self.pooled(found)
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Turn `(N, C, h, w)` last maps into `(N, width)` features."""
+        normed: Tensor = self._norm(self.pooling(maps))
+        return normed.flatten(1)
 
     def changed(self, pictures: Tensor, stage: int, change: Change) -> Tensor:
         """Compute features as `forward` does, with the maps of a stage replaced on the way.

@@ -65,19 +65,18 @@ class TwoPoolings(nn.Module):
 
     Args:
         last: network whose last map is pooled.
-        levels: the same with pooling `levels`, of which only the pooling is used.
     """
 
-    def __init__(self, last: Backbone, levels: Backbone) -> None:
+    def __init__(self, last: Backbone) -> None:
         super().__init__()
-        self.last, self.pooling = last, levels.pooling
+        self.last = last
+        self.pooling = Levels().build([last.channels(-1 - number) for number in range(len(last.stages()))])
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn `(N, 3, H, W)` normalised pictures into `(N, width + width of levels)` features."""
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         maps, levels = self.last.network.forward_intermediates(pictures)
-        pooled = self.last._norm(self.last.pooling(maps)).flatten(1)
-        return torch.cat([pooled, self.pooling(levels)], dim=1)
+        return torch.cat([self.last.pooled(maps), self.pooling(levels)], dim=1)
 
 
 class Pictures:
@@ -131,8 +130,7 @@ class Pictures:
         network = embedder.backbone
         cuts = [network.width]
         if network.has_maps:
-            levels = Backbone(options.backbone, "none", Levels(), embedder.size_px).eval().requires_grad_(False)
-            embedder.backbone = TwoPoolings(network, levels).eval()  # type: ignore[assignment]
+            embedder.backbone = TwoPoolings(network).eval().requires_grad_(False)  # type: ignore[assignment]
         rows: list[int] = []
         colours: list[NDArray[np.float32]] = []
 

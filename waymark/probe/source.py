@@ -35,7 +35,7 @@ class Probed:
         title: where they come from.
         pictures: of the records.
         groups: `(N,)` numbers of groups; a record without one is its own.
-        split: `(N,)` train, val or test; None where nobody says.
+        split: `(N,)` train, val or test; None where the source has none.
         lat_lon: `(N, 2)` degrees, NaN where unknown.
         labels: `(N,)` first landmark of each, None where it shows none.
         shards: whether the pictures come from the stages of this checkout.

@@ -155,7 +155,11 @@ def _of_hits(share: float, count: int) -> Ends:
 
 
 def _counted(records: int, unit: str | None, units: int | None, noun: str = "records") -> str:
-    drawn = f" in {units:,} groups" if unit == "group" and units is not None and units < records else ""
+    drawn = (
+        f" in {units:,} {'group' if units == 1 else 'groups'}"
+        if unit == "group" and units is not None and units < records
+        else ""
+    )
     return f"{records:,} {noun}{drawn}"
 
 

@@ -33,7 +33,7 @@ def some_predictions(number=241, seed=3):
             "in_area_90": pd.array(generator.random(number) < 0.9, dtype="boolean"),
         }
     )
-    predictions.loc[3:5, ["in_area_50", "in_area_90"]] = pd.NA  # records whose place nobody knows
+    predictions.loc[3:5, ["in_area_50", "in_area_90"]] = pd.NA  # records whose place is unknown
     predictions.loc[10:40, "cell"] = pd.NA  # cells that are no class of the model
     predictions.loc[10:40, "oracle_km"] = np.nan
     predictions.loc[200:, ["distance_km", "constant_km"]] = np.nan  # records without coordinates

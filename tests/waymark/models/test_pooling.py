@@ -189,7 +189,7 @@ def test_levels_pool_the_last_map_of_each_resolution(name):
         features = backbone(pictures())
         maps = backbone.network.forward_intermediates(pictures(), intermediates_only=True)
     assert features.shape == (2, backbone.width)
-    sides = [its.shape[2] for its in seen]
+    sides = [maps.shape[2] for maps in seen]
     assert sides == sorted(set(sides), reverse=True)
     assert len(sides) > 3
     assert all(torch.equal(one, other) for one, other in zip(seen, maps, strict=True))

@@ -56,15 +56,6 @@ class Head(nn.Module, ABC):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Compute the mean loss over the records that have the truth which the head learns."""
 
-    def learn(self, features: Tensor, landmark: Tensor) -> None:
-        """Learn at once, where no gradient teaches the head, from the training records with the truth that it learns.
-
-        Args:
-            features: `(N, width)`.
-            landmark: `(N,)` class, -2 where the pictures show none.
-        """
-        raise NotImplementedError(f"{type(self).__name__} learns by gradient")
-
     @abstractmethod
     def known(self, batch: Batch) -> Tensor:
         """Mark the `(B,)` records that have the truth which the head learns."""
@@ -72,6 +63,19 @@ class Head(nn.Module, ABC):
     def weight(self, batch: Batch) -> Tensor:
         """Weigh the `(B,)` records in the loss, a weighted mean: 1 with a truth, else 0."""
         return self.known(batch).float()
+
+
+class AtOnce(ABC):
+    """A head that no gradient teaches, but one look at the training records."""
+
+    @abstractmethod
+    def learn(self, features: Tensor, landmark: Tensor) -> None:
+        """Learn from the training records that have the truth which the head learns.
+
+        Args:
+            features: `(N, width)`.
+            landmark: `(N,)` class, -2 where the pictures show none.
+        """
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from waymark.errors import ModelError
 from waymark.images.batches import Batch
 from waymark.models.decoding import best_position, geometric_median, mean_position
-from waymark.models.heads.adapter import Place, PlaceHead, PlaceOptions, TrainingPlaces, to_lat_lon
+from waymark.models.heads.adapter import AtOnce, Place, PlaceHead, PlaceOptions, TrainingPlaces, to_lat_lon
 from waymark.models.heads.cells import CellHead
 from waymark.models.heads.landmarks import LandmarkHead, LandmarkOptions
-from waymark.models.neighbours import fit_whitening
+from waymark.models.neighbours import class_prototypes, fit_whitening
 from waymark.options.kinds import Few
 from waymark.options.named import STRICT
 
@@ -91,7 +91,7 @@ class Neighbours(PlaceOptions):
         return NeighboursHead(width, cells, crs, self)
 
 
-class NeighboursHead(CellHead):
+class NeighboursHead(AtOnce, CellHead):
     """Answers between the nearest training records, each of which is a cell with a place of its own.
 
     Args:
@@ -170,7 +170,7 @@ class Prototypes(LandmarkOptions):
         return PrototypesHead(width, landmarks, self)
 
 
-class PrototypesHead(LandmarkHead):
+class PrototypesHead(AtOnce, LandmarkHead):
     """Scores are cosines to the mean of each landmark's training records.
 
     Args:
@@ -189,11 +189,9 @@ class PrototypesHead(LandmarkHead):
     def learn(self, features: Tensor, landmark: Tensor) -> None:
         """Average how the training records of each landmark look, and of those without any if they count."""
         self.looks.learn(features)
-        looks = self.looks(features)
         number = torch.where(landmark < 0, self.classes, landmark)
-        for chosen in torch.unique(number).tolist():
-            if chosen < self.outputs:
-                self.prototypes[chosen] = F.normalize(looks[number == chosen].mean(dim=0), dim=0)
+        means = class_prototypes(self.looks(features).numpy(), number.numpy(), self.outputs)
+        self.prototypes.copy_(torch.from_numpy(means))
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `(B, width)` features into the `(B, outputs)` cosines."""

@@ -6,6 +6,8 @@ import torch
 
 from waymark.images.batches import Examples, RecordLoaders
 from waymark.metrics.functional import global_average_precision, haversine_km
+from waymark.models.heads import NO_LANDMARK
+from waymark.models.heads.adapter import AtOnce
 from waymark.models.inference import Outputs, run
 from waymark.models.locator import Locator
 from waymark.models.training.fitting import Fitted
@@ -19,12 +21,12 @@ def learn_at_once(locator: Locator, loaders: RecordLoaders, train: Examples, val
     """
     seen = run(locator, loaders.evaluation(train)).embedding
     landmark, lat_lon = torch.from_numpy(train.landmark), torch.from_numpy(train.lat_lon)
-    if locator.place_head is not None:
+    if isinstance(locator.place_head, AtOnce):
         placed = ~lat_lon.isnan().any(dim=1)
         locator.place_head.learn(seen[placed], landmark[placed])
-    if locator.landmark_head is not None:
-        wanted = landmark >= (-2 if locator.landmark_head.background else 0)
-        wanted &= landmark != -1
+    if isinstance(locator.landmark_head, AtOnce):
+        shown, shows_none = landmark >= 0, landmark == NO_LANDMARK
+        wanted = shown | shows_none if locator.landmark_head.background else shown
         locator.landmark_head.learn(seen[wanted], landmark[wanted])
     return Fitted([{"epoch": 0, **_figures(locator, run(locator, loaders.evaluation(val)), val)}], 0)
 
